@@ -1,1 +1,7 @@
-//! dorefac.
+//! dorefac: a compiler for DoReFa-Net models, convolutional networks with 1 to 8-bit weights, activations and gradients.
+//!
+//! Data flow one way: `import` → `graph` (verified) → `passes` → `lower` → `codegen` → `emit`; `interp` is the definition.
+#![deny(unsafe_code)]
+
+pub mod graph;
+pub mod interp;

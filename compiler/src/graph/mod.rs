@@ -1,0 +1,323 @@
+//! The graph IR: operators as nodes of a petgraph, values as (node, port), ports on the edges.
+//!
+//! Ids are stable and increase in order of creation; every iteration is in topological order with ties broken by id, so
+//! that the same input gives the same image. The module knows operators only through their table ([`ops::TABLE`]); it must
+//! never know a file format, a pass or a machine.
+
+pub mod attrs;
+pub mod ops;
+pub mod scale;
+pub mod types;
+pub mod verify;
+
+use attrs::Attrs;
+use dorefa_runtime::tensor::{Data, Tensor};
+use ops::OpDef;
+use petgraph::Direction;
+use petgraph::stable_graph::{NodeIndex, StableDiGraph};
+use petgraph::visit::EdgeRef;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use types::{Elem, Shape, ValueType};
+
+/// A node's id: never reused within a graph.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub struct NodeId(pub u32);
+
+/// A value: output `port` of a node.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub struct Value {
+    /// The node.
+    pub node: NodeId,
+    /// Which of its outputs.
+    pub port: u16,
+}
+
+/// An operator applied.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its id.
+    pub id: NodeId,
+    /// A unique name: the source file's where it has one.
+    pub name: String,
+    /// The operator.
+    pub op: &'static OpDef,
+    /// Its attributes.
+    pub attrs: Attrs,
+    /// Types of its outputs.
+    pub types: Vec<ValueType>,
+    /// The data of a `constant`.
+    pub tensor: Option<Arc<Tensor>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Edge {
+    from: u16,
+    to: u16,
+}
+
+/// A graph of operators.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    /// Its name.
+    pub name: String,
+    /// Preprocessing, labels and other text that travels with the model.
+    pub metadata: BTreeMap<String, String>,
+    inner: StableDiGraph<Node, Edge>,
+    index: BTreeMap<NodeId, NodeIndex>,
+    names: BTreeSet<String>,
+    inputs: Vec<NodeId>,
+    outputs: Vec<(String, Value)>,
+    next: u32,
+}
+
+/// Why a node could not be made: a message for the user that names the operator.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{name} ({op}): {message}")]
+pub struct GraphError {
+    /// The node's name.
+    pub name: String,
+    /// The operator's name.
+    pub op: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl Graph {
+    /// An empty graph.
+    pub fn new(name: &str) -> Graph {
+        Graph { name: name.to_owned(), ..Graph::default() }
+    }
+
+    /// A name of which no node is called yet: `hint`, or `hint_2`, `hint_3`, ….
+    pub fn fresh_name(&self, hint: &str) -> String {
+        let hint = if hint.is_empty() { "v" } else { hint };
+        if !self.names.contains(hint) {
+            return hint.to_owned();
+        }
+        (2u64..).map(|i| format!("{hint}_{i}")).find(|n| !self.names.contains(n)).unwrap_or_default()
+    }
+
+    fn insert(&mut self, mut node: Node, inputs: &[Value]) -> NodeId {
+        let id = NodeId(self.next);
+        self.next += 1;
+        node.id = id;
+        node.name = self.fresh_name(&node.name);
+        self.names.insert(node.name.clone());
+        let at = self.inner.add_node(node);
+        self.index.insert(id, at);
+        for (to, value) in inputs.iter().enumerate() {
+            if let Some(&from) = self.index.get(&value.node) {
+                self.inner.add_edge(from, at, Edge { from: value.port, to: to as u16 });
+            }
+        }
+        id
+    }
+
+    /// Adds an input of the graph.
+    pub fn add_input(&mut self, name: &str, ty: ValueType) -> Value {
+        let node = self.blank(name, &ops::INPUT, Attrs::new(), vec![ty]);
+        let id = self.insert(node, &[]);
+        self.inputs.push(id);
+        Value { node: id, port: 0 }
+    }
+
+    fn blank(&self, name: &str, op: &'static OpDef, attrs: Attrs, types: Vec<ValueType>) -> Node {
+        Node { id: NodeId(0), name: name.to_owned(), op, attrs, types, tensor: None }
+    }
+
+    /// Adds a constant of floats.
+    ///
+    /// # Errors
+    /// When the tensor does not hold floats.
+    pub fn add_constant(&mut self, name: &str, tensor: Tensor) -> Result<Value, GraphError> {
+        if !matches!(tensor.data(), Data::F32(_)) {
+            let message = format!("a constant holds f32, not {}", tensor.data().type_name());
+            return Err(GraphError { name: name.into(), op: "constant".into(), message });
+        }
+        let ty = ValueType::f32(Shape::fixed(tensor.shape()));
+        Ok(self.add_typed_constant(name, tensor, ty.elem))
+    }
+
+    /// Adds a constant of any element; codes and accumulators are `I32` or `I64` data.
+    pub fn add_typed_constant(&mut self, name: &str, tensor: Tensor, elem: Elem) -> Value {
+        let ty = ValueType { elem, ..ValueType::f32(Shape::fixed(tensor.shape())) };
+        let mut node = self.blank(name, &ops::CONSTANT, Attrs::new(), vec![ty]);
+        node.tensor = Some(Arc::new(tensor));
+        Value { node: self.insert(node, &[]), port: 0 }
+    }
+
+    /// Applies an operator: checks arity and attributes, infers the types.
+    ///
+    /// # Errors
+    /// When the inputs or attributes do not fit the operator.
+    pub fn add(&mut self, op: &'static OpDef, name: &str, inputs: &[Value], attrs: Attrs) -> Result<Value, GraphError> {
+        let fail = |message: String| GraphError { name: name.to_owned(), op: op.name.to_owned(), message };
+        ops::check_attrs(op, &attrs).map_err(fail)?;
+        if inputs.len() < op.inputs.0 || inputs.len() > op.inputs.1 {
+            return Err(fail(format!("takes {} to {} inputs, has {}", op.inputs.0, op.inputs.1, inputs.len())));
+        }
+        let types = inputs.iter().map(|&v| self.value_type(v).ok_or_else(|| fail("input does not exist".into())));
+        let types = types.collect::<Result<Vec<_>, _>>()?;
+        let outputs = (op.infer)(&attrs, &types).map_err(fail)?;
+        let node = self.blank(name, op, attrs, outputs);
+        Ok(Value { node: self.insert(node, inputs), port: 0 })
+    }
+
+    /// Names a value as an output of the graph.
+    pub fn add_output(&mut self, name: &str, value: Value) {
+        self.outputs.push((name.to_owned(), value));
+    }
+
+    /// The inputs in order.
+    pub fn inputs(&self) -> &[NodeId] {
+        &self.inputs
+    }
+
+    /// The outputs in order.
+    pub fn outputs(&self) -> &[(String, Value)] {
+        &self.outputs
+    }
+
+    /// The node of an id.
+    pub fn node(&self, id: NodeId) -> Option<&Node> {
+        self.inner.node_weight(*self.index.get(&id)?)
+    }
+
+    /// The type of a value.
+    pub fn value_type(&self, value: Value) -> Option<&ValueType> {
+        self.node(value.node)?.types.get(value.port as usize)
+    }
+
+    /// Sets the layout of a value. Layouts never change a value.
+    pub fn set_layout(&mut self, value: Value, layout: types::Layout) {
+        let at = self.index.get(&value.node).copied();
+        if let Some(ty) =
+            at.and_then(|at| self.inner.node_weight_mut(at)).and_then(|n| n.types.get_mut(value.port as usize))
+        {
+            ty.layout = layout;
+        }
+    }
+
+    /// The inputs of a node in the order of its ports.
+    pub fn operands(&self, id: NodeId) -> Vec<Value> {
+        let Some(&at) = self.index.get(&id) else {
+            return Vec::new();
+        };
+        let mut edges: Vec<_> = self
+            .inner
+            .edges_directed(at, Direction::Incoming)
+            .filter_map(|e| {
+                Some((e.weight().to, Value { node: self.inner.node_weight(e.source())?.id, port: e.weight().from }))
+            })
+            .collect();
+        edges.sort_unstable();
+        edges.into_iter().map(|(_, v)| v).collect()
+    }
+
+    /// The readers of a value as (node, input port), in order of node id, then port. Outputs of the graph do not count.
+    pub fn users(&self, value: Value) -> Vec<(NodeId, u16)> {
+        let Some(&at) = self.index.get(&value.node) else {
+            return Vec::new();
+        };
+        let mut users: Vec<_> = self
+            .inner
+            .edges_directed(at, Direction::Outgoing)
+            .filter(|e| e.weight().from == value.port)
+            .filter_map(|e| Some((self.inner.node_weight(e.target())?.id, e.weight().to)))
+            .collect();
+        users.sort_unstable();
+        users
+    }
+
+    /// Whether the value is an output of the graph.
+    pub fn is_output(&self, value: Value) -> bool {
+        self.outputs.iter().any(|(_, v)| *v == value)
+    }
+
+    /// The only reader of a value that is no output of the graph.
+    pub fn sole_user(&self, value: Value) -> Option<NodeId> {
+        match *self.users(value) {
+            [(user, _)] if !self.is_output(value) => Some(user),
+            _ => None,
+        }
+    }
+
+    /// The tensor of a value that is a constant.
+    pub fn constant(&self, value: Value) -> Option<&Arc<Tensor>> {
+        self.node(value.node)?.tensor.as_ref()
+    }
+
+    /// Lets every reader of `old`, outputs included, read `new` instead.
+    pub fn replace(&mut self, old: Value, new: Value) {
+        for (user, port) in self.users(old) {
+            self.set_operand(user, port, new);
+        }
+        for (_, value) in self.outputs.iter_mut().filter(|(_, v)| *v == old) {
+            *value = new;
+        }
+    }
+
+    /// Lets input `port` of `user` read `value`.
+    pub fn set_operand(&mut self, user: NodeId, port: u16, value: Value) {
+        let (Some(&at), Some(&from)) = (self.index.get(&user), self.index.get(&value.node)) else {
+            return;
+        };
+        let old = self.inner.edges_directed(at, Direction::Incoming).find(|e| e.weight().to == port).map(|e| e.id());
+        if let Some(old) = old {
+            self.inner.remove_edge(old);
+        }
+        self.inner.add_edge(from, at, Edge { from: value.port, to: port });
+    }
+
+    /// Removes a node that nothing reads. Inputs of the graph stay.
+    pub fn remove(&mut self, id: NodeId) {
+        if self.inputs.contains(&id) {
+            return;
+        }
+        if let Some(at) = self.index.remove(&id)
+            && let Some(node) = self.inner.remove_node(at)
+        {
+            self.names.remove(&node.name);
+        }
+    }
+
+    /// Node ids in topological order, ties by id. A cycle leaves its nodes out, which the verifier reports.
+    pub fn order(&self) -> Vec<NodeId> {
+        let mut missing: BTreeMap<NodeId, usize> = self
+            .index
+            .iter()
+            .map(|(&id, &at)| (id, self.inner.edges_directed(at, Direction::Incoming).count()))
+            .collect();
+        let mut ready: BTreeSet<NodeId> = missing.iter().filter(|(_, n)| **n == 0).map(|(id, _)| *id).collect();
+        let mut order = Vec::with_capacity(missing.len());
+        while let Some(id) = ready.pop_first() {
+            order.push(id);
+            let Some(&at) = self.index.get(&id) else {
+                continue;
+            };
+            for edge in self.inner.edges_directed(at, Direction::Outgoing) {
+                let Some(user) = self.inner.node_weight(edge.target()) else {
+                    continue;
+                };
+                if let Some(n) = missing.get_mut(&user.id) {
+                    *n -= 1;
+                    if *n == 0 {
+                        ready.insert(user.id);
+                    }
+                }
+            }
+        }
+        order
+    }
+
+    /// Number of nodes.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether there is no node.
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+}

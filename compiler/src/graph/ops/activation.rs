@@ -1,0 +1,110 @@
+//! exp, tanh, sigmoid and softmax. The project's own definitions: f64 polynomials built of exactly specified steps, so that
+//! interpreter and generated code give the same bits on every machine.
+
+use super::OpDef;
+use super::unary::{map, same_type};
+use crate::graph::attrs::{AttrDef, Kind};
+
+/// e^x: x is split into k·ln 2 + r with |r| ≤ ln 2 / 2, e^r is a Taylor polynomial of degree 12 by Horner, all in f64
+/// with separate multiply and add, the result rounded once to f32.
+pub fn exp(x: f32) -> f32 {
+    exp64(f64::from(x)) as f32
+}
+
+/// Coefficients 1/12! … 1/0! of the polynomial of [`exp`].
+pub const EXP: [f64; 13] = [
+    1.0 / 479001600.0,
+    1.0 / 39916800.0,
+    1.0 / 3628800.0,
+    1.0 / 362880.0,
+    1.0 / 40320.0,
+    1.0 / 5040.0,
+    1.0 / 720.0,
+    1.0 / 120.0,
+    1.0 / 24.0,
+    1.0 / 6.0,
+    0.5,
+    1.0,
+    1.0,
+];
+
+/// [`exp`] before its rounding; arguments are limited to ±200 (f32 overflows and underflows well before).
+pub fn exp64(x: f64) -> f64 {
+    let x = if x > -200.0 { x } else { -200.0 };
+    let x = if x < 200.0 { x } else { 200.0 };
+    let k = (x * std::f64::consts::LOG2_E).round_ties_even();
+    let r = x - k * std::f64::consts::LN_2;
+    let p = EXP.iter().fold(0.0, |p, c| p * r + c);
+    p * f64::from_bits(((1023 + k as i64) as u64) << 52)
+}
+
+/// tanh x = 1 − 2/(e^2x + 1), in f64, rounded once; odd by construction.
+pub fn tanh(x: f32) -> f32 {
+    let a = f64::from(x.abs());
+    let t = 1.0 - 2.0 / (exp64(a + a) + 1.0);
+    (t as f32).copysign(x)
+}
+
+/// 1/(1 + e^−x), in f64, rounded once.
+pub fn sigmoid(x: f32) -> f32 {
+    (1.0 / (1.0 + exp64(-f64::from(x)))) as f32
+}
+
+const NONE: &[AttrDef] = &[];
+
+/// exp
+pub static EXP_OP: OpDef = OpDef {
+    name: "exp",
+    doc: "e^x by the project's own f64 polynomial; NaN gives 0.",
+    inputs: (1, 1),
+    attrs: NONE,
+    elementwise: true,
+    infer: same_type,
+    eval: |e| map(e, exp),
+};
+/// tanh
+pub static TANH: OpDef = OpDef {
+    name: "tanh",
+    doc: "tanh x = 1 − 2/(e^2x + 1), in f64.",
+    inputs: (1, 1),
+    attrs: NONE,
+    elementwise: true,
+    infer: same_type,
+    eval: |e| map(e, tanh),
+};
+/// sigmoid
+pub static SIGMOID: OpDef = OpDef {
+    name: "sigmoid",
+    doc: "1/(1 + e^−x), in f64.",
+    inputs: (1, 1),
+    attrs: NONE,
+    elementwise: true,
+    infer: same_type,
+    eval: |e| map(e, sigmoid),
+};
+
+/// softmax
+pub static SOFTMAX: OpDef = OpDef {
+    name: "softmax",
+    doc: "Softmax along the last axis: e^(x−max) / Σ, the sum by the 4-lane tree of the numerics contract, rule 5.",
+    inputs: (1, 1),
+    attrs: &[AttrDef { name: "axis", kind: Kind::Int, required: false, doc: "must be the last axis, default −1" }],
+    elementwise: false,
+    infer: |attrs, types| {
+        let out = same_type(attrs, types)?;
+        let rank = out.first().map_or(0, |t| t.shape.rank()) as i64;
+        let axis = attrs.int("axis", -1);
+        if axis == -1 || axis == rank - 1 { Ok(out) } else { Err("softmax runs along the last axis only".to_owned()) }
+    },
+    eval: |e| {
+        let width = e.shape().last().copied().unwrap_or(1).max(1);
+        let mut out = Vec::new();
+        for row in e.f32(0)?.chunks(width) {
+            let top = row.iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
+            let powers: Vec<f32> = row.iter().map(|v| exp(v - top)).collect();
+            let sum = super::reduce::lane_sum(&powers);
+            out.extend(powers.iter().map(|p| p / sum));
+        }
+        e.floats(out)
+    },
+};

@@ -1,0 +1,283 @@
+//! Integer operators: what `lift` and the passes after it make of quantisers and convolutions.
+//!
+//! All are exact. Accumulators are i64 here; a kernel takes the narrowest type that the proved range allows.
+
+use super::pool::Window;
+use super::{Eval, OpDef};
+use crate::graph::attrs::{Attr, AttrDef, Attrs, Kind};
+use crate::graph::scale::Scale;
+use crate::graph::types::{AccType, CodeType, Elem, Scales, Shape, ValueType};
+use dorefa_runtime::tensor::{Data, Tensor};
+
+fn codes(types: &[&ValueType], i: usize) -> Result<(CodeType, Shape), String> {
+    let ty = types.get(i).ok_or_else(|| format!("input {i} is missing"))?;
+    let c = ty.codes().ok_or_else(|| format!("input {i} must be codes, is {ty}"))?;
+    Ok((c.clone(), ty.shape.clone()))
+}
+
+fn code_type(attrs: &Attrs) -> Result<CodeType, String> {
+    let top = u32::try_from(attrs.int("top", 0)).ok().filter(|t| (1..=65535).contains(t)).ok_or("top is 1 … 65535")?;
+    let step =
+        i32::try_from(attrs.int("step", 1)).ok().filter(|s| (1..=1 << 16).contains(s)).ok_or("step is 1 … 65536")?;
+    let offset =
+        i32::try_from(attrs.int("offset", 0)).ok().filter(|o| o.abs() <= 1 << 24).ok_or("offset is too large")?;
+    let scale: Scales = attrs.scales("scale").into();
+    if scale.is_empty() { Err("scale is empty".to_owned()) } else { Ok(CodeType { top, step, offset, scale }) }
+}
+
+/// The attributes that [`code_type`] reads.
+pub fn code_attrs(c: &CodeType) -> Attrs {
+    Attrs::new()
+        .with("top", Attr::Int(c.top.into()))
+        .with("step", Attr::Int(c.step.into()))
+        .with("offset", Attr::Int(c.offset.into()))
+        .with("scale", Attr::Scales(c.scale.to_vec()))
+}
+
+const CODE_ATTRS: &[AttrDef] = &[
+    AttrDef { name: "top", kind: Kind::Int, required: true, doc: "greatest code" },
+    AttrDef { name: "step", kind: Kind::Int, required: false, doc: "distance of neighbouring levels, default 1" },
+    AttrDef { name: "offset", kind: Kind::Int, required: false, doc: "level of code 0, default 0" },
+    AttrDef { name: "scale", kind: Kind::Scales, required: true, doc: "value of level 1, one or one a channel" },
+];
+
+/// f32 levels to codes.
+pub static ENCODE: OpDef = OpDef {
+    name: "encode",
+    doc: "Levels as floats to codes: u = (level − offset) / step, saturated to 0 … top; NaN gives 0. `scale` only \
+          says what a level is worth; the input is the level itself, as the file's own rounding left it.",
+    inputs: (1, 1),
+    attrs: CODE_ATTRS,
+    elementwise: true,
+    infer: |attrs, types| {
+        let x = super::f32_input(types, 0)?;
+        Ok(vec![x.with_elem(Elem::Codes(code_type(attrs)?))])
+    },
+    eval: |e| {
+        let c = code_type(e.attrs)?;
+        let data = e.f32(0)?.iter().map(|&v| encode(&c, v)).collect();
+        Tensor::new(e.shape(), Data::I32(data)).map_err(|e| e.to_string())
+    },
+};
+
+/// The code of a float level; see [`ENCODE`].
+pub fn encode(c: &CodeType, level: f32) -> i32 {
+    // Both subtractions and the division are exact for integer levels below 2²⁴.
+    let u = (level - c.offset as f32) / c.step as f32;
+    (u as i32).clamp(0, c.top as i32)
+}
+
+/// Codes or accumulators to floats.
+pub static DECODE: OpDef = OpDef {
+    name: "decode",
+    doc: "The value of codes or accumulators: f32(f64(level)·f64(scale)), the scale rounded once to f64.",
+    inputs: (1, 1),
+    attrs: &[],
+    elementwise: true,
+    infer: |_, types| {
+        let x = types.first().ok_or("input 0 is missing")?;
+        if x.elem == Elem::F32 {
+            Err("decodes codes or accumulators, not f32".to_owned())
+        } else {
+            Ok(vec![x.with_elem(Elem::F32)])
+        }
+    },
+    eval: |e| {
+        let ty = e.types.first().ok_or("input 0 is missing")?;
+        let channel = channel_of(&e.shape(), if ty.shape.has_batch() { 1 } else { 0 });
+        let (scales, levels): (Scales, Vec<i64>) = match &ty.elem {
+            Elem::Codes(c) => (c.scale.clone(), e.i32(0)?.iter().map(|&u| c.level(u.into())).collect()),
+            Elem::Acc(a) => (a.scale.clone(), e.i64(0)?.to_vec()),
+            Elem::F32 => return Err("decodes codes or accumulators, not f32".to_owned()),
+        };
+        let scales: Vec<f64> = scales.iter().map(|s| s.to_f64()).collect();
+        e.floats(levels.iter().enumerate().map(|(i, &l)| decode(l, pick(&scales, channel(i)))).collect())
+    },
+};
+
+/// The value of a level.
+pub fn decode(level: i64, scale: f64) -> f32 {
+    (level as f64 * scale) as f32
+}
+
+fn pick<T: Copy + Default>(list: &[T], channel: usize) -> T {
+    if list.len() == 1 { list.first() } else { list.get(channel) }.copied().unwrap_or_default()
+}
+
+/// Maps a flat index to the index along `axis`.
+fn channel_of(shape: &[usize], axis: usize) -> impl Fn(usize) -> usize + use<> {
+    let inner: usize = shape.iter().skip(axis + 1).product::<usize>().max(1);
+    let extent = shape.get(axis).copied().unwrap_or(1).max(1);
+    move |i| i / inner % extent
+}
+
+/// Exact convolution of codes.
+pub static INT_CONV: OpDef = OpDef {
+    name: "int_conv",
+    doc: "Convolution of activation levels (N,C,H,W or N,C) and weight levels (O,C/groups,KH,KW), exact. A padding tap \
+          holds level 0. Output (N,O,OH,OW); its scale is the product of both.",
+    inputs: (2, 2),
+    attrs: super::conv::ATTRS,
+    elementwise: false,
+    infer: |attrs, types| {
+        let ((a, shape), (w, wshape)) = (codes(types, 0)?, codes(types, 1)?);
+        let geometry = super::conv::Geometry::new(attrs, &shape, &wshape)?;
+        let taps = geometry.taps() as i64;
+        let ((al, ah), (wl, wh)) = (a.levels(), w.levels());
+        let products = [al * wl, al * wh, ah * wl, ah * wh, 0];
+        let bound = |v: Option<&i64>| v.and_then(|v| v.checked_mul(taps)).ok_or("the accumulator does not fit 64 bits");
+        let (lo, hi) = (bound(products.iter().min())?, bound(products.iter().max())?);
+        let [sa] = *a.scale else {
+            return Err("activations have a scale a channel".to_owned());
+        };
+        let scale = w
+            .scale
+            .iter()
+            .map(|s| s.times(sa))
+            .collect::<Option<Vec<Scale>>>()
+            .ok_or("the scale's product needs over 96 bits")?;
+        Ok(vec![ValueType {
+            elem: Elem::Acc(AccType { lo, hi, scale: scale.into() }),
+            ..ValueType::f32(geometry.output_shape())
+        }])
+    },
+    eval: int_conv,
+};
+
+fn int_conv(e: &Eval<'_>) -> Result<Tensor, String> {
+    let (a, ashape) = codes(e.types, 0)?;
+    let (w, wshape) = codes(e.types, 1)?;
+    let geometry = super::conv::Geometry::new(e.attrs, &ashape, &wshape)?;
+    let x: Vec<i32> = e.i32(0)?.iter().map(|&u| a.level(u.into()) as i32).collect();
+    let k: Vec<i32> = e.i32(1)?.iter().map(|&u| w.level(u.into()) as i32).collect();
+    let narrow = matches!(&e.output.elem, Elem::Acc(t) if t.lo >= i32::MIN.into() && t.hi <= i32::MAX.into());
+    let out = geometry.convolve(e.batch, &x, &k, 0, |_, x, w| {
+        if narrow {
+            // Every partial sum lies in the proved range, so 32 bits hold it.
+            i64::from(x.iter().zip(w).map(|(&a, &b)| a.wrapping_mul(b)).fold(0i32, i32::wrapping_add))
+        } else {
+            x.iter().zip(w).map(|(&a, &b)| i64::from(a) * i64::from(b)).sum()
+        }
+    });
+    Tensor::new(e.shape(), Data::I64(out)).map_err(|e| e.to_string())
+}
+
+/// Accumulators to codes by thresholds.
+pub static THRESHOLD: OpDef = OpDef {
+    name: "threshold",
+    doc: "Accumulators (N,O,…) to codes by integer thresholds T of shape (O, top+1): u = count of t in T[o][0..top] with \
+          acc ≥ t on a rising channel (T[o][top] = 1), with −acc ≥ t on a falling one (−1). A constant channel has \
+          thresholds beyond the reachable range. Made by evaluation of the float chain it stands for.",
+    inputs: (2, 2),
+    attrs: CODE_ATTRS,
+    elementwise: true,
+    infer: |attrs, types| {
+        let c = code_type(attrs)?;
+        let x = types.first().ok_or("input 0 is missing")?;
+        x.acc().ok_or("thresholds read an accumulator")?;
+        let channels = x.shape.image().ok_or("thresholds read an image or a matrix")?.0;
+        let t = types.get(1).ok_or("input 1 is missing")?;
+        if t.shape != Shape::fixed(&[channels, c.top as usize + 1]) {
+            return Err(format!("thresholds must have shape [{channels}, {}], have {}", c.top + 1, t.shape));
+        }
+        Ok(vec![x.with_elem(Elem::Codes(c))])
+    },
+    eval: |e| {
+        let top = code_type(e.attrs)?.top as usize;
+        let (acc, t) = (e.i64(0)?, e.i64(1)?);
+        let channel = channel_of(&e.shape(), 1);
+        let code = |(i, &a): (usize, &i64)| {
+            let row = t.get(channel(i) * (top + 1)..).and_then(|r| r.get(..=top)).unwrap_or(&[]);
+            let (direction, row) = row.split_last().unwrap_or((&1, &[]));
+            row.iter().filter(|&&t| a * direction >= t).count() as i32
+        };
+        Tensor::new(e.shape(), Data::I32(acc.iter().enumerate().map(code).collect())).map_err(|e| e.to_string())
+    },
+};
+
+/// Max or min pool of codes.
+pub static CODE_POOL: OpDef = OpDef {
+    name: "code_pool",
+    doc: "Max pool of codes, or min pool on the channels where `minimum` (O, 0 or 1; all 0 where absent) says so: a max \
+          pool moved across a falling chain. Padding never wins.",
+    inputs: (1, 2),
+    attrs: super::pool::ATTRS,
+    elementwise: false,
+    infer: |attrs, types| {
+        let (c, shape) = codes(types, 0)?;
+        let out = Window::new(attrs, &shape)?.output_shape();
+        Ok(vec![ValueType { elem: Elem::Codes(c), ..ValueType::f32(out) }])
+    },
+    eval: |e| {
+        let (_, shape) = codes(e.types, 0)?;
+        let window = Window::new(e.attrs, &shape)?;
+        let x = e.i32(0)?;
+        let minimum = if e.inputs.len() > 1 { e.i64(1)?.to_vec() } else { vec![0] };
+        let mut out = Vec::new();
+        window.for_each_output(e.batch, |channel, taps| {
+            let codes = taps.iter().filter_map(|&i| x.get(i).copied());
+            let best = if pick(&minimum, channel) != 0 { codes.min() } else { codes.max() };
+            out.push(best.unwrap_or(0));
+        });
+        Tensor::new(e.shape(), Data::I32(out)).map_err(|e| e.to_string())
+    },
+};
+
+/// Two codes to one by a table.
+pub static TABLE_ADD: OpDef = OpDef {
+    name: "table_add",
+    doc: "Codes a, b and a table (top_a+1, top_b+1) of result codes: u = table[a][b]. A residual add evaluated once for \
+          each pair of codes.",
+    inputs: (3, 3),
+    attrs: CODE_ATTRS,
+    elementwise: true,
+    infer: |attrs, types| {
+        let ((a, shape), (b, other)) = (codes(types, 0)?, codes(types, 1)?);
+        let t = types.get(2).ok_or("input 2 is missing")?;
+        if shape != other || t.shape != Shape::fixed(&[a.top as usize + 1, b.top as usize + 1]) {
+            return Err("both codes must have one shape, the table (top_a+1, top_b+1)".to_owned());
+        }
+        Ok(vec![ValueType { elem: Elem::Codes(code_type(attrs)?), ..ValueType::f32(shape) }])
+    },
+    eval: |e| {
+        let width = codes(e.types, 1)?.0.top as i32 + 1;
+        let (a, b, t) = (e.i32(0)?, e.i32(1)?, e.i64(2)?);
+        let out = a.iter().zip(b).map(|(&a, &b)| t.get((a * width + b) as usize).copied().unwrap_or(0) as i32);
+        Tensor::new(e.shape(), Data::I32(out.collect())).map_err(|e| e.to_string())
+    },
+};
+
+/// Classes of output positions that see the same set of padding taps.
+pub struct BorderClasses {
+    /// For each output row or column, its class.
+    pub class_of: Vec<usize>,
+    /// For each class, which taps are padding.
+    pub padding: Vec<Vec<bool>>,
+}
+
+/// Border classes along one axis: `taps` taps at `o·stride + t·dilation − before`, valid in 0 … `input`.
+pub fn border_classes(
+    input: usize,
+    output: usize,
+    taps: usize,
+    stride: usize,
+    dilation: usize,
+    before: usize,
+) -> BorderClasses {
+    let mut padding: Vec<Vec<bool>> = Vec::new();
+    let class_of = (0..output).map(|o| {
+        let at = |t: usize| (o * stride + t * dilation).checked_sub(before).is_none_or(|i| i >= input);
+        let pattern: Vec<bool> = (0..taps).map(at).collect();
+        padding.iter().position(|p| *p == pattern).unwrap_or_else(|| {
+            padding.push(pattern);
+            padding.len() - 1
+        })
+    });
+    let class_of = class_of.collect();
+    BorderClasses { class_of, padding }
+}
+
+/// Whether a residual table over two code types is small enough to be worth it (at most 2⁸ entries).
+pub fn residual_table(a: &CodeType, b: &CodeType) -> bool {
+    (a.top as usize + 1) * (b.top as usize + 1) <= 256
+}

@@ -1,0 +1,231 @@
+//! The table of operators. It drives the parser, the printer, the verifier, shape inference and the interpreter:
+//! an operator is one file here and one line in [`TABLE`].
+//!
+//! Inference and evaluation know nothing of memory layouts or machines.
+
+mod activation;
+mod binary;
+mod conv;
+mod integer;
+mod linear;
+mod normalize;
+mod pool;
+mod quantize;
+mod reduce;
+mod shape;
+mod unary;
+
+pub use integer::{BorderClasses, border_classes, residual_table};
+pub use pool::Window;
+
+use super::attrs::{AttrDef, Attrs};
+use super::types::ValueType;
+use dorefa_runtime::tensor::Tensor;
+
+/// An operator.
+pub struct OpDef {
+    /// Its name in the text format.
+    pub name: &'static str,
+    /// One paragraph: shapes, value ranges, formula, and the ONNX operator it stands for.
+    pub doc: &'static str,
+    /// Least and greatest number of inputs.
+    pub inputs: (usize, usize),
+    /// Its attributes.
+    pub attrs: &'static [AttrDef],
+    /// Whether each output element depends on the elements at its own place only (channel constants broadcast).
+    pub elementwise: bool,
+    /// Types of the outputs, or what does not fit.
+    pub infer: fn(&Attrs, &[&ValueType]) -> Result<Vec<ValueType>, String>,
+    /// The definition of the operator's numerics.
+    pub eval: fn(&Eval<'_>) -> Result<Tensor, String>,
+}
+
+impl std::fmt::Debug for OpDef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl PartialEq for OpDef {
+    fn eq(&self, other: &OpDef) -> bool {
+        self.name == other.name
+    }
+}
+
+/// What an operator's evaluation sees.
+pub struct Eval<'a> {
+    /// Attributes.
+    pub attrs: &'a Attrs,
+    /// Input tensors: f32 data, `I32` codes, `I64` accumulators.
+    pub inputs: &'a [&'a Tensor],
+    /// Input types.
+    pub types: &'a [&'a ValueType],
+    /// Output type.
+    pub output: &'a ValueType,
+    /// Batch size of this evaluation.
+    pub batch: usize,
+    /// Numeric profile: whether products are fused into sums (numerics contract, rule 5).
+    pub fma: bool,
+}
+
+impl<'a> Eval<'a> {
+    /// Input `i`.
+    pub fn input(&self, i: usize) -> Result<&'a Tensor, String> {
+        self.inputs.get(i).copied().ok_or_else(|| format!("input {i} is missing"))
+    }
+
+    /// Floats of input `i`.
+    pub fn f32(&self, i: usize) -> Result<&'a [f32], String> {
+        self.input(i)?.as_f32().ok_or_else(|| format!("input {i} is not f32"))
+    }
+
+    /// Codes of input `i`.
+    pub fn i32(&self, i: usize) -> Result<&'a [i32], String> {
+        self.input(i)?.as_i32().ok_or_else(|| format!("input {i} holds no codes"))
+    }
+
+    /// Accumulators of input `i`.
+    pub fn i64(&self, i: usize) -> Result<&'a [i64], String> {
+        self.input(i)?.as_i64().ok_or_else(|| format!("input {i} holds no accumulators"))
+    }
+
+    /// The output's extents.
+    pub fn shape(&self) -> Vec<usize> {
+        self.output.shape.concrete(self.batch)
+    }
+
+    /// acc + a·b in the numeric profile.
+    #[inline]
+    pub fn mul_add(&self, a: f32, b: f32, acc: f32) -> f32 {
+        if self.fma { a.mul_add(b, acc) } else { acc + a * b }
+    }
+
+    /// A tensor of floats in the output's shape.
+    pub fn floats(&self, data: Vec<f32>) -> Result<Tensor, String> {
+        Tensor::f32(self.shape(), data).map_err(|e| e.to_string())
+    }
+}
+
+fn no_eval(_: &Eval<'_>) -> Result<Tensor, String> {
+    Err("is given, not computed".to_owned())
+}
+
+fn no_infer(_: &Attrs, _: &[&ValueType]) -> Result<Vec<ValueType>, String> {
+    Err("is declared, not inferred".to_owned())
+}
+
+/// An input of the graph.
+pub static INPUT: OpDef = OpDef {
+    name: "input",
+    doc: "An input of the graph; its type is declared.",
+    inputs: (0, 0),
+    attrs: &[],
+    elementwise: false,
+    infer: no_infer,
+    eval: no_eval,
+};
+
+/// A constant or trained parameter.
+pub static CONSTANT: OpDef = OpDef {
+    name: "constant",
+    doc: "A constant or trained parameter; its type is declared, its data stand in the weights file.",
+    inputs: (0, 0),
+    attrs: &[],
+    elementwise: false,
+    infer: no_infer,
+    eval: no_eval,
+};
+
+/// All operators, in the order of the documentation.
+pub static TABLE: &[&OpDef] = &[
+    &INPUT,
+    &CONSTANT,
+    // Sums of products
+    &conv::CONV,
+    &linear::MATMUL,
+    // Normalisation and element-wise arithmetic
+    &normalize::BATCH_NORM,
+    &binary::ADD,
+    &binary::SUB,
+    &binary::MUL,
+    &binary::DIV,
+    &binary::MIN,
+    &binary::MAX,
+    &unary::NEG,
+    &unary::ABS,
+    &unary::SQRT,
+    &unary::SIGN,
+    &unary::STEP,
+    &unary::ROUND,
+    &unary::RELU,
+    &unary::LEAKY_RELU,
+    &unary::CLIP,
+    &activation::EXP_OP,
+    &activation::TANH,
+    &activation::SIGMOID,
+    &activation::SOFTMAX,
+    // Pools, reductions, shapes
+    &pool::MAX_POOL,
+    &pool::AVERAGE_POOL,
+    &pool::GLOBAL_AVERAGE_POOL,
+    &reduce::REDUCE_MEAN,
+    &reduce::REDUCE_MAX,
+    &reduce::REDUCE_SUM,
+    &shape::RESHAPE,
+    &shape::TRANSPOSE,
+    &shape::CONCAT,
+    &shape::PAD,
+    // Quantisers: f32 in, f32 out
+    &quantize::QUANTIZE_WEIGHTS,
+    &quantize::QUANTIZE_ACTIVATION,
+    &quantize::QUANTIZE_GRADIENT,
+    &quantize::QUANT,
+    &quantize::BIPOLAR_QUANT,
+    &quantize::MULTI_THRESHOLD,
+    // Integer operators, made by the passes
+    &integer::ENCODE,
+    &integer::DECODE,
+    &integer::INT_CONV,
+    &integer::THRESHOLD,
+    &integer::CODE_POOL,
+    &integer::TABLE_ADD,
+];
+
+/// The operator of a name.
+pub fn find(name: &str) -> Option<&'static OpDef> {
+    TABLE.iter().copied().find(|op| op.name == name)
+}
+
+/// The operator of a name that the compiler itself wrote; unknown names give `constant`, which nothing can be added as.
+pub fn known(name: &str) -> &'static OpDef {
+    find(name).unwrap_or(&CONSTANT)
+}
+
+/// Checks attributes against the operator's table.
+///
+/// # Errors
+/// Names the attribute that is unknown, missing or of another kind.
+pub fn check_attrs(op: &OpDef, attrs: &Attrs) -> Result<(), String> {
+    for (name, value) in &attrs.0 {
+        match op.attrs.iter().find(|d| d.name == name) {
+            None => {
+                let known: Vec<_> = op.attrs.iter().map(|d| d.name).collect();
+                return Err(format!("has no attribute `{name}`; it has: {}", known.join(", ")));
+            }
+            Some(d) if !d.kind.admits(value) => {
+                return Err(format!("attribute `{name}` must be {:?}", d.kind));
+            }
+            Some(_) => {}
+        }
+    }
+    match op.attrs.iter().find(|d| d.required && !attrs.0.contains_key(d.name)) {
+        Some(d) => Err(format!("needs the attribute `{}`: {}", d.name, d.doc)),
+        None => Ok(()),
+    }
+}
+
+/// Input `i`, which must be f32.
+fn f32_input<'a>(types: &[&'a ValueType], i: usize) -> Result<&'a ValueType, String> {
+    let ty = types.get(i).ok_or_else(|| format!("input {i} is missing"))?;
+    if ty.elem == super::types::Elem::F32 { Ok(ty) } else { Err(format!("input {i} must be f32, is {ty}")) }
+}

@@ -1,0 +1,153 @@
+//! Pools: windows over the image axes.
+
+use super::conv::{pads, pair};
+use super::{OpDef, f32_input};
+use crate::graph::attrs::{AttrDef, Attrs, Kind};
+use crate::graph::types::{Shape, ValueType};
+
+/// Attributes of a pool.
+pub const ATTRS: &[AttrDef] = &[
+    AttrDef { name: "kernel", kind: Kind::Ints, required: true, doc: "[height, width] of the window" },
+    AttrDef { name: "strides", kind: Kind::Ints, required: false, doc: "[vertical, horizontal], default 1" },
+    AttrDef { name: "pads", kind: Kind::Ints, required: false, doc: "[top, left, bottom, right], default 0" },
+    AttrDef { name: "ceil", kind: Kind::Bool, required: false, doc: "round the output's extent up, default false" },
+    AttrDef {
+        name: "count_padding",
+        kind: Kind::Bool,
+        required: false,
+        doc: "average pool divides by the whole window, default false",
+    },
+];
+
+/// The geometry of a pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Channels.
+    pub channels: usize,
+    /// Input height and width.
+    pub input: [usize; 2],
+    /// Output height and width.
+    pub output: [usize; 2],
+    /// Window height and width.
+    pub kernel: [usize; 2],
+    /// Strides.
+    pub strides: [usize; 2],
+    /// Padding: top, left, bottom, right.
+    pub pads: [usize; 4],
+}
+
+impl Window {
+    /// From the attributes and the input's shape (N,C,H,W).
+    ///
+    /// # Errors
+    /// When the window does not fit.
+    pub fn new(attrs: &Attrs, shape: &Shape) -> Result<Window, String> {
+        let (channels, h, w) =
+            shape.image().filter(|_| shape.rank() == 4).ok_or_else(|| format!("pools an image, not {shape}"))?;
+        let (kernel, strides, pads) = (pair(attrs, "kernel", 1)?, pair(attrs, "strides", 1)?, pads(attrs)?);
+        let extent = |i: usize, n: usize| -> Result<usize, String> {
+            if pads[i] >= kernel[i] || pads[i + 2] >= kernel[i] {
+                return Err("padding must be smaller than the window".to_owned());
+            }
+            let room = (n + pads[i] + pads[i + 2]).checked_sub(kernel[i]).ok_or("the window does not fit the image")?;
+            let mut out = if attrs.bool("ceil", false) { room.div_ceil(strides[i]) } else { room / strides[i] } + 1;
+            // A window that would start in the padding behind the image is dropped, as ONNX does.
+            if (out - 1) * strides[i] >= n + pads[i] {
+                out -= 1;
+            }
+            Ok(out)
+        };
+        let output = [extent(0, h)?, extent(1, w)?];
+        Ok(Window { channels, input: [h, w], output, kernel, strides, pads })
+    }
+
+    /// The output's shape.
+    pub fn output_shape(&self) -> Shape {
+        Shape::batched(&[self.channels, self.output[0], self.output[1]])
+    }
+
+    /// Calls `f(channel, flat input indices of the valid taps in row-major order)` for every output in order.
+    pub fn for_each_output(&self, batch: usize, mut f: impl FnMut(usize, &[usize])) {
+        let mut taps = Vec::new();
+        for plane in 0..batch * self.channels {
+            for y in 0..self.output[0] {
+                for x in 0..self.output[1] {
+                    taps.clear();
+                    for ky in 0..self.kernel[0] {
+                        for kx in 0..self.kernel[1] {
+                            let iy =
+                                (y * self.strides[0] + ky).checked_sub(self.pads[0]).filter(|&i| i < self.input[0]);
+                            let ix =
+                                (x * self.strides[1] + kx).checked_sub(self.pads[1]).filter(|&i| i < self.input[1]);
+                            if let (Some(iy), Some(ix)) = (iy, ix) {
+                                taps.push((plane * self.input[0] + iy) * self.input[1] + ix);
+                            }
+                        }
+                    }
+                    f(plane % self.channels, &taps);
+                }
+            }
+        }
+    }
+}
+
+fn infer(attrs: &Attrs, types: &[&ValueType]) -> Result<Vec<ValueType>, String> {
+    Ok(vec![ValueType::f32(Window::new(attrs, &f32_input(types, 0)?.shape)?.output_shape())])
+}
+
+/// Max pool.
+pub static MAX_POOL: OpDef = OpDef {
+    name: "max_pool",
+    doc: "ONNX MaxPool of x (N,C,H,W); padding never wins; taps in row-major order, a later one wins only if greater.",
+    inputs: (1, 1),
+    attrs: ATTRS,
+    elementwise: false,
+    infer,
+    eval: |e| {
+        let window = Window::new(e.attrs, &e.types.first().ok_or("input 0 is missing")?.shape)?;
+        let (x, mut out) = (e.f32(0)?, Vec::new());
+        window.for_each_output(e.batch, |_, taps| {
+            let values = taps.iter().filter_map(|&i| x.get(i).copied());
+            out.push(values.fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a }));
+        });
+        e.floats(out)
+    },
+};
+
+/// Average pool.
+pub static AVERAGE_POOL: OpDef = OpDef {
+    name: "average_pool",
+    doc: "ONNX AveragePool of x (N,C,H,W): taps added in row-major order from +0, divided by their number.",
+    inputs: (1, 1),
+    attrs: ATTRS,
+    elementwise: false,
+    infer,
+    eval: |e| {
+        let window = Window::new(e.attrs, &e.types.first().ok_or("input 0 is missing")?.shape)?;
+        let whole = e.attrs.bool("count_padding", false).then_some(window.kernel[0] * window.kernel[1]);
+        let (x, mut out) = (e.f32(0)?, Vec::new());
+        window.for_each_output(e.batch, |_, taps| {
+            let sum = taps.iter().filter_map(|&i| x.get(i)).fold(0.0, |a, b| a + b);
+            out.push(sum / whole.unwrap_or(taps.len()) as f32);
+        });
+        e.floats(out)
+    },
+};
+
+/// Global average pool.
+pub static GLOBAL_AVERAGE_POOL: OpDef = OpDef {
+    name: "global_average_pool",
+    doc: "ONNX GlobalAveragePool: the mean over the image axes, kept as extent 1; the 4-lane sum divided by the count.",
+    inputs: (1, 1),
+    attrs: &[],
+    elementwise: false,
+    infer: |_, types| {
+        let shape = &f32_input(types, 0)?.shape;
+        let (c, _, _) = shape.image().filter(|_| shape.rank() == 4).ok_or("pools an image")?;
+        Ok(vec![ValueType::f32(Shape::batched(&[c, 1, 1]))])
+    },
+    eval: |e| {
+        let area = e.input(0)?.shape().iter().skip(2).product::<usize>().max(1);
+        e.floats(e.f32(0)?.chunks(area).map(|p| super::reduce::lane_sum(p) / area as f32).collect())
+    },
+};

@@ -1,0 +1,129 @@
+//! The reference interpreter: executes a graph at any stage, one operator after another, by the definitions in the
+//! operator table. It is the definition of dorefac's numerics and must never know a layout, a kernel or a machine.
+
+use crate::graph::ops::{self, Eval};
+use crate::graph::{Graph, NodeId, Value};
+use dorefa_runtime::tensor::Tensor;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Why a graph could not be executed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InterpError {
+    /// The caller's inputs do not fit.
+    #[error("input {name}: {message}")]
+    Input {
+        /// The input's name.
+        name: String,
+        /// What does not fit.
+        message: String,
+    },
+    /// An operator refused.
+    #[error("{node} ({op}): {message}")]
+    Node {
+        /// The node.
+        node: String,
+        /// Its operator.
+        op: &'static str,
+        /// What went wrong.
+        message: String,
+    },
+}
+
+/// Executes `graph` on a batch; `fma` is the numeric profile. Returns the outputs in order.
+///
+/// # Errors
+/// When an input's shape or type does not fit.
+pub fn run(graph: &Graph, inputs: &[Tensor], fma: bool) -> Result<Vec<Tensor>, InterpError> {
+    let values = run_all(graph, inputs, fma, |v| graph.is_output(v))?;
+    Ok(graph.outputs().iter().filter_map(|(_, v)| values.get(v)).map(|t| (**t).clone()).collect())
+}
+
+/// Executes `graph` and returns every value that `keep` asks for; others are dropped after their last reader.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_all(
+    graph: &Graph,
+    inputs: &[Tensor],
+    fma: bool,
+    keep: impl Fn(Value) -> bool,
+) -> Result<BTreeMap<Value, Arc<Tensor>>, InterpError> {
+    let mut values: BTreeMap<Value, Arc<Tensor>> = BTreeMap::new();
+    let batch = bind_inputs(graph, inputs, &mut values)?;
+    let order = graph.order();
+    let mut readers: BTreeMap<Value, usize> = BTreeMap::new();
+    for v in order.iter().flat_map(|&id| graph.operands(id)) {
+        *readers.entry(v).or_default() += 1;
+    }
+    for id in order {
+        let Some(node) = graph.node(id) else { continue };
+        let value = Value { node: id, port: 0 };
+        if *node.op == ops::INPUT {
+            continue;
+        }
+        if let Some(tensor) = &node.tensor {
+            values.insert(value, tensor.clone());
+            continue;
+        }
+        let operands = graph.operands(id);
+        let held: Vec<_> = operands.iter().filter_map(|v| values.get(v).cloned()).collect();
+        let result = evaluate(graph, id, &held, batch, fma).map_err(|message| InterpError::Node {
+            node: node.name.clone(),
+            op: node.op.name,
+            message,
+        })?;
+        values.insert(value, Arc::new(result));
+        for v in operands {
+            if let Some(n) = readers.get_mut(&v) {
+                *n -= 1;
+                if *n == 0 && !keep(v) {
+                    values.remove(&v);
+                }
+            }
+        }
+    }
+    Ok(values)
+}
+
+/// Evaluates one node on the tensors of its operands.
+fn evaluate(graph: &Graph, id: NodeId, held: &[Arc<Tensor>], batch: usize, fma: bool) -> Result<Tensor, String> {
+    let node = graph.node(id).ok_or("the node does not exist")?;
+    let types: Option<Vec<_>> = graph.operands(id).iter().map(|&v| graph.value_type(v)).collect();
+    let types = types.filter(|t| t.len() == held.len()).ok_or("an operand is missing")?;
+    let output = node.types.first().ok_or("the node has no type")?;
+    let inputs: Vec<&Tensor> = held.iter().map(|t| &**t).collect();
+    (node.op.eval)(&Eval { attrs: &node.attrs, inputs: &inputs, types: &types, output, batch, fma })
+}
+
+/// Evaluates a node whose operands are all constants; `None` where one is not.
+pub fn fold(graph: &Graph, id: NodeId, fma: bool) -> Option<Result<Tensor, String>> {
+    let held: Vec<_> = graph.operands(id).iter().map(|&v| graph.constant(v).cloned()).collect::<Option<_>>()?;
+    (!held.is_empty()).then(|| evaluate(graph, id, &held, 1, fma))
+}
+
+fn bind_inputs(
+    graph: &Graph,
+    inputs: &[Tensor],
+    values: &mut BTreeMap<Value, Arc<Tensor>>,
+) -> Result<usize, InterpError> {
+    let fail = |name: &str, message: String| InterpError::Input { name: name.to_owned(), message };
+    if inputs.len() != graph.inputs().len() {
+        let message = format!("the model takes {} inputs, {} were given", graph.inputs().len(), inputs.len());
+        return Err(fail("count", message));
+    }
+    let batch = inputs.first().and_then(|t| t.shape().first().copied()).unwrap_or(1);
+    for (&id, tensor) in graph.inputs().iter().zip(inputs) {
+        let Some((node, ty)) = graph.node(id).and_then(|n| Some((n, n.types.first()?))) else {
+            continue;
+        };
+        if tensor.shape() != ty.shape.concrete(batch) {
+            return Err(fail(&node.name, format!("takes shape {}, was given {:?}", ty.shape, tensor.shape())));
+        }
+        if tensor.as_f32().is_none() {
+            return Err(fail(&node.name, format!("takes f32, was given {}", tensor.data().type_name())));
+        }
+        values.insert(Value { node: id, port: 0 }, Arc::new(tensor.clone()));
+    }
+    Ok(batch)
+}
