@@ -4,4 +4,12 @@
 //! a deployment links this crate alone.
 #![deny(unsafe_code)]
 
+pub mod abi;
+pub mod io;
+pub mod model;
+pub mod pool;
 pub mod tensor;
+
+pub use model::{Model, ModelError, RunError, Session};
+pub use pool::Pool;
+pub use tensor::{Data, Tensor};

@@ -1,0 +1,288 @@
+//! The thread pool behind a compiled model's `parallel_for`.
+//!
+//! One word holds the number of unclaimed tasks. Whoever lowers it by one owns a task, so a thread that comes late either
+//! finds 0 or claims a task of the current job, never of a finished one: the job's fields change only when no task is
+//! outstanding. The caller takes part as worker 0; the others spin about 30 µs after their last task and then sleep.
+#![allow(unsafe_code)]
+
+use crate::abi;
+use std::any::Any;
+use std::cell::Cell;
+use std::ffi::c_void;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long an idle worker spins before it sleeps.
+const SPIN: Duration = Duration::from_micros(30);
+/// Stack of a worker; tasks need 64 KiB.
+const STACK: usize = 1 << 20;
+
+thread_local! {
+    /// The worker index of the task that this thread runs, if any.
+    static CURRENT: Cell<Option<u32>> = const { Cell::new(None) };
+}
+
+/// A thread could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start thread {index} of {threads}: {source}; use fewer threads")]
+pub struct PoolError {
+    index: u32,
+    threads: u32,
+    source: std::io::Error,
+}
+
+/// What the threads share.
+struct Shared {
+    /// Tasks nobody has claimed.
+    unclaimed: AtomicU64,
+    /// Tasks finished of the current job.
+    finished: AtomicU64,
+    n: AtomicU64,
+    task: AtomicPtr<c_void>,
+    data: AtomicPtr<c_void>,
+    busy: AtomicBool,
+    stop: AtomicBool,
+    sleepers: AtomicUsize,
+    door: Mutex<()>,
+    bell: Condvar,
+}
+
+/// A fixed set of threads that run the tasks of one job at a time.
+pub struct Pool {
+    shared: Arc<Shared>,
+    threads: u32,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Shared {
+    /// Claims and runs tasks until none is left.
+    fn work(&self, worker: u32) {
+        let mut left = self.unclaimed.load(Ordering::Acquire);
+        while left != 0 {
+            match self.unclaimed.compare_exchange_weak(left, left - 1, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => {
+                    let i = self.n.load(Ordering::Relaxed) - left;
+                    let task = self.task.load(Ordering::Relaxed);
+                    let data = self.data.load(Ordering::Relaxed);
+                    // SAFETY: `task` was stored from an `abi::Task` before `unclaimed` was published (release), which the
+                    // successful exchange acquired; the job stays until this task is counted as finished.
+                    unsafe { run_one(std::mem::transmute::<*mut c_void, abi::Task>(task), data, i, worker) };
+                    self.finished.fetch_add(1, Ordering::Release);
+                    left = self.unclaimed.load(Ordering::Acquire);
+                }
+                Err(now) => left = now,
+            }
+        }
+    }
+
+    /// A worker's life.
+    fn serve(&self, worker: u32) {
+        loop {
+            self.work(worker);
+            let idle = Instant::now();
+            while self.unclaimed.load(Ordering::Acquire) == 0 && idle.elapsed() < SPIN {
+                for _ in 0..16 {
+                    std::hint::spin_loop();
+                }
+            }
+            if self.stop.load(Ordering::Acquire) {
+                return;
+            }
+            if self.unclaimed.load(Ordering::Acquire) == 0 {
+                let mut guard = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+                self.sleepers.fetch_add(1, Ordering::SeqCst);
+                while self.unclaimed.load(Ordering::SeqCst) == 0 && !self.stop.load(Ordering::SeqCst) {
+                    guard = self.bell.wait(guard).unwrap_or_else(PoisonError::into_inner);
+                }
+                self.sleepers.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// Runs a job; the caller is worker 0.
+    unsafe fn run(&self, task: abi::Task, data: *mut c_void, n: u64, threads: u32) {
+        let nested = CURRENT.get();
+        if n <= 1 || threads <= 1 || nested.is_some() || self.busy.swap(true, Ordering::Acquire) {
+            let worker = nested.unwrap_or(0);
+            for i in 0..n {
+                // SAFETY: the caller's contract.
+                unsafe { run_one(task, data, i, worker) };
+            }
+            return;
+        }
+        self.n.store(n, Ordering::Relaxed);
+        self.task.store(task as *mut c_void, Ordering::Relaxed);
+        self.data.store(data, Ordering::Relaxed);
+        self.finished.store(0, Ordering::Relaxed);
+        self.unclaimed.store(n, Ordering::SeqCst);
+        if self.sleepers.load(Ordering::SeqCst) != 0 {
+            let _guard = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+            self.bell.notify_all();
+        }
+        self.work(0);
+        let mut spins = 0u32;
+        while self.finished.load(Ordering::Acquire) != n {
+            spins = spins.saturating_add(1);
+            if spins < 2000 {
+                std::hint::spin_loop();
+            } else {
+                std::thread::yield_now();
+            }
+        }
+        self.busy.store(false, Ordering::Release);
+    }
+}
+
+/// Runs one task with this thread marked as inside a task.
+unsafe fn run_one(task: abi::Task, data: *mut c_void, i: u64, worker: u32) {
+    let outer = CURRENT.replace(Some(worker));
+    // SAFETY: the caller's contract: a task of the interface, called once for each index.
+    unsafe { task(data, i, worker) };
+    CURRENT.set(outer);
+}
+
+impl Pool {
+    /// A pool of `threads` threads, the caller included; 0 takes as many as the machine offers.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn new(threads: u32) -> Result<Self, PoolError> {
+        let threads = match threads {
+            0 => std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1)),
+            n => n,
+        };
+        let shared = Arc::new(Shared {
+            unclaimed: AtomicU64::new(0),
+            finished: AtomicU64::new(0),
+            n: AtomicU64::new(0),
+            task: AtomicPtr::new(null_mut()),
+            data: AtomicPtr::new(null_mut()),
+            busy: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            sleepers: AtomicUsize::new(0),
+            door: Mutex::new(()),
+            bell: Condvar::new(),
+        });
+        let mut pool = Pool { shared, threads, handles: Vec::new() };
+        for index in 1..threads {
+            let shared = Arc::clone(&pool.shared);
+            let started = std::thread::Builder::new()
+                .name(format!("dorefa-{index}"))
+                .stack_size(STACK)
+                .spawn(move || shared.serve(index))
+                .map_err(|source| PoolError { index, threads, source })?;
+            pool.handles.push(started);
+        }
+        Ok(pool)
+    }
+
+    /// Number of threads, the caller included.
+    pub fn threads(&self) -> u32 {
+        self.threads
+    }
+
+    /// Calls `body(i, worker)` exactly once for each `i < n`. A worker index is never used by two calls at once; a
+    /// nested call runs serially. A panic in `body` is passed on after all tasks have ended.
+    pub fn for_each(&self, n: u64, body: &(dyn Fn(u64, u32) + Sync)) {
+        struct Context<'a> {
+            body: &'a (dyn Fn(u64, u32) + Sync),
+            panic: Mutex<Option<Box<dyn Any + Send>>>,
+        }
+        unsafe extern "C" fn task(data: *mut c_void, i: u64, worker: u32) {
+            // SAFETY: `data` is the context below, which outlives the job and is only shared.
+            let context = unsafe { &*data.cast::<Context<'_>>() };
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (context.body)(i, worker))) {
+                *context.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
+            }
+        }
+        let context = Context { body, panic: Mutex::new(None) };
+        let data = (&raw const context).cast_mut().cast::<c_void>();
+        // SAFETY: `run` returns after all tasks; the context is shared only, and `body` is Sync.
+        unsafe { self.shared.run(task, data, n, self.threads) };
+        if let Some(panic) = context.panic.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            resume_unwind(panic);
+        }
+    }
+
+    /// The pool as the `pool` argument of a call; valid while `self` lives.
+    pub(crate) fn as_context(&self) -> *mut c_void {
+        (&raw const *self).cast_mut().cast()
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        {
+            let _guard = self.shared.door.lock().unwrap_or_else(PoisonError::into_inner);
+            self.shared.bell.notify_all();
+        }
+        for handle in self.handles.drain(..) {
+            let _ = handle.join();
+        }
+    }
+}
+
+/// `dorefac_parallel_for` over a [`Pool`].
+///
+/// # Safety
+/// `pool` is a [`Pool`] that outlives the call; `task` may be called with `data` as the interface says.
+pub(crate) unsafe extern "C" fn parallel_for(pool: *mut c_void, task: abi::Task, data: *mut c_void, n: u64) {
+    // SAFETY: the caller's contract; the pool is only shared.
+    let pool = unsafe { &*pool.cast::<Pool>() };
+    // SAFETY: the caller's contract.
+    unsafe { pool.shared.run(task, data, n, pool.threads) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_index_once_and_workers_alone() {
+        for threads in 1..=4 {
+            let pool = Pool::new(threads).unwrap();
+            let in_use: Vec<AtomicBool> = (0..threads).map(|_| AtomicBool::new(false)).collect();
+            for round in 0..300u64 {
+                let n = round % 37;
+                let seen: Vec<AtomicU64> = (0..n).map(|_| AtomicU64::new(0)).collect();
+                pool.for_each(n, &|i, w| {
+                    assert!(!in_use[w as usize].swap(true, Ordering::SeqCst));
+                    seen[i as usize].fetch_add(1, Ordering::Relaxed);
+                    in_use[w as usize].store(false, Ordering::SeqCst);
+                });
+                assert!(seen.iter().all(|s| s.load(Ordering::Relaxed) == 1));
+                if round % 100 == 0 {
+                    std::thread::sleep(Duration::from_millis(1)); // let the workers fall asleep
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nested_calls_are_serial() {
+        let pool = Pool::new(3).unwrap();
+        let count = AtomicU64::new(0);
+        pool.for_each(8, &|_, w| pool.for_each(5, &|_, inner| {
+            assert_eq!(w, inner);
+            count.fetch_add(1, Ordering::Relaxed);
+        }));
+        assert_eq!(count.load(Ordering::Relaxed), 40);
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_survives() {
+        let pool = Pool::new(2).unwrap();
+        let caught = catch_unwind(AssertUnwindSafe(|| pool.for_each(4, &|i, _| assert!(i != 2, "task 2"))));
+        assert!(caught.is_err());
+        let count = AtomicU64::new(0);
+        pool.for_each(100, &|_, _| {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(count.load(Ordering::Relaxed), 100);
+    }
+}
