@@ -5,11 +5,14 @@
 #![deny(unsafe_code)]
 
 pub mod abi;
+pub mod data;
+pub mod eval;
 pub mod io;
 pub mod model;
 pub mod pool;
 pub mod tensor;
 
+pub use data::{Batch, DataSet, DataSpec, Normalise, Split};
 pub use model::{Model, ModelError, RunError, Session};
 pub use pool::Pool;
 pub use tensor::{Data, Tensor};
