@@ -69,8 +69,23 @@ pub const ARCH_HOST: u32 = if cfg!(target_arch = "x86_64") {
 pub const FEATURES_VALID: u64 = 1 << 63;
 /// Bit positions of x86-64 features, in order, with the names used in messages.
 pub const X86_FEATURES: [&str; 17] = [
-    "sse4.1", "popcnt", "ssse3", "avx2", "fma", "bmi1", "bmi2", "lzcnt", "avx512", "vnni", "vpopcntdq", "bitalg",
-    "vbmi", "avxvnni", "gfni", "amx-int8", "amx permitted",
+    "sse4.1",
+    "popcnt",
+    "ssse3",
+    "avx2",
+    "fma",
+    "bmi1",
+    "bmi2",
+    "lzcnt",
+    "avx512",
+    "vnni",
+    "vpopcntdq",
+    "bitalg",
+    "vbmi",
+    "avxvnni",
+    "gfni",
+    "amx-int8",
+    "amx permitted",
 ];
 /// Bit positions of aarch64 features, in order.
 pub const A64_FEATURES: [&str; 4] = ["dotprod", "i8mm", "fp16", "sve"];

@@ -26,7 +26,9 @@ pub enum EvalError<E: std::error::Error + 'static> {
     #[error(transparent)]
     Run(E),
     /// The scores are no scores.
-    #[error("the model's first output has shape {shape:?} for {batch} pictures; it must give one row of scores a picture")]
+    #[error(
+        "the model's first output has shape {shape:?} for {batch} pictures; it must give one row of scores a picture"
+    )]
     Scores {
         /// Of the output.
         shape: Vec<usize>,
@@ -109,7 +111,8 @@ mod tests {
         };
         let found = accuracy(&set, 2, Normalise::default(), same).unwrap();
         assert_eq!((found.correct, found.images), (2, 3));
-        let wrong = accuracy(&set, 2, Normalise::default(), |_| Ok::<_, crate::tensor::ShapeError>(Tensor::scalar(1.0)));
+        let wrong =
+            accuracy(&set, 2, Normalise::default(), |_| Ok::<_, crate::tensor::ShapeError>(Tensor::scalar(1.0)));
         assert!(matches!(wrong, Err(EvalError::Scores { .. })));
     }
 }

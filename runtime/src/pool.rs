@@ -267,10 +267,12 @@ mod tests {
     fn nested_calls_are_serial() {
         let pool = Pool::new(3).unwrap();
         let count = AtomicU64::new(0);
-        pool.for_each(8, &|_, w| pool.for_each(5, &|_, inner| {
-            assert_eq!(w, inner);
-            count.fetch_add(1, Ordering::Relaxed);
-        }));
+        pool.for_each(8, &|_, w| {
+            pool.for_each(5, &|_, inner| {
+                assert_eq!(w, inner);
+                count.fetch_add(1, Ordering::Relaxed);
+            })
+        });
         assert_eq!(count.load(Ordering::Relaxed), 40);
     }
 

@@ -1,23 +1,19 @@
 //! Batches of a data set as float tensors, normalised.
 
 use super::{DataSet, Pixels};
-use crate::tensor::Tensor;
+use crate::tensor::{Data, Tensor};
 
 /// How a pixel becomes a float: (scale·pixel − mean)/std, per channel where there is one value a channel.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Normalise {
+    /// Pass 8-bit pixels as they are, for a model whose input is u8; the rest is ignored then.
+    pub raw: bool,
     /// Factor of a pixel; `None`: pixel/255, divided, not multiplied by the rounded 1/255.
     pub scale: Option<f32>,
     /// Subtracted; empty: nothing; one value: all channels.
     pub mean: Vec<f32>,
     /// Divisor; empty: 1; one value: all channels.
     pub std: Vec<f32>,
-}
-
-impl Default for Normalise {
-    fn default() -> Self {
-        Normalise { scale: None, mean: Vec::new(), std: Vec::new() }
-    }
 }
 
 impl Normalise {
@@ -42,7 +38,7 @@ impl Normalise {
 /// Some pictures (N, C, H, W) and their labels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
-    /// The pictures: floats.
+    /// The pictures: floats, or bytes if asked for raw.
     pub x: Tensor,
     /// The labels.
     pub labels: Vec<u32>,
@@ -65,10 +61,12 @@ pub fn batches(set: &dyn DataSet, size: usize, normalise: Normalise) -> Batches<
 pub fn gather(set: &dyn DataSet, indices: impl Iterator<Item = usize>, normalise: &Normalise) -> Batch {
     let [c, h, w] = set.shape();
     let (mut pixels, mut labels) = (Vec::new(), Vec::new());
+    let mut bytes = Vec::new();
     let plane = (h * w).max(1);
     for i in indices {
         let (Some(image), Some(label)) = (set.image(i), set.label(i)) else { continue };
         match image {
+            Pixels::U8(v) if normalise.raw => bytes.extend_from_slice(v),
             Pixels::U8(v) => {
                 for (channel, plane) in v.chunks(plane).enumerate() {
                     pixels.extend(plane.iter().map(|&p| normalise.apply(f32::from(p), channel, false)));
@@ -82,13 +80,10 @@ pub fn gather(set: &dyn DataSet, indices: impl Iterator<Item = usize>, normalise
         }
         labels.push(label);
     }
-    let x = Tensor::f32([labels.len(), c, h, w], pixels);
+    let data = if bytes.is_empty() { Data::F32(pixels) } else { Data::U8(bytes) };
+    let x = Tensor::new([labels.len(), c, h, w], data);
     // A set that breaks its own shape gives an empty batch.
-    x.map_or_else(|_| Batch { x: empty(), labels: Vec::new() }, |x| Batch { x, labels })
-}
-
-fn empty() -> Tensor {
-    Tensor::scalar(0.0)
+    x.map_or_else(|_| Batch { x: Tensor::scalar(0.0), labels: Vec::new() }, |x| Batch { x, labels })
 }
 
 impl Iterator for Batches<'_> {
@@ -105,7 +100,6 @@ impl Iterator for Batches<'_> {
 mod tests {
     use super::*;
     use crate::data::MemorySet;
-    use crate::tensor::Data;
 
     #[test]
     fn batches_cover_the_set_normalised() {
@@ -114,7 +108,9 @@ mod tests {
         let got: Vec<Batch> = batches(&set, 2, Normalise::default()).collect();
         assert_eq!(got[0].x, Tensor::f32([2, 2, 1, 1], vec![0.0, 1.0, 51.0 / 255.0, 102.0 / 255.0]).unwrap());
         assert_eq!((got.len(), got[1].labels.as_slice()), (2, &[2][..]));
-        let n = Normalise { scale: Some(1.0), mean: vec![1.0, 2.0], std: vec![2.0] };
+        let raw = batches(&set, 9, Normalise { raw: true, ..Normalise::default() }).next().unwrap();
+        assert_eq!(raw.x.as_u8().unwrap(), [0, 255, 51, 102, 255, 0]);
+        let n = Normalise { scale: Some(1.0), mean: vec![1.0, 2.0], std: vec![2.0], raw: false };
         let got = batches(&set, 1, n).next().unwrap();
         assert_eq!(got.x.as_f32().unwrap(), [-0.5, 126.5]);
     }

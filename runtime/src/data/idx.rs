@@ -26,12 +26,16 @@ fn load(folder: &Path, split: Split, what: &str, rank: u8) -> Result<(PathBuf, T
         for end in ["", ".gz"] {
             let file = folder.join(format!("{prefix}-{what}{dash}idx{rank}-ubyte{end}"));
             if file.is_file() {
-                let tensor = unzip(io::read(&file)?).and_then(|b| parse(&b, rank)).map_err(|e| IoError::malformed(&file, e))?;
+                let tensor =
+                    unzip(io::read(&file)?).and_then(|b| parse(&b, rank)).map_err(|e| IoError::malformed(&file, e))?;
                 return Ok((file, tensor));
             }
         }
     }
-    Err(IoError::malformed(folder, format!("there is no {prefix}-{what}-idx{rank}-ubyte[.gz]; idx:PATH names the folder that holds it")))
+    Err(IoError::malformed(
+        folder,
+        format!("there is no {prefix}-{what}-idx{rank}-ubyte[.gz]; idx:PATH names the folder that holds it"),
+    ))
 }
 
 /// Parses an idx file of unsigned bytes with `rank` axes.
@@ -39,7 +43,9 @@ fn parse(bytes: &[u8], rank: u8) -> Result<Tensor, String> {
     let truncated = || "the idx file is truncated; copy it again".to_owned();
     let (head, rest) = bytes.split_at_checked(4).ok_or_else(truncated)?;
     if head != [0, 0, 8, rank] {
-        return Err(format!("the idx header is {head:?}, not [0, 0, 8, {rank}] (bytes, {rank} axes); it is another file"));
+        return Err(format!(
+            "the idx header is {head:?}, not [0, 0, 8, {rank}] (bytes, {rank} axes); it is another file"
+        ));
     }
     let (extents, body) = rest.split_at_checked(4 * usize::from(rank)).ok_or_else(truncated)?;
     let (extents, _) = extents.as_chunks::<4>();

@@ -26,7 +26,9 @@ pub fn open(path: &Path, split: Split) -> Result<MemorySet, IoError> {
             files.insert(key, io::read(&file)?);
         }
     } else {
-        let damaged = |e: &dyn std::fmt::Display| IoError::malformed(path, format!("not a readable tar archive ({e}); pass a folder, .tar or .tar.gz"));
+        let damaged = |e: &dyn std::fmt::Display| {
+            IoError::malformed(path, format!("not a readable tar archive ({e}); pass a folder, .tar or .tar.gz"))
+        };
         let bytes = unzip(io::read(path)?).map_err(|e| IoError::malformed(path, e))?;
         let mut members = BTreeMap::new();
         for entry in tar::Archive::new(bytes.as_slice()).entries().map_err(|e| damaged(&e))? {
@@ -98,13 +100,15 @@ fn decode_all(path: &Path, files: &BTreeMap<Vec<String>, Vec<u8>>) -> Result<Mem
         if size.is_none() {
             channels = if is_gray(bytes) { 1 } else { 3 };
         }
-        let (planes, h, w) = picture::decode(bytes, channels, size, false).map_err(|e| IoError::malformed(&name(), e))?;
+        let (planes, h, w) =
+            picture::decode(bytes, channels, size, false).map_err(|e| IoError::malformed(&name(), e))?;
         size = Some((h, w));
         pixels.extend(planes);
         labels.push(classes.get(&class).copied().unwrap_or_default());
     }
     let (h, w) = size.unwrap_or_default();
-    let pixels = Tensor::new([labels.len(), channels, h, w], Data::U8(pixels)).map_err(|e| IoError::malformed(path, e))?;
+    let pixels =
+        Tensor::new([labels.len(), channels, h, w], Data::U8(pixels)).map_err(|e| IoError::malformed(path, e))?;
     MemorySet::new(pixels, labels, classes.into_keys().collect(), path)
 }
 
@@ -122,7 +126,9 @@ mod tests {
 
     fn png(value: u8, width: u32) -> Vec<u8> {
         let mut out = std::io::Cursor::new(Vec::new());
-        image::RgbImage::from_pixel(width, 1, image::Rgb([value, 0, 1])).write_to(&mut out, image::ImageFormat::Png).unwrap();
+        image::RgbImage::from_pixel(width, 1, image::Rgb([value, 0, 1]))
+            .write_to(&mut out, image::ImageFormat::Png)
+            .unwrap();
         out.into_inner()
     }
 
@@ -143,7 +149,10 @@ mod tests {
         std::fs::write(archive.path(), &bytes).unwrap();
         for path in [dir.path(), archive.path()] {
             let set = open(path, Split::Test).unwrap();
-            assert_eq!((set.len(), set.shape(), set.class_names()), (3, [3, 1, 2], &["a".to_owned(), "b".to_owned()][..]));
+            assert_eq!(
+                (set.len(), set.shape(), set.class_names()),
+                (3, [3, 1, 2], &["a".to_owned(), "b".to_owned()][..])
+            );
             let firsts: Vec<_> = (0..3).map(|i| (set.image(i), set.label(i).unwrap())).collect();
             assert_eq!(firsts[0], (Some(Pixels::U8(&[3, 3, 0, 0, 1, 1])), 0));
             assert_eq!(firsts[2], (Some(Pixels::U8(&[1, 1, 0, 0, 1, 1])), 1));

@@ -168,7 +168,10 @@ impl MemorySet {
             return Err(bad(format!("the pictures have shape {:?}; it must be (N, C, H, W)", pixels.shape())));
         };
         if pixels.as_u8().is_none() && pixels.as_f32().is_none() {
-            return Err(bad(format!("the pictures are {}; convert them to uint8 or float32", pixels.data().type_name())));
+            return Err(bad(format!(
+                "the pictures are {}; convert them to uint8 or float32",
+                pixels.data().type_name()
+            )));
         }
         if n != labels.len() {
             return Err(bad(format!("there are {n} pictures and {} labels; they must be as many", labels.len())));

@@ -21,7 +21,9 @@ pub fn open(path: &Path, split: Split) -> Result<MemorySet, IoError> {
             _ => {}
         }
     }
-    let missing = |n: &str| IoError::malformed(file, format!("there is no array `{n}`; save it with numpy.savez(file, x=…, y=…)"));
+    let missing = |n: &str| {
+        IoError::malformed(file, format!("there is no array `{n}`; save it with numpy.savez(file, x=…, y=…)"))
+    };
     let (x, y) = (x.ok_or_else(|| missing("x"))?, y.ok_or_else(|| missing("y"))?);
     let labels: Option<Vec<u32>> = match y.data() {
         Data::U8(v) => Some(v.iter().map(|&l| u32::from(l)).collect()),
@@ -29,7 +31,8 @@ pub fn open(path: &Path, split: Split) -> Result<MemorySet, IoError> {
         Data::I64(v) => v.iter().map(|&l| u32::try_from(l).ok()).collect(),
         Data::F32(_) => None,
     };
-    let labels = labels.ok_or_else(|| IoError::malformed(file, "the labels `y` must be integers ≥ 0; save them as int64"))?;
+    let labels =
+        labels.ok_or_else(|| IoError::malformed(file, "the labels `y` must be integers ≥ 0; save them as int64"))?;
     MemorySet::new(x, labels, Vec::new(), file)
 }
 

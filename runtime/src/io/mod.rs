@@ -87,7 +87,9 @@ pub fn write_tensors(file: &Path, tensors: &[(String, Tensor)]) -> Result<(), Io
     let suffix = file.extension().map(|s| s.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     match (suffix.as_str(), tensors) {
         ("npy", [(_, tensor)]) => npy::write(file, tensor),
-        ("npy", _) => Err(IoError::malformed(file, format!("{} outputs do not fit in an .npy; name an .npz", tensors.len()))),
+        ("npy", _) => {
+            Err(IoError::malformed(file, format!("{} outputs do not fit in an .npy; name an .npz", tensors.len())))
+        }
         ("npz", _) => npz::write(file, tensors),
         _ => Err(IoError::malformed(file, "unknown kind of output; name an .npy or .npz")),
     }

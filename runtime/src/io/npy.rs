@@ -54,7 +54,8 @@ pub fn parse(bytes: &[u8]) -> Result<Tensor, String> {
     };
     let shape = value(header, "shape")?.strip_prefix('(').and_then(|s| s.split_once(')')).map(|(s, _)| s);
     let shape = shape.ok_or("the npy header's shape is malformed; save it again")?;
-    let extents = shape.split(',').map(str::trim).filter(|d| !d.is_empty()).map(|d| d.trim_end_matches('L').parse::<usize>());
+    let extents =
+        shape.split(',').map(str::trim).filter(|d| !d.is_empty()).map(|d| d.trim_end_matches('L').parse::<usize>());
     let shape: Vec<usize> =
         extents.collect::<Result<_, _>>().map_err(|e| format!("the npy header's shape ({shape}) is malformed: {e}"))?;
 
@@ -67,11 +68,18 @@ pub fn parse(bytes: &[u8]) -> Result<Tensor, String> {
         "u1" | "b1" | "i1" => 1,
         "f4" | "i4" => 4,
         "f8" | "i8" => 8,
-        _ => return Err(format!("npy element type {descr} is not supported; convert with .astype('float32'), 'uint8' or 'int64'")),
+        _ => {
+            return Err(format!(
+                "npy element type {descr} is not supported; convert with .astype('float32'), 'uint8' or 'int64'"
+            ));
+        }
     };
     let count = shape.iter().try_fold(1usize, |a, &d| a.checked_mul(d));
     if count.and_then(|n| n.checked_mul(width)) != Some(body.len()) {
-        return Err(format!("the npy header promises shape {shape:?} of {descr}, the file holds {} bytes of data; save or copy it again", body.len()));
+        return Err(format!(
+            "the npy header promises shape {shape:?} of {descr}, the file holds {} bytes of data; save or copy it again",
+            body.len()
+        ));
     }
     let data = match kind {
         "u1" => Data::U8(body.to_vec()),
@@ -202,7 +210,9 @@ mod tests {
             "{'descr': '<c8', 'fortran_order': False, 'shape': (1,), }",
             "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }",
             "{'descr': '<f4', 'fortran_order': 7, 'shape': (1,), }",
-            "'descr'", "", "((((((",
+            "'descr'",
+            "",
+            "((((((",
         ] {
             assert!(parse(&raw(header, &[0; 4])).is_err(), "{header}");
         }

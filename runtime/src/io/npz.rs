@@ -16,7 +16,9 @@ const LIMIT: u64 = 8 << 30;
 /// When the file cannot be read or is malformed.
 pub fn read(file: &Path) -> Result<Vec<(String, Tensor)>, IoError> {
     let source = std::fs::File::open(file).map_err(IoError::system(file))?;
-    let bad = |e: &dyn std::fmt::Display| IoError::malformed(file, format!("not a readable npz archive ({e}); save it with numpy.savez"));
+    let bad = |e: &dyn std::fmt::Display| {
+        IoError::malformed(file, format!("not a readable npz archive ({e}); save it with numpy.savez"))
+    };
     let mut archive = ZipArchive::new(std::io::BufReader::new(source)).map_err(|e| bad(&e))?;
     let mut out = Vec::new();
     for index in 0..archive.len() {

@@ -36,9 +36,14 @@ pub fn decode(
     let given = (picture.height() as usize, picture.width() as usize);
     if let Some((h, w)) = size.filter(|&s| s != given) {
         if !resize {
-            return Err(format!("the picture is {}×{} (height × width), the model takes {h}×{w}; resize it or ask for resizing", given.0, given.1));
+            return Err(format!(
+                "the picture is {}×{} (height × width), the model takes {h}×{w}; resize it or ask for resizing",
+                given.0, given.1
+            ));
         }
-        let (Ok(w), Ok(h)) = (u32::try_from(w), u32::try_from(h)) else { return Err("the size wanted is too large".into()) };
+        let (Ok(w), Ok(h)) = (u32::try_from(w), u32::try_from(h)) else {
+            return Err("the size wanted is too large".into());
+        };
         picture = picture.resize_exact(w, h, FilterType::Triangle);
     }
     let (height, width) = (picture.height() as usize, picture.width() as usize);

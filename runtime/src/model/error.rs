@@ -78,7 +78,9 @@ pub enum RunError {
         given: usize,
     },
     /// An output without a batch axis when the batch must be split.
-    #[error("output `{name}` has no batch axis, so a batch of {batch} cannot be split in parts of {chunk}; pass fewer samples")]
+    #[error(
+        "output `{name}` has no batch axis, so a batch of {batch} cannot be split in parts of {chunk}; pass fewer samples"
+    )]
     Unsplittable {
         /// The output.
         name: String,
@@ -88,7 +90,9 @@ pub enum RunError {
         chunk: usize,
     },
     /// No level fits.
-    #[error("this CPU runs no level of the model ({needs}); compile with a lower --cpu, for example x86-64-v2 or generic")]
+    #[error(
+        "this CPU runs no level of the model ({needs}); compile with a lower --cpu, for example x86-64-v2 or generic"
+    )]
     Cpu {
         /// Levels and what each lacks.
         needs: String,

@@ -185,7 +185,10 @@ impl Model {
         // SAFETY: the symbol is a static object; only its address is taken.
         let base = unsafe { library.get::<*const u8>(abi::SYMBOL).map_err(link)?.try_as_raw_ptr() };
         let Some(base) = base.filter(|p| !p.is_null()) else {
-            return Err(ModelError::Malformed { file, problem: "symbol `dorefac_model` is null; compile it again".into() });
+            return Err(ModelError::Malformed {
+                file,
+                problem: "symbol `dorefac_model` is null; compile it again".into(),
+            });
         };
         // SAFETY: the symbol of a shared object that stays loaded as long as `library`.
         unsafe { Self::open(base.cast(), Box::new(library), &file) }
@@ -216,19 +219,29 @@ impl Model {
             return Err(bad("it has no dorefac descriptor; pass a file made by `dorefac compile`".into()));
         }
         if desc.abi != abi::ABI {
-            return Err(bad(format!("its interface version is {}, this runtime knows {}; compile it again", desc.abi, abi::ABI)));
+            return Err(bad(format!(
+                "its interface version is {}, this runtime knows {}; compile it again",
+                desc.abi,
+                abi::ABI
+            )));
         }
         if (desc.size as usize) < size_of::<abi::ModelDesc>() {
             return Err(bad(format!("its descriptor has {} bytes, too few; compile it again", desc.size)));
         }
         if desc.arch != abi::ARCH_HOST {
-            return Err(bad(format!("it is for architecture {}, this is {}; compile with another --target", desc.arch, abi::ARCH_HOST)));
+            return Err(bad(format!(
+                "it is for architecture {}, this is {}; compile with another --target",
+                desc.arch,
+                abi::ARCH_HOST
+            )));
         }
         if !matches!(desc.kind, abi::INFERENCE | abi::TRAIN_STEP) {
             return Err(bad(format!("its kind {} is unknown; use a newer runtime", desc.kind)));
         }
         if desc.arena_align > 64 || desc.run == 0 || desc.cpu == 0 || desc.max_batch == 0 {
-            return Err(bad("its descriptor is inconsistent (arena alignment, run, cpu or max_batch); compile it again".into()));
+            return Err(bad(
+                "its descriptor is inconsistent (arena alignment, run, cpu or max_batch); compile it again".into(),
+            ));
         }
         // SAFETY: the descriptor passed the checks, so its offsets are the compiler's.
         let view = unsafe { View::new(base, &desc) };
@@ -249,7 +262,8 @@ impl Model {
             cpu(hwcap, hwcap2)
         } | abi::FEATURES_VALID;
         let wants_amx = levels.iter().any(|l: &Level| l.required & abi::X86_AMX_PERMITTED != 0);
-        if abi::ARCH_HOST == abi::ARCH_X86_64 && wants_amx && features & abi::X86_AMX_INT8 != 0 && desc.enable_amx != 0 {
+        if abi::ARCH_HOST == abi::ARCH_X86_64 && wants_amx && features & abi::X86_AMX_INT8 != 0 && desc.enable_amx != 0
+        {
             // SAFETY: as for `cpu`; it only asks the kernel for a permission.
             let answer = unsafe {
                 let enable =
@@ -260,7 +274,18 @@ impl Model {
                 features |= abi::X86_AMX_PERMITTED;
             }
         }
-        Ok(Model(Arc::new(Inner { base, desc, inputs, outputs, levels, layers, states, metadata, features, _keep: keep })))
+        Ok(Model(Arc::new(Inner {
+            base,
+            desc,
+            inputs,
+            outputs,
+            levels,
+            layers,
+            states,
+            metadata,
+            features,
+            _keep: keep,
+        })))
     }
 
     /// The inputs.
@@ -349,8 +374,7 @@ impl Model {
             }
             // SAFETY: present, of this type; the buffer is aligned and long enough.
             let code = unsafe {
-                let prepare =
-                    std::mem::transmute::<*const c_void, abi::PrepareFn>(self.function(self.0.desc.prepare));
+                let prepare = std::mem::transmute::<*const c_void, abi::PrepareFn>(self.function(self.0.desc.prepare));
                 prepare(u32::try_from(level).unwrap_or(u32::MAX), buffer.as_mut_ptr().cast())
             };
             if code != abi::OK {
@@ -373,8 +397,7 @@ impl Model {
         }
         // SAFETY: present, of this type; the buffer is aligned and long enough, the seed has two words.
         let code = unsafe {
-            let init =
-                std::mem::transmute::<*const c_void, abi::InitStateFn>(self.function(self.0.desc.init_state));
+            let init = std::mem::transmute::<*const c_void, abi::InitStateFn>(self.function(self.0.desc.init_state));
             init(buffer.as_mut_ptr().cast(), seed.as_ptr())
         };
         if code == abi::OK { Ok(buffer) } else { Err(RunError::Code { function: "init_state", code }) }
@@ -424,18 +447,28 @@ impl View {
                 dims.iter().enumerate().map(one).collect()
             });
             let size = |dims: &Vec<Option<usize>>| {
-                dims.iter().flatten().try_fold(dtype.size(), |a, &d| a.checked_mul(d)).filter(|&n| n <= isize::MAX as usize)
+                dims.iter()
+                    .flatten()
+                    .try_fold(dtype.size(), |a, &d| a.checked_mul(d))
+                    .filter(|&n| n <= isize::MAX as usize)
             };
             match dims.filter(|d| size(d).is_some()) {
                 Some(dims) => Ok(Port { name, dtype, dims }),
-                None => Err(format!("tensor `{name}` has an impossible shape {:?} of rank {}; compile it again", t.dims, t.rank)),
+                None => Err(format!(
+                    "tensor `{name}` has an impossible shape {:?} of rank {}; compile it again",
+                    t.dims, t.rank
+                )),
             }
         };
         self.array::<abi::TensorDesc>(offset, count).into_iter().map(port).collect()
     }
 
     fn levels(&self, d: &abi::ModelDesc) -> Vec<Level> {
-        let one = |l: abi::LevelDesc| Level { name: self.text(l.name), required: l.required, prepared_bytes: l.prepared_bytes };
+        let one = |l: abi::LevelDesc| Level {
+            name: self.text(l.name),
+            required: l.required,
+            prepared_bytes: l.prepared_bytes,
+        };
         self.array(d.levels, d.n_levels).into_iter().map(one).collect()
     }
 

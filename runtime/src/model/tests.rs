@@ -71,7 +71,8 @@ fn image(change: impl Fn(&mut Image)) -> Result<Model, ModelError> {
     image.ports = [abi::TensorDesc { name: text, dtype: abi::F32, rank: 2, dims }; 2];
     image.levels = [abi::LevelDesc { name: text, required: 1, prepared_bytes: 64 }; 2];
     image.levels[1].required = 3;
-    image.layers = [abi::LayerDesc { name: text + 2, kernel: text, macs: 3, bytes: 12, offset: 0, dtype: 1, layout: 0 }];
+    image.layers =
+        [abi::LayerDesc { name: text + 2, kernel: text, macs: 3, bytes: 12, offset: 0, dtype: 1, layout: 0 }];
     let d = &mut image.desc;
     (d.magic, d.abi, d.size, d.arch, d.kind) = (abi::MAGIC, 1, 192, abi::ARCH_HOST, abi::INFERENCE);
     (d.n_inputs, d.n_outputs, d.n_levels, d.n_layers, d.arena_align) = (1, 1, 2, 1, 64);
@@ -157,5 +158,17 @@ fn bad_files_are_errors() {
         std::fs::write(&path, bytes).unwrap();
         let error = Model::load(&path).err().unwrap().to_string();
         assert!(error.contains("m.so"), "{error}");
+    }
+}
+
+#[test]
+fn a_foreign_library_is_a_link_error() {
+    let libc = ["/lib/x86_64-linux-gnu/libm.so.6", "/lib/aarch64-linux-gnu/libm.so.6", "/usr/lib64/libm.so.6"];
+    for path in libc.iter().filter(|p| Path::new(p).exists()) {
+        match Model::load(path) {
+            Err(ModelError::Link { .. }) | Err(ModelError::Malformed { .. }) => {}
+            Err(e) => panic!("{e}"),
+            Ok(_) => panic!("loaded {path}"),
+        }
     }
 }
