@@ -7,144 +7,23 @@
 pub mod buffer;
 mod elf;
 mod error;
+mod info;
 pub mod session;
 #[cfg(test)]
 mod tests;
+mod view;
 
 pub use buffer::AlignedBuffer;
 pub use error::{ModelError, RunError};
+pub use info::{DType, Layer, Level, Port, State};
 pub use session::{LayerEvent, LayerTime, Session};
 
 use crate::abi;
 use std::any::Any;
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::c_void;
 use std::path::Path;
 use std::sync::Arc;
-
-/// The element type of an input, output or layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DType {
-    /// 32-bit floats.
-    F32,
-    /// Unsigned bytes.
-    U8,
-    /// Signed bytes; only inside a model.
-    I8,
-    /// 32-bit integers.
-    I32,
-    /// 64-bit integers.
-    I64,
-    /// 64-bit floats; only inside a model.
-    F64,
-}
-
-impl DType {
-    fn from_code(code: u32) -> Option<Self> {
-        Some(match code {
-            abi::F32 => DType::F32,
-            abi::U8 => DType::U8,
-            abi::I8 => DType::I8,
-            abi::I32 => DType::I32,
-            abi::I64 => DType::I64,
-            abi::F64 => DType::F64,
-            _ => return None,
-        })
-    }
-
-    /// The type's name, as [`crate::tensor::Data::type_name`] has it.
-    pub fn name(self) -> &'static str {
-        match self {
-            DType::F32 => "f32",
-            DType::U8 => "u8",
-            DType::I8 => "i8",
-            DType::I32 => "i32",
-            DType::I64 => "i64",
-            DType::F64 => "f64",
-        }
-    }
-
-    /// Bytes of an element.
-    pub fn size(self) -> usize {
-        match self {
-            DType::U8 | DType::I8 => 1,
-            DType::F32 | DType::I32 => 4,
-            DType::I64 | DType::F64 => 8,
-        }
-    }
-}
-
-/// An input or output.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Port {
-    /// Its name.
-    pub name: String,
-    /// Its element type.
-    pub dtype: DType,
-    /// Its extents; `None` is the batch, possible first only.
-    pub dims: Vec<Option<usize>>,
-}
-
-impl Port {
-    /// Elements of one sample (of the whole tensor if it has no batch axis). Checked at load not to overflow.
-    pub fn sample_len(&self) -> usize {
-        self.dims.iter().flatten().product()
-    }
-
-    /// Whether axis 0 is the batch.
-    pub fn batched(&self) -> bool {
-        self.dims.first() == Some(&None)
-    }
-
-    /// The shape for a batch.
-    pub fn shape(&self, batch: usize) -> Vec<usize> {
-        self.dims.iter().map(|d| d.unwrap_or(batch)).collect()
-    }
-}
-
-/// A CPU level of the image.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Level {
-    /// Its name.
-    pub name: String,
-    /// The feature bits it needs.
-    pub required: u64,
-    /// Bytes of its prepared weights.
-    pub prepared_bytes: u64,
-}
-
-/// A layer of the image.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Layer {
-    /// Its name.
-    pub name: String,
-    /// The kernel that was chosen.
-    pub kernel: String,
-    /// Multiply-accumulates a sample.
-    pub macs: u64,
-    /// Bytes, as the compiler reports them.
-    pub bytes: u64,
-    /// Where its result lies in the arena.
-    pub offset: u64,
-    /// Element type of the result; `None` if it is none of the interface's.
-    pub dtype: Option<DType>,
-    /// Layout number of the result; the metadata says what it means.
-    pub layout: u32,
-}
-
-/// A tensor of the training state.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct State {
-    /// Its name.
-    pub name: String,
-    /// Byte offset inside the state.
-    pub offset: u64,
-    /// Number of f32 elements.
-    pub count: u64,
-    /// 0 parameter, 1 Adam m, 2 Adam v, 3 running statistic.
-    pub role: u32,
-    /// The extents.
-    pub dims: Vec<usize>,
-}
+use view::View;
 
 struct Inner {
     base: *const u8,
@@ -401,98 +280,5 @@ impl Model {
             init(buffer.as_mut_ptr().cast(), seed.as_ptr())
         };
         if code == abi::OK { Ok(buffer) } else { Err(RunError::Code { function: "init_state", code }) }
-    }
-}
-
-/// Reads the arrays and strings of a descriptor.
-struct View {
-    base: *const u8,
-}
-
-impl View {
-    /// # Safety
-    /// `base` is a checked descriptor whose offsets and counts are the compiler's; the view does not outlive it.
-    unsafe fn new(base: *const u8, _: &abi::ModelDesc) -> Self {
-        View { base }
-    }
-
-    fn text(&self, offset: i64) -> String {
-        if offset == 0 {
-            return String::new();
-        }
-        // SAFETY: by the contract of `new` the offset is that of a NUL-terminated string of the image.
-        let text = unsafe { CStr::from_ptr(self.base.wrapping_offset(offset as isize).cast::<c_char>()) };
-        text.to_string_lossy().into_owned()
-    }
-
-    fn array<T: Copy>(&self, offset: i64, count: u32) -> Vec<T> {
-        let first = self.base.wrapping_offset(offset as isize).cast::<T>();
-        let count = if offset == 0 { 0 } else { count as usize };
-        // SAFETY: by the contract of `new` that many `T` lie there; no alignment is assumed.
-        (0..count).map(|i| unsafe { first.wrapping_add(i).read_unaligned() }).collect()
-    }
-
-    fn ports(&self, offset: i64, count: u32) -> Result<Vec<Port>, String> {
-        let port = |t: abi::TensorDesc| {
-            let name = self.text(t.name);
-            let dtype = DType::from_code(t.dtype).filter(|d| !matches!(d, DType::I8 | DType::F64));
-            let Some(dtype) = dtype else {
-                return Err(format!("tensor `{name}` has element type {}, which this runtime does not pass", t.dtype));
-            };
-            let dims: Option<Vec<_>> = t.dims.get(..t.rank as usize).and_then(|dims| {
-                let one = |(axis, &d): (usize, &i64)| match d {
-                    -1 if axis == 0 => Some(None),
-                    d => usize::try_from(d).ok().map(Some),
-                };
-                dims.iter().enumerate().map(one).collect()
-            });
-            let size = |dims: &Vec<Option<usize>>| {
-                dims.iter()
-                    .flatten()
-                    .try_fold(dtype.size(), |a, &d| a.checked_mul(d))
-                    .filter(|&n| n <= isize::MAX as usize)
-            };
-            match dims.filter(|d| size(d).is_some()) {
-                Some(dims) => Ok(Port { name, dtype, dims }),
-                None => Err(format!(
-                    "tensor `{name}` has an impossible shape {:?} of rank {}; compile it again",
-                    t.dims, t.rank
-                )),
-            }
-        };
-        self.array::<abi::TensorDesc>(offset, count).into_iter().map(port).collect()
-    }
-
-    fn levels(&self, d: &abi::ModelDesc) -> Vec<Level> {
-        let one = |l: abi::LevelDesc| Level {
-            name: self.text(l.name),
-            required: l.required,
-            prepared_bytes: l.prepared_bytes,
-        };
-        self.array(d.levels, d.n_levels).into_iter().map(one).collect()
-    }
-
-    fn layers(&self, d: &abi::ModelDesc) -> Vec<Layer> {
-        let one = |l: abi::LayerDesc| Layer {
-            name: self.text(l.name),
-            kernel: self.text(l.kernel),
-            macs: l.macs,
-            bytes: l.bytes,
-            offset: l.offset,
-            dtype: DType::from_code(l.dtype),
-            layout: l.layout,
-        };
-        self.array(d.layers, d.n_layers).into_iter().map(one).collect()
-    }
-
-    fn states(&self, d: &abi::ModelDesc) -> Vec<State> {
-        let one = |s: abi::StateDesc| State {
-            name: self.text(s.name),
-            offset: s.offset,
-            count: s.count,
-            role: s.role,
-            dims: s.dims.iter().take(s.rank as usize).map(|&d| usize::try_from(d).unwrap_or(0)).collect(),
-        };
-        self.array(d.states, d.n_states).into_iter().map(one).collect()
     }
 }
