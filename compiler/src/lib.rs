@@ -4,4 +4,5 @@
 #![deny(unsafe_code)]
 
 pub mod graph;
+pub mod import;
 pub mod interp;

@@ -1,0 +1,5 @@
+//! ONNX files into the graph IR.
+
+pub mod proto;
+pub mod tensor;
+mod wire;
