@@ -1,5 +1,196 @@
 //! ONNX files into the graph IR.
+//!
+//! Reading goes in three steps: [`proto`] checks and parses the bytes, [`tensor`] decodes constants, the importer here walks
+//! over the nodes in file order and hands each to the file of its family. Integer values (shapes) are computed at import,
+//! float values become nodes of the graph, the file's own arithmetic step by step. All problems are collected.
 
+mod arith;
+mod context;
+mod finn;
+mod layers;
 pub mod proto;
+mod qdq;
+mod qonnx;
+mod reshape;
+mod symbolic;
 pub mod tensor;
 mod wire;
+
+use super::{ImportError, Problem};
+use crate::graph::types::{Dim, Shape, ValueType};
+use crate::graph::{Graph, verify};
+use context::{Fail, Importer, Known};
+use proto::{OnnxDim, OnnxModel, OnnxNode, OnnxValue};
+use std::path::Path;
+
+/// The greatest file that is read: protobuf's own limit, external data not counted.
+const MAX_FILE: u64 = 1 << 31;
+/// The greatest extent of an axis of an input.
+const MAX_EXTENT: i64 = 1 << 24;
+
+/// Loads a model with its external data.
+///
+/// # Errors
+/// Everything that keeps the file from being imported, one problem an item.
+pub fn load(path: &Path) -> Result<Graph, ImportError> {
+    let file = path.display().to_string();
+    let meta = std::fs::metadata(path).map_err(|e| ImportError::of_file(&file, format!("cannot be read: {e}")))?;
+    if !meta.is_file() || meta.len() > MAX_FILE {
+        return Err(ImportError::of_file(&file, "is no file below 2 GiB: keep the weights as external data"));
+    }
+    let bytes = std::fs::read(path).map_err(|e| ImportError::of_file(&file, format!("cannot be read: {e}")))?;
+    let dir = path.parent().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p });
+    from_bytes(&file, &bytes, dir)
+}
+
+/// Imports the bytes of a model; `file` names it in messages, `dir` is where external data may lie.
+///
+/// # Errors
+/// As [`load`].
+pub fn from_bytes(file: &str, bytes: &[u8], dir: Option<&Path>) -> Result<Graph, ImportError> {
+    let model = proto::parse(bytes).map_err(|e| ImportError::of_file(file, e))?;
+    import(file, model, dir)
+}
+
+fn import(file: &str, mut model: OnnxModel, dir: Option<&Path>) -> Result<Graph, ImportError> {
+    let mut problems: Vec<Problem> = Vec::new();
+    let problem = |node: &str, operator: &str, message: String| Problem {
+        file: file.to_owned(),
+        node: node.to_owned(),
+        operator: operator.to_owned(),
+        message,
+    };
+    for what in &model.unsupported {
+        problems.push(problem("", "", format!("uses {what}")));
+    }
+    let (nodes, inputs, outputs) =
+        (std::mem::take(&mut model.nodes), std::mem::take(&mut model.inputs), std::mem::take(&mut model.outputs));
+    let mut im = Importer::new(&model, &nodes, dir);
+    for input in &inputs {
+        match input_type(input) {
+            Ok((ty, batch)) => {
+                im.file_batch = im.file_batch.or(batch);
+                let value = im.graph.add_input(&input.name, ty);
+                im.define(&input.name, Known::Value(value));
+            }
+            Err(message) => {
+                problems.push(problem(&input.name, "input", message));
+                im.define(&input.name, Known::Poisoned);
+            }
+        }
+    }
+    for node in &nodes {
+        let name = node_name(node);
+        let (known, message) = match handle(&mut im, node) {
+            Ok(known) => (known, None),
+            Err(Fail::Poisoned) => (Known::Poisoned, None),
+            Err(Fail::Message(message)) => (Known::Poisoned, Some(message)),
+        };
+        problems.extend(message.map(|m| problem(name, &operator(node), m)));
+        if let Some(output) = node.outputs.first() {
+            im.define(output, known);
+        }
+        // Further outputs (masks, indices, statistics) are never computed; who reads them is told so.
+        for output in node.outputs.iter().skip(1).filter(|o| !o.is_empty()) {
+            im.define(output, Known::Unavailable);
+        }
+    }
+    if outputs.is_empty() {
+        problems.push(problem("", "", "has no output".to_owned()));
+    }
+    for output in &outputs {
+        match im.value(&output.name) {
+            Ok(value) => im.graph.add_output(&output.name, value),
+            Err(Fail::Poisoned) => {}
+            Err(Fail::Message(message)) => problems.push(problem(&output.name, "output", message)),
+        }
+    }
+    let mut graph = im.graph;
+    graph.metadata = model.metadata;
+    if problems.is_empty()
+        && let Err(messages) = verify::verify(&graph)
+    {
+        problems.extend(messages.into_iter().map(|m| problem("", "", m)));
+    }
+    if problems.is_empty() { Ok(graph) } else { Err(ImportError { problems }) }
+}
+
+/// The name by which messages and the graph know a node.
+fn node_name(node: &OnnxNode) -> &str {
+    if node.name.is_empty() { node.outputs.first().map_or("", |s| s.as_str()) } else { &node.name }
+}
+
+/// The operator with its domain.
+fn operator(node: &OnnxNode) -> String {
+    if node.domain.is_empty() { node.op_type.clone() } else { format!("{}::{}", node.domain, node.op_type) }
+}
+
+/// The type of an input, and its fixed batch if it has one. Axis 0 becomes the batch.
+fn input_type(input: &OnnxValue) -> Result<(ValueType, Option<i64>), String> {
+    if input.elem_type != 1 && input.elem_type != 0 {
+        let name = tensor::type_name(input.elem_type);
+        return Err(format!("has elements of type {name}: export the model with a FLOAT input"));
+    }
+    let advice = "export the model with fixed extents (only axis 0, the batch, may be open)";
+    let dims = input.shape.as_ref().filter(|s| !s.is_empty()).ok_or_else(|| format!("has no shape: {advice}"))?;
+    let mut rest = Vec::new();
+    for (axis, dim) in dims.iter().enumerate().skip(1) {
+        match dim {
+            OnnxDim::Value(n) if (1..=MAX_EXTENT).contains(n) => rest.push(*n as usize),
+            OnnxDim::Value(n) => return Err(format!("has extent {n} at axis {axis}: {advice}")),
+            OnnxDim::Param(p) => return Err(format!("has the open extent `{p}` at axis {axis}: {advice}")),
+            OnnxDim::Unknown => return Err(format!("has no extent at axis {axis}: {advice}")),
+        }
+    }
+    let shape = Shape::batched(&rest);
+    if shape.sample_len().is_none_or(|n| n > 1 << 32) {
+        return Err(format!("has the shape {shape}, which is too large"));
+    }
+    let batch = match dims.first() {
+        Some(OnnxDim::Value(n)) if *n >= 1 => Some(*n),
+        Some(OnnxDim::Value(n)) if *n < -1 => return Err(format!("has the batch {n}")),
+        _ => None,
+    };
+    debug_assert_eq!(shape.0.first(), Some(&Dim::Batch));
+    Ok((ValueType::f32(shape), batch))
+}
+
+/// Hands a node to its family.
+fn handle(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Known, Fail> {
+    match node.domain.as_str() {
+        "" | "ai.onnx" => {
+            if let Some(known) = symbolic::handle(im, node)? {
+                return Ok(known);
+            }
+            let families = [layers::handle, arith::handle, reshape::handle, qdq::handle];
+            for family in families {
+                if let Some(known) = family(im, node)? {
+                    return Ok(known);
+                }
+            }
+            // Exporters that forget the domain.
+            quantisers(im, node)
+        }
+        // The literal placeholder that some versions of the exporters wrote.
+        "qonnx.custom_op.general" | "onnx.brevitas" | "finn.custom_op.general" | "{DOMAIN_STRING}" => quantisers(im, node),
+        "qonnx.custom_op.channels_last" => Err(Fail::Message(
+            "channels-last operators are not supported: run QONNX's conversion back to channels-first".to_owned(),
+        )),
+        _ => Err(Fail::Message(
+            "operators of this domain are not supported: export with the standard operators or QONNX".to_owned(),
+        )),
+    }
+}
+
+fn quantisers(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Known, Fail> {
+    if let Some(known) = qonnx::handle(im, node)? {
+        return Ok(known);
+    }
+    if let Some(known) = finn::handle(im, node)? {
+        return Ok(known);
+    }
+    Err(Fail::Message("is not supported: remove it before the export or replace it by supported operators".to_owned()))
+}
+
+#[cfg(test)]
+mod tests;

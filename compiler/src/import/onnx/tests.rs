@@ -1,0 +1,222 @@
+//! Tests of the importer on models built here, byte by byte, and on those of `/work/shared` where that folder exists.
+
+use super::*;
+use crate::interp;
+use dorefa_runtime::tensor::Tensor;
+
+/// A protobuf field that holds bytes.
+fn bytes(field: u64, content: &[u8]) -> Vec<u8> {
+    [varint(field << 3 | 2), varint(content.len() as u64), content.to_vec()].concat()
+}
+
+fn text(field: u64, content: &str) -> Vec<u8> {
+    bytes(field, content.as_bytes())
+}
+
+fn number(field: u64, value: i64) -> Vec<u8> {
+    [varint(field << 3), varint(value as u64)].concat()
+}
+
+fn varint(mut v: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    while v >= 0x80 {
+        out.push(v as u8 | 0x80);
+        v >>= 7;
+    }
+    out.push(v as u8);
+    out
+}
+
+fn node(domain: &str, op: &str, inputs: &[&str], output: &str, attributes: &[Vec<u8>]) -> Vec<u8> {
+    let mut n: Vec<u8> = inputs.iter().flat_map(|i| text(1, i)).collect();
+    n.extend([text(2, output), text(4, op), text(7, domain)].concat());
+    n.extend(attributes.iter().flat_map(|a| bytes(5, a)));
+    bytes(1, &n)
+}
+
+fn attr_ints(name: &str, values: &[i64]) -> Vec<u8> {
+    let list: Vec<u8> = values.iter().flat_map(|&v| number(8, v)).collect();
+    [text(1, name), list, number(20, 7)].concat()
+}
+
+fn attr_int(name: &str, value: i64) -> Vec<u8> {
+    [text(1, name), number(3, value), number(20, 2)].concat()
+}
+
+fn attr_text(name: &str, value: &str) -> Vec<u8> {
+    [text(1, name), text(4, value), number(20, 3)].concat()
+}
+
+fn floats(name: &str, dims: &[i64], values: &[f32]) -> Vec<u8> {
+    let raw: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let dims: Vec<u8> = dims.iter().flat_map(|&d| number(1, d)).collect();
+    bytes(5, &[dims, number(2, 1), text(8, name), bytes(9, &raw)].concat())
+}
+
+fn longs(name: &str, values: &[i64]) -> Vec<u8> {
+    let raw: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    bytes(5, &[number(1, values.len() as i64), number(2, 7), text(8, name), bytes(9, &raw)].concat())
+}
+
+/// An input or output; -1 is an open extent.
+fn value(field: u64, name: &str, dims: &[i64]) -> Vec<u8> {
+    let dims: Vec<u8> =
+        dims.iter().flat_map(|&d| bytes(1, &if d < 0 { text(2, "n") } else { number(1, d) })).collect();
+    let tensor = [number(1, 1), bytes(2, &dims)].concat();
+    bytes(field, &[text(1, name), bytes(2, &bytes(1, &tensor))].concat())
+}
+
+fn model(parts: &[Vec<u8>]) -> Vec<u8> {
+    [number(1, 8), bytes(8, &number(2, 13)), bytes(7, &parts.concat())].concat()
+}
+
+/// A small network that has most things: convolution with auto_pad, batch norm, Quant, pool, computed Reshape, Gemm.
+fn network() -> Vec<u8> {
+    let weights: Vec<f32> = (0..36).map(|i| i as f32 / 18.0 - 1.0).collect();
+    model(&[
+        value(11, "x", &[1, 2, 4, 4]),
+        value(12, "y", &[1, 3]),
+        floats("w", &[2, 2, 3, 3], &weights),
+        floats("one", &[2], &[1.0, 2.0]),
+        floats("s", &[], &[0.5]),
+        floats("z", &[], &[0.0]),
+        floats("b", &[], &[2.0]),
+        floats("fc", &[8, 3], &weights[..24]),
+        floats("fcb", &[3], &[0.5, -0.5, 0.25]),
+        longs("zero", &[0]),
+        longs("minus", &[-1]),
+        node("onnx.brevitas", "BipolarQuant", &["w", "s"], "wq", &[]),
+        node("", "Conv", &["x", "wq"], "c", &[attr_text("auto_pad", "SAME_UPPER"), attr_ints("kernel_shape", &[3, 3])]),
+        node("", "BatchNormalization", &["c", "one", "one", "one", "one"], "n", &[]),
+        node("", "Relu", &["n"], "r", &[]),
+        node("{DOMAIN_STRING}", "Quant", &["r", "s", "z", "b"], "q", &[attr_int("signed", 0)]),
+        node("", "MaxPool", &["q"], "p", &[attr_ints("kernel_shape", &[2, 2]), attr_ints("strides", &[2, 2])]),
+        node("", "Shape", &["p"], "shape", &[]),
+        node("", "Gather", &["shape", "zero"], "batch", &[]),
+        node("", "Concat", &["batch", "minus"], "target", &[attr_int("axis", 0)]),
+        node("", "Reshape", &["p", "target"], "f", &[]),
+        node("", "Gemm", &["f", "fc", "fcb"], "y", &[]),
+    ])
+}
+
+fn problems(parts: &[Vec<u8>]) -> String {
+    from_bytes("m.onnx", &model(parts), None).unwrap_err().to_string()
+}
+
+#[test]
+fn a_network_of_batch_one_runs_at_batch_two() {
+    let graph = from_bytes("m.onnx", &network(), None).unwrap();
+    let x: Vec<f32> = (0..64).map(|i| (i * 7 % 13) as f32 / 13.0).collect();
+    let both = Tensor::f32(vec![2, 2, 4, 4], x.clone()).unwrap();
+    let second = Tensor::f32(vec![1, 2, 4, 4], x[32..].to_vec()).unwrap();
+    let y = interp::run(&graph, &[both], true).unwrap();
+    let y2 = interp::run(&graph, &[second], true).unwrap();
+    assert_eq!(y[0].shape(), [2, 3]);
+    assert_eq!(&y[0].as_f32().unwrap()[3..], y2[0].as_f32().unwrap());
+}
+
+#[test]
+fn reshape_keeps_the_batch() {
+    for (target, fits) in [(vec![1, -1], true), (vec![-1, 8], true), (vec![0, -1], true), (vec![2, 4], false)] {
+        let parts = [
+            value(11, "x", &[1, 2, 4]),
+            value(12, "y", &[1, 8]),
+            longs("t", &target),
+            node("", "Reshape", &["x", "t"], "y", &[]),
+        ];
+        assert_eq!(from_bytes("m", &model(&parts), None).is_ok(), fits, "{target:?}");
+    }
+}
+
+#[test]
+fn all_problems_are_reported_at_once() {
+    let report = problems(&[
+        value(11, "x", &[-1, 4]),
+        value(12, "y", &[-1, 4]),
+        node("", "Erf", &["x"], "a", &[]),
+        node("", "Relu", &["a"], "b", &[]),
+        node("com.example", "Magic", &["x"], "c", &[]),
+        node("", "Add", &["b", "nothing"], "y", &[]),
+    ]);
+    let lines: Vec<&str> = report.lines().collect();
+    assert_eq!(lines.len(), 2, "{report}");
+    assert!(lines[0].starts_with("m.onnx: a: Erf: is not supported"), "{report}");
+    assert!(lines[1].starts_with("m.onnx: c: com.example::Magic: "), "{report}");
+}
+
+#[test]
+fn initialisers_among_the_inputs_are_constants() {
+    let parts = [
+        value(11, "x", &[1, 2]),
+        value(11, "k", &[2]),
+        value(12, "y", &[1, 2]),
+        floats("k", &[2], &[1.0, -1.0]),
+        node("", "Mul", &["x", "k"], "y", &[]),
+    ];
+    let graph = from_bytes("m", &model(&parts), None).unwrap();
+    assert_eq!(graph.inputs().len(), 1);
+}
+
+#[test]
+fn multi_threshold_counts() {
+    let parts = [
+        value(11, "x", &[1, 3]),
+        value(12, "y", &[1, 3]),
+        floats("t", &[1, 2], &[0.0, 1.0]),
+        node("finn.custom_op.general", "MultiThreshold", &["x", "t"], "y", &[]),
+    ];
+    let graph = from_bytes("m", &model(&parts), None).unwrap();
+    let x = Tensor::f32(vec![1, 3], vec![-1.0, 0.0, 5.0]).unwrap();
+    let y = interp::run(&graph, &[x], true).unwrap();
+    assert_eq!(y[0].as_f32().unwrap(), [0.0, 1.0, 2.0]);
+}
+
+#[test]
+fn truncated_files_are_refused() {
+    let whole = network();
+    for i in 0..50 {
+        let cut = &whole[..whole.len() * i / 50];
+        assert!(from_bytes("m", cut, None).is_err(), "cut at {i}/50");
+    }
+}
+
+#[test]
+fn flipped_bytes_never_panic() {
+    let whole = network();
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    for _ in 0..4000 {
+        let mut broken = whole.clone();
+        for _ in 0..3 {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let at = (state >> 33) as usize % broken.len();
+            broken[at] = (state >> 24) as u8;
+        }
+        let _ = from_bytes("m", &broken, None);
+    }
+}
+
+#[test]
+fn the_shared_models_import() {
+    let root = Path::new("/work/shared/models");
+    if !root.exists() {
+        eprintln!("SKIPPED: {} does not exist", root.display());
+        return;
+    }
+    let mut failed = Vec::new();
+    for folder in ["third-party", "exporters"] {
+        for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.extension().is_none_or(|e| e != "onnx") {
+                continue;
+            }
+            match load(&path) {
+                Ok(graph) => eprintln!("{name}: {} nodes", graph.len()),
+                // Channels-last operators are refused with advice.
+                Err(_) if name.starts_with("separable_conv") => {}
+                Err(e) => failed.push(e.to_string()),
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
