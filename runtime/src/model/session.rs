@@ -43,6 +43,9 @@ pub struct LayerTime {
     pub elapsed: Duration,
 }
 
+/// A profiled run's callback and times.
+type Profile<'a, 'b> = (&'a mut dyn FnMut(LayerEvent<'_>), &'b mut Vec<LayerTime>);
+
 /// Runs a model, keeping arena, prepared weights and threads between runs.
 pub struct Session {
     model: Model,
@@ -183,11 +186,7 @@ impl Session {
         Ok((outputs, times))
     }
 
-    fn run_hooked(
-        &mut self,
-        inputs: &[Tensor],
-        mut profile: Option<(&mut dyn FnMut(LayerEvent<'_>), &mut Vec<LayerTime>)>,
-    ) -> Result<Vec<Tensor>, RunError> {
+    fn run_hooked(&mut self, inputs: &[Tensor], mut profile: Option<Profile<'_, '_>>) -> Result<Vec<Tensor>, RunError> {
         let batch = check_inputs(self.model.inputs(), inputs)?;
         let chunk = self.chunk();
         let ports = self.model.outputs();
