@@ -15,8 +15,12 @@ mod reduce;
 mod shape;
 mod unary;
 
-pub use integer::{BorderClasses, border_classes, residual_table};
+pub use conv::Geometry;
+pub use integer::{BorderClasses, border_classes, code_attrs, residual_table};
+pub use normalize::scale_offset;
 pub use pool::Window;
+pub use quantize::{quant_bounds, steps, weight_codes};
+pub use unary::round;
 
 use super::attrs::{AttrDef, Attrs};
 use super::types::ValueType;

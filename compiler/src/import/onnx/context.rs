@@ -177,7 +177,9 @@ impl<'a> Importer<'a> {
             Known::Ints(ints, scalar) => ints_tensor(&ints, scalar).map(Some),
             Known::Value(v) => match self.graph.constant(v) {
                 Some(t) => Ok(Some((**t).clone())),
-                None => Err(format!("input {i} (`{name}`) must be a constant: fold constants before the export").into()),
+                None => {
+                    Err(format!("input {i} (`{name}`) must be a constant: fold constants before the export").into())
+                }
             },
             Known::Poisoned | Known::Unavailable => Err(Fail::Poisoned),
         }

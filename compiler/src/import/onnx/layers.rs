@@ -15,7 +15,9 @@ pub(super) fn handle(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Option<Kn
         "MatMul" => {
             let (x, w) = (im.input(node, 0)?, im.input(node, 1)?);
             if im.shape(w)?.has_batch() {
-                return Err("multiplies two inputs that depend on the image: only constant weights are supported".into());
+                return Err(
+                    "multiplies two inputs that depend on the image: only constant weights are supported".into()
+                );
             }
             let w = transposed(im, node, w)?;
             im.add("matmul", node, &[x, w])?
@@ -166,7 +168,9 @@ fn gemm(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Value, Fail> {
 fn batch_norm(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Value, Fail> {
     let training = int(node, "training_mode", 0)? != 0;
     if training || int(node, "spatial", 1)? == 0 {
-        return Err("normalises by the batch's own statistics: export the model in inference mode (model.eval())".into());
+        return Err(
+            "normalises by the batch's own statistics: export the model in inference mode (model.eval())".into()
+        );
     }
     let inputs = (0..5).map(|i| im.input(node, i)).collect::<Result<Vec<_>, _>>()?;
     let epsilon = float(node, "epsilon", 1e-5)?;

@@ -172,7 +172,9 @@ fn handle(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Known, Fail> {
             quantisers(im, node)
         }
         // The literal placeholder that some versions of the exporters wrote.
-        "qonnx.custom_op.general" | "onnx.brevitas" | "finn.custom_op.general" | "{DOMAIN_STRING}" => quantisers(im, node),
+        "qonnx.custom_op.general" | "onnx.brevitas" | "finn.custom_op.general" | "{DOMAIN_STRING}" => {
+            quantisers(im, node)
+        }
         "qonnx.custom_op.channels_last" => Err(Fail::Message(
             "channels-last operators are not supported: run QONNX's conversion back to channels-first".to_owned(),
         )),

@@ -81,7 +81,7 @@ fn constant(node: &OnnxNode) -> Result<Known, Fail> {
     let made = |shape: Vec<usize>, data: Data| {
         Tensor::new(shape, data).map(Known::Tensor).map_err(|e| Fail::Message(e.to_string()))
     };
-    for (name, value) in &node.attributes {
+    if let Some((name, value)) = node.attributes.iter().next() {
         return match (name.as_str(), value) {
             ("value", OnnxAttr::Tensor(t)) => Ok(Known::Tensor(tensor::decode(t, None)?)),
             ("value_float", OnnxAttr::Float(v)) => made(vec![], Data::F32(vec![*v])),

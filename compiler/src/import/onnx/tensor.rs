@@ -50,9 +50,33 @@ enum Type {
 /// The name of an element type code, for messages.
 pub fn type_name(code: i32) -> String {
     let names = [
-        "UNDEFINED", "FLOAT", "UINT8", "INT8", "UINT16", "INT16", "INT32", "INT64", "STRING", "BOOL", "FLOAT16",
-        "DOUBLE", "UINT32", "UINT64", "COMPLEX64", "COMPLEX128", "BFLOAT16", "FLOAT8E4M3FN", "FLOAT8E4M3FNUZ",
-        "FLOAT8E5M2", "FLOAT8E5M2FNUZ", "UINT4", "INT4", "FLOAT4E2M1", "FLOAT8E8M0", "UINT2", "INT2",
+        "UNDEFINED",
+        "FLOAT",
+        "UINT8",
+        "INT8",
+        "UINT16",
+        "INT16",
+        "INT32",
+        "INT64",
+        "STRING",
+        "BOOL",
+        "FLOAT16",
+        "DOUBLE",
+        "UINT32",
+        "UINT64",
+        "COMPLEX64",
+        "COMPLEX128",
+        "BFLOAT16",
+        "FLOAT8E4M3FN",
+        "FLOAT8E4M3FNUZ",
+        "FLOAT8E5M2",
+        "FLOAT8E5M2FNUZ",
+        "UINT4",
+        "INT4",
+        "FLOAT4E2M1",
+        "FLOAT8E8M0",
+        "UINT2",
+        "INT2",
     ];
     usize::try_from(code).ok().and_then(|i| names.get(i)).map_or_else(|| format!("type {code}"), |s| (*s).to_owned())
 }
@@ -112,7 +136,11 @@ impl Type {
 /// What is wrong with the tensor, and what to do.
 pub fn decode(t: &RawTensor, dir: Option<&Path>) -> Result<Tensor, String> {
     let ty = Type::of(t.data_type).ok_or_else(|| {
-        format!("tensor `{}` has elements of type {}: store it as FLOAT or an integer type", t.name, type_name(t.data_type))
+        format!(
+            "tensor `{}` has elements of type {}: store it as FLOAT or an integer type",
+            t.name,
+            type_name(t.data_type)
+        )
     })?;
     let bad = |what: &str| format!("tensor `{}`: {what}", t.name);
     if t.segmented {
@@ -127,7 +155,11 @@ pub fn decode(t: &RawTensor, dir: Option<&Path>) -> Result<Tensor, String> {
         from_raw(ty, count, &read_external(external, dir, bytes).map_err(|e| bad(&e))?)
     } else if !t.raw.is_empty() {
         if t.raw.len() != bytes {
-            return Err(bad(&format!("shape {dims:?} of {} needs {bytes} bytes, has {}", type_name(t.data_type), t.raw.len())));
+            return Err(bad(&format!(
+                "shape {dims:?} of {} needs {bytes} bytes, has {}",
+                type_name(t.data_type),
+                t.raw.len()
+            )));
         }
         from_raw(ty, count, &t.raw)
     } else {
@@ -156,8 +188,12 @@ fn from_raw(ty: Type, count: usize, raw: &[u8]) -> Option<Data> {
             Data::I64(values.ok()?)
         }
         Type::Int(64, true) => Data::I64(words(raw).map(i64::from_le_bytes).collect()),
-        Type::Int(32, signed) => Data::I64(words(raw).map(|b| extend(u32::from_le_bytes(b).into(), 32, signed)).collect()),
-        Type::Int(16, signed) => Data::I64(words(raw).map(|b| extend(u16::from_le_bytes(b).into(), 16, signed)).collect()),
+        Type::Int(32, signed) => {
+            Data::I64(words(raw).map(|b| extend(u32::from_le_bytes(b).into(), 32, signed)).collect())
+        }
+        Type::Int(16, signed) => {
+            Data::I64(words(raw).map(|b| extend(u16::from_le_bytes(b).into(), 16, signed)).collect())
+        }
         Type::Int(8, signed) => Data::I64(raw.iter().map(|&b| extend(b.into(), 8, signed)).collect()),
         Type::Int(bits, signed) => Data::I64(unpack(raw.iter().map(|&b| b.into()), 8, bits, signed, count)),
     })

@@ -60,8 +60,7 @@ fn longs(name: &str, values: &[i64]) -> Vec<u8> {
 
 /// An input or output; -1 is an open extent.
 fn value(field: u64, name: &str, dims: &[i64]) -> Vec<u8> {
-    let dims: Vec<u8> =
-        dims.iter().flat_map(|&d| bytes(1, &if d < 0 { text(2, "n") } else { number(1, d) })).collect();
+    let dims: Vec<u8> = dims.iter().flat_map(|&d| bytes(1, &if d < 0 { text(2, "n") } else { number(1, d) })).collect();
     let tensor = [number(1, 1), bytes(2, &dims)].concat();
     bytes(field, &[text(1, name), bytes(2, &bytes(1, &tensor))].concat())
 }
