@@ -6,6 +6,7 @@ use super::tensor;
 use crate::graph::Value;
 use crate::graph::attrs::{Attr, Attrs};
 use dorefa_runtime::tensor::{Data, Tensor};
+use std::sync::Arc;
 
 /// Imports the node if it is one of this family.
 pub(super) fn handle(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Option<Known>, Fail> {
@@ -158,7 +159,7 @@ fn cast(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Known, Fail> {
     }
     let tensor = im.constant_input(node, 0)?.ok_or("has no input")?;
     if code == 1 {
-        return Ok(Known::Tensor(to_floats(tensor)?));
+        return Ok(Known::Tensor(Arc::new(to_floats(tensor)?)));
     }
     let (lo, hi) = match code {
         7 => (i64::MIN, i64::MAX),
@@ -175,5 +176,6 @@ fn cast(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Known, Fail> {
     if ints.iter().any(|n| !(lo..=hi).contains(n)) {
         return Err(format!("casts numbers that {} does not hold", tensor::type_name(code)).into());
     }
-    Ok(Known::Tensor(Tensor::new(shape, Data::I64(ints)).map_err(|e| e.to_string())?))
+    let tensor = Tensor::new(shape, Data::I64(ints)).map_err(|e| e.to_string())?;
+    Ok(Known::Tensor(Arc::new(tensor)))
 }

@@ -9,6 +9,7 @@ use crate::graph::{Graph, GraphError, Value};
 use dorefa_runtime::tensor::{Data, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Why a node was not imported.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,7 +55,7 @@ pub(super) enum Known {
     /// Integers of rank 0 (`true`) or 1, the batch among them perhaps.
     Ints(Vec<Sym>, bool),
     /// A constant that is not in the graph (yet).
-    Tensor(Tensor),
+    Tensor(Arc<Tensor>),
     /// Had a problem, which has been reported.
     Poisoned,
     /// A second output, which dorefac does not compute.
@@ -93,10 +94,14 @@ impl<'a> Importer<'a> {
         if !self.known.contains_key(name) {
             let raw = self.model.initializers.get(name);
             let raw = raw.ok_or_else(|| format!("reads `{name}`, which nothing before it produces"))?;
-            let decoded = tensor::decode(raw, self.dir);
-            let known = decoded.as_ref().map_or(Known::Poisoned, |t| Known::Tensor(t.clone()));
+            let (known, problem) = match tensor::decode(raw, self.dir) {
+                Ok(tensor) => (Known::Tensor(Arc::new(tensor)), None),
+                Err(message) => (Known::Poisoned, Some(message)),
+            };
             self.known.insert(name.to_owned(), known);
-            decoded?;
+            if let Some(message) = problem {
+                return Err(message.into());
+            }
         }
         match self.known.get(name) {
             None | Some(Known::Poisoned) => Err(Fail::Poisoned),
@@ -109,13 +114,17 @@ impl<'a> Importer<'a> {
     pub fn value(&mut self, name: &str) -> Result<Value, Fail> {
         let tensor = match self.known(name)? {
             Known::Value(value) => return Ok(value),
-            Known::Tensor(tensor) => tensor,
+            Known::Tensor(tensor) => {
+                // Large weights are moved, not copied: the graph holds them from now on.
+                self.known.remove(name);
+                Arc::unwrap_or_clone(tensor)
+            }
             Known::Ints(ints, scalar) => ints_tensor(&ints, scalar)?,
             Known::Poisoned | Known::Unavailable => return Err(Fail::Poisoned),
         };
-        let value = self.constant(name, tensor)?;
-        self.define(name, Known::Value(value));
-        Ok(value)
+        let value = self.constant(name, tensor);
+        self.define(name, value.as_ref().map_or(Known::Poisoned, |v| Known::Value(*v)));
+        value
     }
 
     /// Adds a constant; integers become floats if all are exact.
@@ -123,6 +132,9 @@ impl<'a> Importer<'a> {
         let tensor = to_floats(tensor).map_err(|e| format!("constant `{name}`: {e}"))?;
         if tensor.is_empty() {
             return Err(format!("constant `{name}` is empty").into());
+        }
+        if tensor.as_f32().is_some_and(|v| v.iter().any(|x| x.is_nan())) {
+            return Err(format!("constant `{name}` holds NaN: the training diverged, export another checkpoint").into());
         }
         Ok(self.graph.add_constant(name, tensor)?)
     }
@@ -173,7 +185,7 @@ impl<'a> Importer<'a> {
     pub fn constant_input(&mut self, node: &OnnxNode, i: usize) -> Result<Option<Tensor>, Fail> {
         let Some(name) = self.input_name(node, i) else { return Ok(None) };
         match self.known(name)? {
-            Known::Tensor(t) => Ok(Some(t)),
+            Known::Tensor(t) => Ok(Some(Arc::unwrap_or_clone(t))),
             Known::Ints(ints, scalar) => ints_tensor(&ints, scalar).map(Some),
             Known::Value(v) => match self.graph.constant(v) {
                 Some(t) => Ok(Some((**t).clone())),

@@ -9,6 +9,9 @@ use dorefa_runtime::tensor::Tensor;
 
 /// Imports the node if it is one of this family.
 pub(super) fn handle(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Option<Known>, Fail> {
+    if matches!(node.op_type.as_str(), "Conv" | "Gemm" | "MatMul" | "BatchNormalization") {
+        finite(im, node)?;
+    }
     let value = match node.op_type.as_str() {
         "Conv" => conv(im, node)?,
         "Gemm" => gemm(im, node)?,
@@ -35,6 +38,19 @@ pub(super) fn handle(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Option<Kn
         _ => return Ok(None),
     };
     Ok(Some(Known::Value(value)))
+}
+
+/// Refuses weights, biases and statistics that are not finite.
+fn finite(im: &mut Importer<'_>, node: &OnnxNode) -> Result<(), Fail> {
+    for i in 1..node.inputs.len() {
+        let Some(name) = im.input_name(node, i) else { continue };
+        let value = im.value(name)?;
+        let tensor = im.graph.constant(value);
+        if tensor.and_then(|t| t.as_f32()).is_some_and(|v| v.iter().any(|x| !x.is_finite())) {
+            return Err(format!("`{name}` is not finite: the training diverged, export another checkpoint").into());
+        }
+    }
+    Ok(())
 }
 
 fn conv(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Value, Fail> {

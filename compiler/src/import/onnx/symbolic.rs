@@ -5,6 +5,7 @@ use super::proto::{OnnxAttr, OnnxNode};
 use super::tensor;
 use crate::graph::types::Dim;
 use dorefa_runtime::tensor::{Data, Tensor};
+use std::sync::Arc;
 
 /// Imports the node if it is a constant, or if it computes with integers.
 pub(super) fn handle(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Option<Known>, Fail> {
@@ -79,11 +80,11 @@ fn arithmetic(op: &str, a: Sym, b: Sym) -> Result<Sym, Fail> {
 
 fn constant(node: &OnnxNode) -> Result<Known, Fail> {
     let made = |shape: Vec<usize>, data: Data| {
-        Tensor::new(shape, data).map(Known::Tensor).map_err(|e| Fail::Message(e.to_string()))
+        Tensor::new(shape, data).map(|t| Known::Tensor(Arc::new(t))).map_err(|e| Fail::Message(e.to_string()))
     };
     if let Some((name, value)) = node.attributes.iter().next() {
         return match (name.as_str(), value) {
-            ("value", OnnxAttr::Tensor(t)) => Ok(Known::Tensor(tensor::decode(t, None)?)),
+            ("value", OnnxAttr::Tensor(t)) => Ok(Known::Tensor(Arc::new(tensor::decode(t, None)?))),
             ("value_float", OnnxAttr::Float(v)) => made(vec![], Data::F32(vec![*v])),
             ("value_int", OnnxAttr::Int(v)) => made(vec![], Data::I64(vec![*v])),
             ("value_floats", OnnxAttr::Floats(v)) => made(vec![v.len()], Data::F32(v.clone())),
