@@ -6,3 +6,4 @@
 pub mod graph;
 pub mod import;
 pub mod interp;
+pub mod passes;

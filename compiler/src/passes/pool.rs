@@ -1,0 +1,69 @@
+//! Moves max pools behind the quantiser: a pool of codes instead of floats. Where the steps between fall, a min pool.
+//!
+//! ```text
+//! before   p = max_pool(x)    a = batch_norm(p, …)   c = round(a)    u = encode(c)
+//! after    a = batch_norm(x, …)   c = round(a)   v = encode(c)   u = code_pool(v, minimum=[0, 1, …])
+//! ```
+
+use super::chain;
+use super::{PassError, op_of};
+use crate::graph::types::{AccType, Elem};
+use crate::graph::scale::Scale;
+use crate::graph::{Graph, NodeId, Value, ops};
+use dorefa_runtime::tensor::{Data, Tensor};
+
+/// Moves the pools.
+///
+/// # Errors
+/// When a rebuilt step does not fit, which is a bug.
+pub fn run(graph: &mut Graph) -> Result<(), PassError> {
+    let mut pending: Vec<NodeId> = graph.order().into_iter().filter(|&id| is_encode(graph, id)).collect();
+    while let Some(id) = pending.pop() {
+        if let Some(new) = move_one(graph, id)? {
+            pending.push(new);
+        }
+    }
+    super::dead::run(graph)
+}
+
+fn is_encode(graph: &Graph, id: NodeId) -> bool {
+    op_of(graph, Value { node: id, port: 0 }) == "encode"
+}
+
+/// Moves the pool in front of one `encode`; the new one, before which another pool may stand.
+fn move_one(graph: &mut Graph, id: NodeId) -> Result<Option<NodeId>, PassError> {
+    let Some(&level) = graph.operands(id).first() else { return Ok(None) };
+    let steps = chain::before(graph, level, id);
+    let pool = steps.source;
+    let reader = steps.nodes.first().copied().unwrap_or(id);
+    if op_of(graph, pool) != "max_pool" || graph.sole_user(pool) != Some(reader) {
+        return Ok(None);
+    }
+    let Some((x, channels)) = graph
+        .operands(pool.node)
+        .first()
+        .and_then(|&x| Some((x, graph.value_type(x)?.shape.image()?.0))) else { return Ok(None) };
+    let Some(falls) = chain::falling(graph, &steps, channels) else { return Ok(None) };
+    let Some((node, attrs)) = graph.node(id).zip(graph.node(pool.node).map(|n| n.attrs.clone())) else { return Ok(None) };
+    let (name, code_attrs) = (node.name.clone(), node.attrs.clone());
+    let pool_name = super::name_of(graph, pool);
+    let end = chain::rebuild(graph, &steps, x, "_early")?;
+    let codes = graph.add(ops::known("encode"), &format!("{name}_early"), &[end], code_attrs)?;
+    let mut inputs = vec![codes];
+    if falls.contains(&true) {
+        let minimum = Tensor::new(vec![channels], Data::I64(falls.iter().map(|&f| f.into()).collect()));
+        let elem = Elem::Acc(AccType { lo: 0, hi: 1, scale: vec![Scale::ONE].into() });
+        inputs.push(graph.add_typed_constant(
+            &format!("{pool_name}_minimum"),
+            minimum.map_err(|e| e.to_string())?,
+            elem,
+        ));
+    }
+    let pooled = graph.add(ops::known("code_pool"), &format!("{pool_name}_codes"), &inputs, attrs)?;
+    graph.replace(Value { node: id, port: 0 }, pooled);
+    graph.remove(id);
+    for id in steps.nodes.iter().rev().chain([&pool.node]) {
+        graph.remove(*id);
+    }
+    Ok(Some(codes.node))
+}
