@@ -7,3 +7,4 @@ pub mod graph;
 pub mod import;
 pub mod interp;
 pub mod passes;
+pub mod text;
