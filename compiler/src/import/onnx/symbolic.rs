@@ -35,9 +35,7 @@ pub(super) fn handle(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Option<Kn
         }
     }
     match (node.op_type.as_str(), &*lists) {
-        ("Concat", lists) => {
-            Ok(Some(Known::Ints(lists.iter().flat_map(|(l, _)| l.iter().copied()).collect(), false)))
-        }
+        ("Concat", lists) => Ok(Some(Known::Ints(lists.iter().flat_map(|(l, _)| l.iter().copied()).collect(), false))),
         ("Unsqueeze", [(list, true)]) => Ok(Some(Known::Ints(list.clone(), false))),
         ("Squeeze", [(list, _)]) if list.len() == 1 => Ok(Some(Known::Ints(list.clone(), true))),
         (op, [(a, sa), (b, sb)]) if a.len() == b.len() || a.len() == 1 || b.len() == 1 => {
@@ -97,12 +95,8 @@ fn constant(node: &OnnxNode) -> Result<Known, Fail> {
 
 fn shape(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Known, Fail> {
     let x = im.input(node, 0)?;
-    let dims: Vec<Sym> = im
-        .shape(x)?
-        .0
-        .iter()
-        .map(|d| if let Dim::Fixed(n) = d { Sym::Known(*n as i64) } else { Sym::Batch })
-        .collect();
+    let dims: Vec<Sym> =
+        im.shape(x)?.0.iter().map(|d| if let Dim::Fixed(n) = d { Sym::Known(*n as i64) } else { Sym::Batch }).collect();
     let bounds = bounds(int(node, "start", 0)?, int(node, "end", i64::MAX)?, dims.len());
     Ok(Known::Ints(dims.get(bounds).unwrap_or(&[]).to_vec(), false))
 }
