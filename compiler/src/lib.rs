@@ -3,8 +3,12 @@
 //! Data flow one way: `import` → `graph` (verified) → `passes` → `lower` → `codegen` → `emit`; `interp` is the definition.
 #![deny(unsafe_code)]
 
+pub mod codegen;
+pub mod compile;
+pub mod emit;
 pub mod graph;
 pub mod import;
 pub mod interp;
+pub mod lower;
 pub mod passes;
 pub mod text;

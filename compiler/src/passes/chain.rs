@@ -20,7 +20,8 @@ pub struct Chain {
 fn data_operand(graph: &Graph, id: NodeId) -> Option<(Value, u16)> {
     let node = graph.node(id)?;
     let operands = graph.operands(id);
-    let finite = |v: &Value| graph.constant(*v).and_then(|t| t.as_f32()).is_some_and(|d| d.iter().all(|v| v.is_finite()));
+    let finite =
+        |v: &Value| graph.constant(*v).and_then(|t| t.as_f32()).is_some_and(|d| d.iter().all(|v| v.is_finite()));
     let &first = operands.first()?;
     match node.op.name {
         "relu" | "clip" | "round" | "step" | "sign" | "neg" => Some((first, 0)),

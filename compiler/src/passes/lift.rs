@@ -9,8 +9,8 @@
 //! their scale and offset as exact rationals; pools and reshapes are applied to the codes instead. Every other reader of
 //! such a value gets `decode`. A fully connected layer over a flattened image becomes a convolution with a full kernel.
 
-use super::recover::{self, Hint};
 use super::ranges::{Range, ranges};
+use super::recover::{self, Hint};
 use super::{PassError, Report, add, name_of, op_of, uniform};
 use crate::graph::attrs::{Attr, Attrs};
 use crate::graph::scale::Scale;
@@ -42,13 +42,15 @@ struct Affine {
 /// When a rewritten operator does not fit, which is a bug.
 pub fn run(graph: &mut Graph, hints: &BTreeMap<NodeId, Hint>, report: &mut Report) -> Result<(), PassError> {
     let affine = analyse(graph);
+    // What this pass adds must keep reading the values themselves: an encoder's operand is never decoded again.
+    let original = graph.order().into_iter().max();
     let mut lifter = Lifter { graph, hints, report, encoded: Vec::new() };
     for (&value, a) in affine.iter().filter(|(_, a)| a.top <= TOP) {
         let readers: Vec<(NodeId, u16)> = lifter
             .graph
             .users(value)
             .into_iter()
-            .filter(|(user, _)| !affine.contains_key(&Value { node: *user, port: 0 }))
+            .filter(|(user, _)| Some(*user) <= original && !affine.contains_key(&Value { node: *user, port: 0 }))
             .collect();
         if readers.is_empty() {
             continue;
@@ -62,7 +64,13 @@ pub fn run(graph: &mut Graph, hints: &BTreeMap<NodeId, Hint>, report: &mut Repor
             }
             let d = match decoded {
                 Some(d) => d,
-                None => add(lifter.graph, "decode", &format!("{}_value", name_of(lifter.graph, value)), &[codes], Attrs::new())?,
+                None => add(
+                    lifter.graph,
+                    "decode",
+                    &format!("{}_value", name_of(lifter.graph, value)),
+                    &[codes],
+                    Attrs::new(),
+                )?,
             };
             decoded = Some(d);
             lifter.graph.set_operand(user, port, d);
@@ -234,8 +242,13 @@ impl Lifter<'_> {
         let (name, attrs) = (node.name.clone(), node.attrs.clone());
         let Some(tensor) = self.graph.constant(weights).cloned() else { return Ok(false) };
         let Some((data, ty)) = recover::codes(&tensor, self.hints.get(&id)) else { return Ok(false) };
-        let text = format!("weights {} levels, {}", if ty.step == 2 { "odd" } else { "plain" }, if self.hints.contains_key(&id) { "exact" } else { "lifted" });
-        let w = self.graph.add_typed_constant(&format!("{}_codes", name_of(self.graph, weights)), data, Elem::Codes(ty));
+        let text = format!(
+            "weights {} levels, {}",
+            if ty.step == 2 { "odd" } else { "plain" },
+            if self.hints.contains_key(&id) { "exact" } else { "lifted" }
+        );
+        let w =
+            self.graph.add_typed_constant(&format!("{}_codes", name_of(self.graph, weights)), data, Elem::Codes(ty));
         let acc = match self.graph.add(ops::known("int_conv"), &format!("{name}_int"), &[codes, w], attrs) {
             Ok(acc) => acc,
             Err(e) => {
@@ -276,7 +289,9 @@ fn broadcast_bias(graph: &mut Graph, bias: Value, rank: usize) -> Result<Value, 
 fn flatten(graph: &mut Graph, id: NodeId) -> Result<(), PassError> {
     let operands = graph.operands(id);
     let Some((node, (&x, &weights))) = graph.node(id).zip(operands.first().zip(operands.get(1))) else { return Ok(()) };
-    if !matches!(node.op.name, "matmul" | "int_conv" | "conv") || graph.value_type(x).is_none_or(|t| t.shape.rank() != 2) {
+    if !matches!(node.op.name, "matmul" | "int_conv" | "conv")
+        || graph.value_type(x).is_none_or(|t| t.shape.rank() != 2)
+    {
         return Ok(());
     }
     let (name, op, attrs) = (node.name.clone(), node.op.name, node.attrs.clone());
@@ -285,7 +300,9 @@ fn flatten(graph: &mut Graph, id: NodeId) -> Result<(), PassError> {
     let Some((c, h, w)) = graph.value_type(image).filter(|t| t.shape.rank() == 4).and_then(|t| t.shape.image()) else {
         return Ok(());
     };
-    let Some((tensor, ty)) = graph.constant(weights).cloned().zip(graph.value_type(weights).cloned()) else { return Ok(()) };
+    let Some((tensor, ty)) = graph.constant(weights).cloned().zip(graph.value_type(weights).cloned()) else {
+        return Ok(());
+    };
     let [Dim::Fixed(o), Dim::Fixed(inner)] = *ty.shape.0 else { return Ok(()) };
     if inner != c * h * w || attrs.int("groups", 1) != 1 {
         return Ok(());
@@ -300,7 +317,8 @@ fn flatten(graph: &mut Graph, id: NodeId) -> Result<(), PassError> {
     inputs.extend(operands.get(2));
     let op = if op == "int_conv" { "int_conv" } else { "conv" };
     let y = add(graph, op, &format!("{name}_full"), &inputs, Attrs::new())?;
-    let y = add(graph, "reshape", &format!("{name}_flat"), &[y], Attrs::new().with("shape", Attr::Ints(vec![o as i64])))?;
+    let y =
+        add(graph, "reshape", &format!("{name}_flat"), &[y], Attrs::new().with("shape", Attr::Ints(vec![o as i64])))?;
     graph.replace(Value { node: id, port: 0 }, y);
     graph.remove(id);
     Ok(())

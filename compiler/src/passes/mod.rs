@@ -74,11 +74,7 @@ impl Report {
 ///
 /// # Errors
 /// When the model cannot be compiled, or a pass has a bug.
-pub fn run(
-    graph: &mut Graph,
-    fma: bool,
-    observe: &mut dyn FnMut(&'static str, &Graph),
-) -> Result<Report, PassError> {
+pub fn run(graph: &mut Graph, fma: bool, observe: &mut dyn FnMut(&'static str, &Graph)) -> Result<Report, PassError> {
     let mut report = Report::default();
     let mut done = |name: &'static str, result: Result<(), PassError>, graph: &Graph| {
         match result {

@@ -7,8 +7,8 @@
 
 use super::chain;
 use super::{PassError, op_of};
-use crate::graph::types::{AccType, Elem};
 use crate::graph::scale::Scale;
+use crate::graph::types::{AccType, Elem};
 use crate::graph::{Graph, NodeId, Value, ops};
 use dorefa_runtime::tensor::{Data, Tensor};
 
@@ -39,12 +39,15 @@ fn move_one(graph: &mut Graph, id: NodeId) -> Result<Option<NodeId>, PassError> 
     if op_of(graph, pool) != "max_pool" || graph.sole_user(pool) != Some(reader) {
         return Ok(None);
     }
-    let Some((x, channels)) = graph
-        .operands(pool.node)
-        .first()
-        .and_then(|&x| Some((x, graph.value_type(x)?.shape.image()?.0))) else { return Ok(None) };
+    let Some((x, channels)) =
+        graph.operands(pool.node).first().and_then(|&x| Some((x, graph.value_type(x)?.shape.image()?.0)))
+    else {
+        return Ok(None);
+    };
     let Some(falls) = chain::falling(graph, &steps, channels) else { return Ok(None) };
-    let Some((node, attrs)) = graph.node(id).zip(graph.node(pool.node).map(|n| n.attrs.clone())) else { return Ok(None) };
+    let Some((node, attrs)) = graph.node(id).zip(graph.node(pool.node).map(|n| n.attrs.clone())) else {
+        return Ok(None);
+    };
     let (name, code_attrs) = (node.name.clone(), node.attrs.clone());
     let pool_name = super::name_of(graph, pool);
     let end = chain::rebuild(graph, &steps, x, "_early")?;

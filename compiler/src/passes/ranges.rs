@@ -30,7 +30,11 @@ impl Range {
 
     fn map(self, whole: bool, f: impl Fn(f32) -> f32) -> Range {
         let (a, b) = (f(self.lo), f(self.hi));
-        if a.is_nan() || b.is_nan() { Range { whole, ..Range::ALL } } else { Range { lo: a.min(b), hi: a.max(b), whole } }
+        if a.is_nan() || b.is_nan() {
+            Range { whole, ..Range::ALL }
+        } else {
+            Range { lo: a.min(b), hi: a.max(b), whole }
+        }
     }
 }
 
@@ -45,7 +49,8 @@ pub fn ranges(graph: &Graph) -> BTreeMap<Value, Range> {
             None => {
                 let operands: Vec<Range> =
                     graph.operands(id).iter().map(|v| known.get(v).copied().unwrap_or(Range::ALL)).collect();
-                let thresholds = graph.operands(id).get(1).and_then(|&v| graph.value_type(v)).map(|t| t.shape.per_sample());
+                let thresholds =
+                    graph.operands(id).get(1).and_then(|&v| graph.value_type(v)).map(|t| t.shape.per_sample());
                 of_node(node, &operands, thresholds.and_then(|s| s.last().copied()).unwrap_or(0))
             }
         };
@@ -68,7 +73,11 @@ fn corners(a: Range, b: Range, whole: bool, f: impl Fn(f32, f32) -> f32) -> Rang
     if all.iter().any(|v| v.is_nan()) {
         return Range { whole, ..Range::ALL };
     }
-    Range { lo: all.iter().fold(f32::INFINITY, |a, &b| a.min(b)), hi: all.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b)), whole }
+    Range {
+        lo: all.iter().fold(f32::INFINITY, |a, &b| a.min(b)),
+        hi: all.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b)),
+        whole,
+    }
 }
 
 fn of_node(node: &Node, operands: &[Range], thresholds: usize) -> Range {
@@ -101,7 +110,15 @@ fn of_node(node: &Node, operands: &[Range], thresholds: usize) -> Range {
             let mode = node.attrs.word("mode", "half_even");
             a.map(true, |v| ops::round(mode, v))
         }
-        "sign" => a.map(true, |v| if v > 0.0 { 1.0 } else if v < 0.0 { -1.0 } else { 0.0 }),
+        "sign" => a.map(true, |v| {
+            if v > 0.0 {
+                1.0
+            } else if v < 0.0 {
+                -1.0
+            } else {
+                0.0
+            }
+        }),
         "step" => a.map(true, |v| if v >= 0.0 { 1.0 } else { -1.0 }),
         "multi_threshold" => Range { lo: 0.0, hi: thresholds as f32, whole: true },
         "tanh" => Range { lo: -1.0, hi: 1.0, whole: false },

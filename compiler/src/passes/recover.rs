@@ -182,7 +182,9 @@ fn search(rows: &[&[f32]]) -> Option<Fit> {
                     levels.push(level(v, scale, f64::INFINITY, odd)?);
                 }
             }
-            let n = odd.then(|| levels.iter().fold(1, |a, c| a.max(c.abs()))).map(|m| (m as u64 + 1).next_power_of_two() as i64 - 1);
+            let n = odd
+                .then(|| levels.iter().fold(1, |a, c| a.max(c.abs())))
+                .map(|m| (m as u64 + 1).next_power_of_two() as i64 - 1);
             return Some((levels, scales, n));
         }
     }

@@ -139,8 +139,7 @@ impl<'a> Probe<'a> {
             let middle: Vec<i64> = below.iter().zip(&reached).map(|(b, r)| b + (r - b) / 2).collect();
             let acc = middle.iter().enumerate().map(|(i, &m)| m * direction.get(i % n).copied().unwrap_or(1)).collect();
             let codes = self.codes(acc, false).ok_or(FAIL)?;
-            for (i, ((b, r), (&m, &u))) in
-                below.iter_mut().zip(&mut reached).zip(middle.iter().zip(&codes)).enumerate()
+            for (i, ((b, r), (&m, &u))) in below.iter_mut().zip(&mut reached).zip(middle.iter().zip(&codes)).enumerate()
             {
                 if *r - *b > 1 {
                     if u > (i / n) as i32 { *r = m } else { *b = m }

@@ -15,6 +15,7 @@ mod reduce;
 mod shape;
 mod unary;
 
+pub use activation::EXP as EXP_COEFFICIENTS;
 pub use conv::Geometry;
 pub use integer::{BorderClasses, border_classes, code_attrs, residual_table};
 pub use normalize::scale_offset;

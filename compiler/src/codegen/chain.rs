@@ -1,0 +1,366 @@
+//! The element-wise chain: every element-wise operator on four lanes (four neighbouring channels of one position), in the
+//! very order and rounding of the operator table. It must never know where the lanes come from.
+
+use super::emitter::{Emitter, F32X4, I32X4};
+use super::functions;
+use crate::graph::ops::{scale_offset, steps};
+use crate::graph::types::{CodeType, Elem};
+use crate::graph::{Graph, NodeId, Value as GraphValue};
+use crate::lower::pack;
+use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
+use cranelift_codegen::ir::{InstBuilder, Value, types};
+use dorefa_runtime::tensor::Tensor;
+
+/// A prepared constant of the chain.
+enum Constant {
+    /// One value in all lanes.
+    Uniform(f32),
+    /// Address of one f32 a channel.
+    Channel(Value),
+}
+
+/// A chain made ready for one function: its tables are addresses in registers.
+pub struct Chain<'g> {
+    graph: &'g Graph,
+    links: Vec<Link<'g>>,
+}
+
+struct Link<'g> {
+    id: NodeId,
+    op: &'g str,
+    channels: usize,
+    constants: Vec<Option<Constant>>,
+    tables: Vec<Value>,
+}
+
+/// Reads the lanes of another value at the same position; the argument is the value.
+pub type LoadOther<'f> = dyn FnMut(&mut Emitter<'_, '_>, GraphValue) -> Value + 'f;
+
+fn constant(e: &mut Emitter<'_, '_>, tensor: &Tensor, channels: usize) -> Result<Constant, String> {
+    let data = tensor.as_f32().ok_or("a constant of the chain must be f32")?;
+    match data {
+        [one] => Ok(Constant::Uniform(*one)),
+        // (C), (C,1,1), (1,C), (1,C,1,1): one value a channel.
+        many if many.len() == channels && tensor.shape().iter().filter(|d| **d != 1).count() == 1 => {
+            Ok(Constant::Channel(e.data("channel", pack::per_channel(many, channels))))
+        }
+        _ => Err(format!("a constant of shape {:?} is neither a scalar nor one value a channel", tensor.shape())),
+    }
+}
+
+impl<'g> Chain<'g> {
+    /// Puts the chain's constants and tables into the image.
+    ///
+    /// # Errors
+    /// Names the node whose constants have no per-channel form.
+    pub fn prepare(e: &mut Emitter<'_, '_>, graph: &'g Graph, nodes: &[NodeId]) -> Result<Chain<'g>, (NodeId, String)> {
+        let links = nodes.iter().map(|&id| Self::link(e, graph, id).map_err(|m| (id, m)));
+        Ok(Chain { graph, links: links.collect::<Result<_, _>>()? })
+    }
+
+    fn link(e: &mut Emitter<'_, '_>, graph: &'g Graph, id: NodeId) -> Result<Link<'g>, String> {
+        let node = graph.node(id).ok_or("the node does not exist")?;
+        let ty = node.types.first().ok_or("the node has no type")?;
+        let channels = ty.shape.image().ok_or("only (N,C) and (N,C,H,W) values have kernels")?.0;
+        let operands = graph.operands(id);
+        let mut link = Link { id, op: node.op.name, channels, constants: Vec::new(), tables: Vec::new() };
+        let tensors: Vec<_> = operands.iter().map(|&v| graph.constant(v)).collect();
+        match node.op.name {
+            "batch_norm" => {
+                let p: Vec<&[f32]> = tensors.iter().skip(1).filter_map(|t| t.and_then(|t| t.as_f32())).collect();
+                let [g, b, m, v] = *p else { return Err("the parameters must be constant".to_owned()) };
+                let epsilon = node.attrs.float("epsilon", 1e-5);
+                let pairs: Vec<_> = (0..channels)
+                    .filter_map(|c| Some(scale_offset(*g.get(c)?, *b.get(c)?, *m.get(c)?, *v.get(c)?, epsilon)))
+                    .collect();
+                let (s, o): (Vec<f32>, Vec<f32>) = pairs.into_iter().unzip();
+                link.tables = vec![
+                    e.data("bn_scale", pack::per_channel(&s, channels)),
+                    e.data("bn_offset", pack::per_channel(&o, channels)),
+                ];
+            }
+            "threshold" => {
+                let t =
+                    tensors.get(1).copied().flatten().and_then(|t| t.as_i64()).ok_or("thresholds must be constant")?;
+                let top = node.attrs.int("top", 1) as usize;
+                let narrow = |v: i64| v.clamp(i32::MIN.into(), i32::MAX.into()) as i32;
+                let all: Vec<i32> = t.iter().map(|&v| narrow(v)).collect();
+                let rows = pack::transposed(&all, channels, top + 1, i32::MAX);
+                link.tables = vec![e.data("thresholds", pack::i32_bytes(&rows))];
+                if t.iter().skip(top).step_by(top + 1).all(|&d| d == 1) {
+                    link.constants.push(None); // every channel rises
+                }
+            }
+            "multi_threshold" => {
+                let t = tensors.get(1).copied().flatten().ok_or("thresholds must be constant")?;
+                let count = t.shape().get(1).copied().unwrap_or(0);
+                let rows = pack::transposed(t.as_f32().unwrap_or(&[]), channels, count, f32::INFINITY);
+                link.tables = vec![e.data("thresholds", pack::f32_bytes(&rows))];
+            }
+            "table_add" => {
+                let t =
+                    tensors.get(2).copied().flatten().and_then(|t| t.as_i64()).ok_or("the table must be constant")?;
+                link.tables = vec![e.data("table", pack::i32_bytes(&t.iter().map(|&v| v as i32).collect::<Vec<_>>()))];
+            }
+            "decode" => {
+                let source = operands.first().and_then(|&v| graph.value_type(v)).ok_or("no operand")?;
+                let scales = match &source.elem {
+                    Elem::Codes(c) => &c.scale,
+                    Elem::Acc(a) => &a.scale,
+                    Elem::F32 => return Err("decodes codes or accumulators".to_owned()),
+                };
+                let scales: Vec<f64> = scales.iter().map(|s| s.to_f64()).collect();
+                let all: Vec<f64> = (0..channels.next_multiple_of(4))
+                    .map(|c| if scales.len() == 1 { scales.first() } else { scales.get(c) }.copied().unwrap_or(0.0))
+                    .collect();
+                link.tables = vec![e.data("scale", pack::f64_bytes(&all))];
+            }
+            _ => {
+                for tensor in tensors {
+                    link.constants.push(tensor.map(|t| constant(e, t, channels)).transpose()?);
+                }
+            }
+        }
+        Ok(link)
+    }
+
+    /// Runs the chain on `lanes`, which stand for `entry` at channels `channel` … `channel` + 3.
+    ///
+    /// # Errors
+    /// Names the operator that has no lanes form.
+    pub fn emit(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        entry: GraphValue,
+        lanes: Value,
+        channel: Value,
+        load: &mut LoadOther<'_>,
+    ) -> Result<Value, (NodeId, String)> {
+        let (mut value, mut current) = (lanes, entry);
+        for link in &self.links {
+            let operands = self.graph.operands(link.id);
+            let mut inputs = Vec::new();
+            for (i, &v) in operands.iter().enumerate() {
+                inputs.push(if v == current {
+                    Some(value)
+                } else if let Some(Some(c)) = link.constants.get(i) {
+                    Some(match c {
+                        Constant::Uniform(v) => e.splat_f32(*v),
+                        Constant::Channel(base) => {
+                            let at = e.at(*base, channel, 4);
+                            e.load(F32X4, at, 0)
+                        }
+                    })
+                } else if self.graph.constant(v).is_some() {
+                    None
+                } else {
+                    Some(load(e, v))
+                });
+            }
+            value = self.operator(e, link, &inputs, channel).map_err(|m| (link.id, m))?;
+            current = GraphValue { node: link.id, port: 0 };
+        }
+        Ok(value)
+    }
+
+    fn operator(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        link: &Link<'_>,
+        inputs: &[Option<Value>],
+        channel: Value,
+    ) -> Result<Value, String> {
+        let node = self.graph.node(link.id).ok_or("the node does not exist")?;
+        let input = |i: usize| inputs.get(i).copied().flatten().ok_or_else(|| format!("operand {i} is not in lanes"));
+        let x = input(0)?;
+        let attrs = &node.attrs;
+        let table = |i: usize| link.tables.get(i).copied().ok_or("a table is missing");
+        Ok(match link.op {
+            "add" => e.b.ins().fadd(x, input(1)?),
+            "sub" => e.b.ins().fsub(x, input(1)?),
+            "mul" => e.b.ins().fmul(x, input(1)?),
+            "div" => e.b.ins().fdiv(x, input(1)?),
+            "min" => pick(e, FloatCC::LessThan, x, input(1)?),
+            "max" => pick(e, FloatCC::GreaterThan, x, input(1)?),
+            "neg" => e.b.ins().fneg(x),
+            "abs" => e.b.ins().fabs(x),
+            "sqrt" => e.b.ins().sqrt(x),
+            "relu" => {
+                let zero = e.splat_f32(0.0);
+                pick(e, FloatCC::GreaterThan, x, zero)
+            }
+            "leaky_relu" => {
+                let (zero, alpha) = (e.splat_f32(0.0), e.splat_f32(attrs.float("alpha", 0.01)));
+                let scaled = e.b.ins().fmul(alpha, x);
+                let mask = e.b.ins().fcmp(FloatCC::GreaterThan, x, zero);
+                e.select(mask, x, scaled)
+            }
+            "clip" => clip(e, x, attrs.float("lo", f32::NEG_INFINITY), attrs.float("hi", f32::INFINITY)),
+            "step" => {
+                let (zero, one, minus) = (e.splat_f32(0.0), e.splat_f32(1.0), e.splat_f32(-1.0));
+                let mask = e.b.ins().fcmp(FloatCC::GreaterThanOrEqual, x, zero);
+                e.select(mask, one, minus)
+            }
+            "sign" => {
+                let (zero, one, minus) = (e.splat_f32(0.0), e.splat_f32(1.0), e.splat_f32(-1.0));
+                let (up, down) =
+                    (e.b.ins().fcmp(FloatCC::GreaterThan, x, zero), e.b.ins().fcmp(FloatCC::LessThan, x, zero));
+                let low = e.select(down, minus, zero);
+                e.select(up, one, low)
+            }
+            "round" => functions::round(e, attrs.word("mode", "half_even"), x),
+            "exp" | "tanh" | "sigmoid" => functions::each_lane(e, link.op, x),
+            "quantize_gradient" | "reshape" => x,
+            "quantize_activation" => {
+                let n = e.splat_f32(steps(attrs.int("bits", 32)));
+                let bounded = clip(e, x, 0.0, 1.0);
+                if attrs.word("bound", "clip") != "clip" || attrs.int("bits", 32) > 16 {
+                    return Err("is expanded by the passes".to_owned());
+                }
+                let scaled = e.b.ins().fmul(bounded, n);
+                let r = e.b.ins().nearest(scaled);
+                e.b.ins().fdiv(r, n)
+            }
+            "batch_norm" => {
+                let (s, o) = (e.at(table(0)?, channel, 4), e.at(table(1)?, channel, 4));
+                let (s, o) = (e.load(F32X4, s, 0), e.load(F32X4, o, 0));
+                let p = e.b.ins().fmul(x, s);
+                e.b.ins().fadd(p, o)
+            }
+            "threshold" => threshold(e, link, table(0)?, x, channel, attrs.int("top", 1) as usize),
+            "multi_threshold" => {
+                let count = self
+                    .graph
+                    .operands(link.id)
+                    .get(1)
+                    .and_then(|&v| self.graph.value_type(v))
+                    .map(|t| t.shape.per_sample());
+                let count = count.and_then(|s| s.get(1).copied()).ok_or("thresholds have two axes")?;
+                multi_threshold(e, table(0)?, x, channel, [count, link.channels.next_multiple_of(4)])
+            }
+            "decode" => {
+                let ty =
+                    self.graph.operands(link.id).first().and_then(|&v| self.graph.value_type(v)).ok_or("no operand")?;
+                let levels = if let Some(c) = ty.codes() { levels(e, c, x) } else { x };
+                decode(e, levels, table(0)?, channel)
+            }
+            "encode" => {
+                let c = node.types.first().and_then(|t| t.codes()).ok_or("encodes to codes")?;
+                encode(e, c, x)
+            }
+            "table_add" => {
+                let ty =
+                    self.graph.operands(link.id).get(1).and_then(|&v| self.graph.value_type(v)).and_then(|t| t.codes());
+                let width = ty.ok_or("adds codes")?.top as i32 + 1;
+                table_add(e, table(0)?, x, input(1)?, width)
+            }
+            other => return Err(format!("{other} has no lanes form")),
+        })
+    }
+}
+
+/// cc(a, b) ? a : b.
+pub fn pick(e: &mut Emitter<'_, '_>, cc: FloatCC, a: Value, b: Value) -> Value {
+    let mask = e.b.ins().fcmp(cc, a, b);
+    e.select(mask, a, b)
+}
+
+fn clip(e: &mut Emitter<'_, '_>, x: Value, lo: f32, hi: f32) -> Value {
+    let (lo, hi) = (e.splat_f32(lo), e.splat_f32(hi));
+    let y = pick(e, FloatCC::GreaterThan, x, lo);
+    pick(e, FloatCC::LessThan, y, hi)
+}
+
+fn threshold(e: &mut Emitter<'_, '_>, link: &Link<'_>, table: Value, acc: Value, channel: Value, top: usize) -> Value {
+    let row = link.channels.next_multiple_of(4) * 4;
+    let base = e.at(table, channel, 4);
+    let acc = if link.constants.is_empty() {
+        let direction = e.add(base, top * row);
+        let direction = e.load(I32X4, direction, 0);
+        e.b.ins().imul(acc, direction)
+    } else {
+        acc
+    };
+    let mut code = e.splat_i32(0);
+    for t in 0..top {
+        let at = e.add(base, t * row);
+        let t = e.load(I32X4, at, 0);
+        let mask = e.b.ins().icmp(IntCC::SignedGreaterThanOrEqual, acc, t);
+        code = e.b.ins().isub(code, mask);
+    }
+    code
+}
+
+fn multi_threshold(
+    e: &mut Emitter<'_, '_>,
+    table: Value,
+    x: Value,
+    channel: Value,
+    [count, pitch]: [usize; 2],
+) -> Value {
+    let zero = e.splat_i32(0);
+    let sum = e.var(zero);
+    let base = e.at(table, channel, 4);
+    e.times(count, |e, t| {
+        let at = e.at(base, t, pitch * 4);
+        let t = e.load(F32X4, at, 0);
+        let mask = e.b.ins().fcmp(FloatCC::GreaterThanOrEqual, x, t);
+        let old = e.b.use_var(sum);
+        let new = e.b.ins().isub(old, mask);
+        e.b.def_var(sum, new);
+    });
+    let sum = e.b.use_var(sum);
+    e.b.ins().fcvt_from_sint(F32X4, sum)
+}
+
+fn levels(e: &mut Emitter<'_, '_>, c: &CodeType, codes: Value) -> Value {
+    let (step, offset) = (e.splat_i32(c.step), e.splat_i32(c.offset));
+    let scaled = if c.step == 1 { codes } else { e.b.ins().imul(codes, step) };
+    e.b.ins().iadd(scaled, offset)
+}
+
+/// f32(f64(level)·scale), two lanes at a time.
+fn decode(e: &mut Emitter<'_, '_>, levels: Value, table: Value, channel: Value) -> Value {
+    let at = e.at(table, channel, 8);
+    let wide = e.cast(types::I64X2, levels);
+    let high = e.b.ins().extractlane(wide, 1);
+    let high = e.b.ins().splat(types::I64X2, high);
+    let high = e.cast(I32X4, high);
+    let half = |e: &mut Emitter<'_, '_>, v: Value, offset: i32| {
+        let v = e.b.ins().swiden_low(v);
+        let d = e.b.ins().fcvt_from_sint(types::F64X2, v);
+        let s = e.load(types::F64X2, at, offset);
+        let p = e.b.ins().fmul(d, s);
+        let f = e.b.ins().fvdemote(p);
+        e.cast(types::I64X2, f)
+    };
+    let (low, high) = (half(e, levels, 0), half(e, high, 16));
+    let high = e.b.ins().extractlane(high, 0);
+    let both = e.b.ins().insertlane(low, high, 1);
+    e.cast(F32X4, both)
+}
+
+fn encode(e: &mut Emitter<'_, '_>, c: &CodeType, x: Value) -> Value {
+    let (offset, step) = (e.splat_f32(c.offset as f32), e.splat_f32(c.step as f32));
+    let shifted = e.b.ins().fsub(x, offset);
+    let u = if c.step == 1 { shifted } else { e.b.ins().fdiv(shifted, step) };
+    let u = e.b.ins().fcvt_to_sint_sat(I32X4, u);
+    let (zero, top) = (e.splat_i32(0), e.splat_i32(c.top as i32));
+    let u = e.b.ins().smax(u, zero);
+    e.b.ins().smin(u, top)
+}
+
+fn table_add(e: &mut Emitter<'_, '_>, table: Value, a: Value, b: Value, width: i32) -> Value {
+    let width = e.splat_i32(width);
+    let index = e.b.ins().imul(a, width);
+    let index = e.b.ins().iadd(index, b);
+    let mut out = index;
+    for lane in 0..4u8 {
+        let i = e.b.ins().extractlane(index, lane);
+        let i = e.b.ins().uextend(types::I64, i);
+        let at = e.at(table, i, 4);
+        let v = e.load(types::I32, at, 0);
+        out = e.b.ins().insertlane(out, v, lane);
+    }
+    out
+}

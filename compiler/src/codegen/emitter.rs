@@ -1,0 +1,172 @@
+//! A thin layer over Cranelift's `FunctionBuilder`: counted loops, addresses and 128-bit lanes. It knows no operator.
+
+use super::image::{DataId, Image, import_data};
+use super::target::Level;
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{self, InstBuilder, MemFlagsData, Type, Value, types};
+use cranelift_frontend::{FunctionBuilder, Variable};
+
+/// Emits one function for one CPU level.
+pub struct Emitter<'a, 'b> {
+    /// The function being built.
+    pub b: FunctionBuilder<'a>,
+    /// The image that takes constants.
+    pub image: &'b mut Image,
+    /// The CPU level.
+    pub level: &'b Level,
+    /// The numeric profile: fused multiply-add.
+    pub fma: bool,
+}
+
+/// 128-bit lanes.
+pub const F32X4: Type = types::F32X4;
+/// 128-bit lanes.
+pub const I32X4: Type = types::I32X4;
+
+impl Emitter<'_, '_> {
+    /// A 64-bit constant.
+    pub fn int(&mut self, v: usize) -> Value {
+        self.b.ins().iconst(types::I64, v as i64)
+    }
+
+    /// a + constant.
+    pub fn add(&mut self, a: Value, v: usize) -> Value {
+        if v == 0 { a } else { self.b.ins().iadd_imm_s(a, v as i64) }
+    }
+
+    /// a · constant.
+    pub fn mul(&mut self, a: Value, v: usize) -> Value {
+        self.b.ins().imul_imm_s(a, v as i64)
+    }
+
+    /// base + index · constant.
+    pub fn at(&mut self, base: Value, index: Value, scale: usize) -> Value {
+        let offset = self.mul(index, scale);
+        self.b.ins().iadd(base, offset)
+    }
+
+    /// Loads from aligned memory that is always there.
+    pub fn load(&mut self, ty: Type, base: Value, offset: i32) -> Value {
+        self.b.ins().load(ty, MemFlagsData::new().with_notrap(), base, offset)
+    }
+
+    /// Stores.
+    pub fn store(&mut self, value: Value, base: Value, offset: i32) {
+        self.b.ins().store(MemFlagsData::new().with_notrap(), value, base, offset);
+    }
+
+    /// Puts bytes into the image's constants and gives their address.
+    pub fn data(&mut self, name: &str, bytes: Vec<u8>) -> Value {
+        let name = format!("{name}.{}", self.image.data.len());
+        let id = self.image.add_data(name, bytes, 64);
+        self.data_address(id)
+    }
+
+    /// The address of a constant.
+    pub fn data_address(&mut self, id: DataId) -> Value {
+        let global = import_data(self.b.func, id);
+        self.b.ins().symbol_value(types::I64, global)
+    }
+
+    /// A new variable holding `v`.
+    pub fn var(&mut self, v: Value) -> Variable {
+        let ty = self.b.func.dfg.value_type(v);
+        let var = self.b.declare_var(ty);
+        self.b.def_var(var, v);
+        var
+    }
+
+    /// Emits `for i in start..end step step { body }` (64-bit, start may equal end).
+    pub fn range(&mut self, start: Value, end: Value, step: usize, mut body: impl FnMut(&mut Self, Value)) {
+        let counter = self.var(start);
+        let (head, inside, exit) = (self.b.create_block(), self.b.create_block(), self.b.create_block());
+        self.b.ins().jump(head, &[]);
+        self.b.switch_to_block(head);
+        let i = self.b.use_var(counter);
+        let more = self.b.ins().icmp(IntCC::SignedLessThan, i, end);
+        self.b.ins().brif(more, inside, &[], exit, &[]);
+        self.b.switch_to_block(inside);
+        self.b.seal_block(inside);
+        body(self, i);
+        let next = self.add(i, step);
+        self.b.def_var(counter, next);
+        self.b.ins().jump(head, &[]);
+        self.b.seal_block(head);
+        self.b.seal_block(exit);
+        self.b.switch_to_block(exit);
+    }
+
+    /// Emits a loop over 0..n, or only its body where n is 1.
+    pub fn times(&mut self, n: usize, mut body: impl FnMut(&mut Self, Value)) {
+        let zero = self.int(0);
+        if n == 1 {
+            return body(self, zero);
+        }
+        let end = self.int(n);
+        self.range(zero, end, 1, body);
+    }
+
+    /// Emits `if condition { body }`.
+    pub fn when(&mut self, condition: Value, body: impl FnOnce(&mut Self)) {
+        let (inside, after) = (self.b.create_block(), self.b.create_block());
+        self.b.ins().brif(condition, inside, &[], after, &[]);
+        self.b.switch_to_block(inside);
+        self.b.seal_block(inside);
+        body(self);
+        self.b.ins().jump(after, &[]);
+        self.b.seal_block(after);
+        self.b.switch_to_block(after);
+    }
+
+    /// index·stride + tap·dilation − before, and whether it lies in 0 … extent.
+    pub fn tap(&mut self, index: Value, tap: Value, [stride, dilation, before, extent]: [usize; 4]) -> (Value, Value) {
+        let base = self.mul(index, stride);
+        let at = self.at(base, tap, dilation);
+        let at = self.b.ins().iadd_imm_s(at, -(before as i64));
+        let valid = self.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, at, extent as i64);
+        (at, valid)
+    }
+
+    /// Smaller of two signed values.
+    pub fn min(&mut self, a: Value, b: Value) -> Value {
+        self.b.ins().smin(a, b)
+    }
+
+    /// A float in all lanes.
+    pub fn splat_f32(&mut self, v: f32) -> Value {
+        let c = self.b.ins().f32const(v);
+        self.b.ins().splat(F32X4, c)
+    }
+
+    /// An integer in all lanes.
+    pub fn splat_i32(&mut self, v: i32) -> Value {
+        let c = self.b.ins().iconst(types::I32, i64::from(v as u32));
+        self.b.ins().splat(I32X4, c)
+    }
+
+    /// a·b + c in the numeric profile.
+    pub fn mul_add(&mut self, a: Value, b: Value, c: Value) -> Value {
+        if self.fma {
+            self.b.ins().fma(a, b, c)
+        } else {
+            let p = self.b.ins().fmul(a, b);
+            self.b.ins().fadd(c, p)
+        }
+    }
+
+    /// mask ? a : b in lanes; the mask is an i32x4 of all-ones and zeros.
+    pub fn select(&mut self, mask: Value, a: Value, b: Value) -> Value {
+        let ty = self.b.func.dfg.value_type(a);
+        let mask = self.cast(ty, mask);
+        self.b.ins().bitselect(mask, a, b)
+    }
+
+    /// The same 128 bits as another type.
+    pub fn cast(&mut self, ty: Type, v: Value) -> Value {
+        if self.b.func.dfg.value_type(v) == ty {
+            return v;
+        }
+        let flags = MemFlagsData::new().with_endianness(ir::Endianness::Little);
+        self.b.ins().bitcast(ty, flags, v)
+    }
+}

@@ -1,0 +1,226 @@
+//! `run`: checks of the call, the choice of the level, its steps.
+
+use super::super::{CodegenError, FunctionId, Image, import_function, stubs};
+use super::{ModelSpec, build, signature};
+use crate::codegen::target::Arch;
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
+use cranelift_frontend::FunctionBuilder;
+
+/// Offsets in `dorefac_call`.
+mod at {
+    pub const ABI: i32 = 0;
+    pub const SIZE: i32 = 4;
+    pub const FEATURES: i32 = 8;
+    pub const BATCH: i32 = 16;
+    pub const INPUTS: i32 = 32;
+    pub const OUTPUTS: i32 = 40;
+    pub const ARENA: i32 = 48;
+    pub const ARENA_SIZE: i32 = 56;
+    pub const PARALLEL_FOR: i32 = 64;
+    pub const POOL: i32 = 72;
+    pub const WORKERS: i32 = 80;
+    pub const LEVEL: i32 = 84;
+    pub const PROFILE: i32 = 88;
+    pub const PROFILE_CTX: i32 = 96;
+    pub const STRUCT: i64 = 112;
+}
+
+fn flags() -> MemFlagsData {
+    MemFlagsData::trusted()
+}
+
+/// Returns `code` if `bad` is not zero, else goes on.
+fn refuse_if(b: &mut FunctionBuilder<'_>, bad: Value, code: i64) {
+    let (fail, go) = (b.create_block(), b.create_block());
+    b.set_cold_block(fail);
+    b.ins().brif(bad, fail, &[], go, &[]);
+    b.switch_to_block(fail);
+    let code = b.ins().iconst(types::I32, code);
+    b.ins().return_(&[code]);
+    b.switch_to_block(go);
+}
+
+/// Defines `dorefac_run` with the floating-point mode around it.
+pub(super) fn define(image: &mut Image, spec: &ModelSpec, cpu: FunctionId) -> Result<FunctionId, CodegenError> {
+    let step = define_step(image)?;
+    let mut levels = Vec::new();
+    let mut first_layer = 0;
+    for (index, level) in spec.levels.iter().enumerate() {
+        let steps: Vec<_> = level.steps.iter().map(|s| (s.task, s.tasks_per_sample)).collect();
+        levels.push((level.level.features, define_level(image, index, &steps, first_layer, step)?));
+        if !spec.one_table() {
+            first_layer += steps.len() as i64;
+        }
+    }
+    let inner = image.declare_function("dorefac_run_checked");
+    let arch = image.arch;
+    build(image, inner, signature(&[types::I64], Some(types::I32)), |b, params| {
+        let call = params[0];
+        checks(b, spec, call);
+        choose(b, &levels, call, cpu, arch);
+    })?;
+    stubs::wrap_mode(image, "dorefac_run".to_owned(), inner)
+}
+
+fn checks(b: &mut FunctionBuilder<'_>, spec: &ModelSpec, call: Value) {
+    let null = b.ins().icmp_imm_s(IntCC::Equal, call, 0);
+    refuse_if(b, null, -6);
+    let abi = b.ins().load(types::I32, flags(), call, at::ABI);
+    let wrong = b.ins().icmp_imm_s(IntCC::NotEqual, abi, 1);
+    refuse_if(b, wrong, -1);
+    let size = b.ins().load(types::I32, flags(), call, at::SIZE);
+    let short = b.ins().icmp_imm_u(IntCC::UnsignedLessThan, size, at::STRUCT);
+    refuse_if(b, short, -1);
+    for (offset, count) in [(at::INPUTS, spec.inputs.len()), (at::OUTPUTS, spec.outputs.len())] {
+        if count == 0 {
+            continue;
+        }
+        let array = b.ins().load(types::I64, flags(), call, offset);
+        let null = b.ins().icmp_imm_s(IntCC::Equal, array, 0);
+        refuse_if(b, null, -6);
+        for i in 0..count {
+            let pointer = b.ins().load(types::I64, flags(), array, 8 * i as i32);
+            let null = b.ins().icmp_imm_s(IntCC::Equal, pointer, 0);
+            refuse_if(b, null, -6);
+        }
+    }
+    let batch = b.ins().load(types::I64, flags(), call, at::BATCH);
+    let below = b.ins().iadd_imm_s(batch, -1);
+    let out = b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, below, spec.max_batch() as i64);
+    refuse_if(b, out, -3);
+    if spec.arena_fixed == 0 && spec.arena_per_sample == 0 && spec.arena_per_worker == 0 {
+        return;
+    }
+    let arena = b.ins().load(types::I64, flags(), call, at::ARENA);
+    let null = b.ins().icmp_imm_s(IntCC::Equal, arena, 0);
+    refuse_if(b, null, -6);
+    let low = b.ins().band_imm_u(arena, 63);
+    refuse_if(b, low, -5);
+    let workers = b.ins().uload32(flags(), call, at::WORKERS);
+    let one = b.ins().iconst(types::I64, 1);
+    let workers = b.ins().umax(workers, one);
+    let of_batch = b.ins().imul_imm_s(batch, spec.arena_per_sample as i64);
+    let of_workers = b.ins().imul_imm_s(workers, spec.arena_per_worker as i64);
+    let need = b.ins().iadd(of_batch, of_workers);
+    let need = b.ins().iadd_imm_s(need, spec.arena_fixed as i64);
+    let have = b.ins().load(types::I64, flags(), call, at::ARENA_SIZE);
+    let short = b.ins().icmp(IntCC::UnsignedLessThan, have, need);
+    refuse_if(b, short, -4);
+}
+
+/// Runs the last level whose features are all there.
+fn choose(b: &mut FunctionBuilder<'_>, levels: &[(u64, FunctionId)], call: Value, cpu: FunctionId, arch: Arch) {
+    let given = b.ins().load(types::I64, flags(), call, at::FEATURES);
+    let mut features = given;
+    if arch == Arch::X86_64 && levels.iter().any(|l| l.0 != 0) {
+        let (detect, go) = (b.create_block(), b.create_block());
+        let mask = b.append_block_param(go, types::I64);
+        b.ins().brif(given, go, &[given.into()], detect, &[]);
+        b.switch_to_block(detect);
+        let cpu = import_function(b.func, cpu, signature(&[types::I64, types::I64], Some(types::I64)));
+        let detected = b.ins().call(cpu, &[given, given]);
+        let detected = b.inst_results(detected)[0];
+        b.ins().jump(go, &[detected.into()]);
+        b.switch_to_block(go);
+        features = mask;
+    }
+    for (index, (required, function)) in levels.iter().enumerate().rev() {
+        let missing = b.ins().bnot(features);
+        let required = b.ins().iconst(types::I64, *required as i64);
+        let missing = b.ins().band(missing, required);
+        let (fits, next) = (b.create_block(), b.create_block());
+        b.ins().brif(missing, next, &[], fits, &[]);
+        b.switch_to_block(fits);
+        let number = b.ins().iconst(types::I32, index as i64);
+        b.ins().store(flags(), number, call, at::LEVEL);
+        let function = import_function(b.func, *function, signature(&[types::I64], None));
+        b.ins().call(function, &[call]);
+        let ok = b.ins().iconst(types::I32, 0);
+        b.ins().return_(&[ok]);
+        b.switch_to_block(next);
+    }
+    let code = b.ins().iconst(types::I32, -2);
+    b.ins().return_(&[code]);
+}
+
+/// The steps of one level, in order.
+fn define_level(
+    image: &mut Image,
+    index: usize,
+    steps: &[(FunctionId, u64)],
+    first_layer: i64,
+    step: FunctionId,
+) -> Result<FunctionId, CodegenError> {
+    let mut tasks = Vec::with_capacity(steps.len());
+    for (number, &(task, per_sample)) in steps.iter().enumerate() {
+        tasks.push((task, stubs::wrap_mode(image, format!("dorefac_task_{index}_{number}"), task)?, per_sample));
+    }
+    let id = image.declare_function(format!("dorefac_level_{index}"));
+    build(image, id, signature(&[types::I64], None), |b, params| {
+        let call = params[0];
+        let batch = b.ins().load(types::I64, flags(), call, at::BATCH);
+        let step = import_function(b.func, step, signature(&[types::I64; 5], None));
+        for (number, (raw, wrapped, per_sample)) in tasks.into_iter().enumerate() {
+            let n = b.ins().imul_imm_s(batch, per_sample as i64);
+            let layer = b.ins().iconst(types::I64, first_layer + number as i64);
+            let task = signature(&[types::I64, types::I64, types::I32], None);
+            let raw = import_function(b.func, raw, task.clone());
+            let raw = b.ins().func_addr(types::I64, raw);
+            let wrapped = import_function(b.func, wrapped, task);
+            let wrapped = b.ins().func_addr(types::I64, wrapped);
+            b.ins().call(step, &[call, layer, n, wrapped, raw]);
+        }
+        b.ins().return_(&[]);
+    })?;
+    Ok(id)
+}
+
+/// `step(call, layer, n, wrapped task, task)`: profile hook, all tasks, profile hook.
+fn define_step(image: &mut Image) -> Result<FunctionId, CodegenError> {
+    let id = image.declare_function("dorefac_step");
+    build(image, id, signature(&[types::I64; 5], None), |b, params| {
+        let (call, layer, n, wrapped, raw) = (params[0], params[1], params[2], params[3], params[4]);
+        let layer = b.ins().ireduce(types::I32, layer);
+        profile(b, call, layer, 0);
+        let (parallel, serial, head, body, done) =
+            (b.create_block(), b.create_block(), b.create_block(), b.create_block(), b.create_block());
+        let hook = b.ins().load(types::I64, flags(), call, at::PARALLEL_FOR);
+        b.ins().brif(hook, parallel, &[], serial, &[]);
+        b.switch_to_block(parallel);
+        let pool = b.ins().load(types::I64, flags(), call, at::POOL);
+        let sig = b.import_signature(signature(&[types::I64; 4], None));
+        b.ins().call_indirect(sig, hook, &[pool, wrapped, call, n]);
+        b.ins().jump(done, &[]);
+        b.switch_to_block(serial);
+        let zero = b.ins().iconst(types::I64, 0);
+        b.ins().jump(head, &[zero.into()]);
+        let i = b.append_block_param(head, types::I64);
+        b.switch_to_block(head);
+        let more = b.ins().icmp(IntCC::UnsignedLessThan, i, n);
+        b.ins().brif(more, body, &[], done, &[]);
+        b.switch_to_block(body);
+        let worker = b.ins().iconst(types::I32, 0);
+        let sig = b.import_signature(signature(&[types::I64, types::I64, types::I32], None));
+        b.ins().call_indirect(sig, raw, &[call, i, worker]);
+        let next = b.ins().iadd_imm_s(i, 1);
+        b.ins().jump(head, &[next.into()]);
+        b.switch_to_block(done);
+        profile(b, call, layer, 1);
+        b.ins().return_(&[]);
+    })?;
+    Ok(id)
+}
+
+fn profile(b: &mut FunctionBuilder<'_>, call: Value, layer: Value, phase: i64) {
+    let (hooked, go) = (b.create_block(), b.create_block());
+    let hook = b.ins().load(types::I64, flags(), call, at::PROFILE);
+    b.ins().brif(hook, hooked, &[], go, &[]);
+    b.switch_to_block(hooked);
+    let ctx = b.ins().load(types::I64, flags(), call, at::PROFILE_CTX);
+    let phase = b.ins().iconst(types::I32, phase);
+    let sig = b.import_signature(signature(&[types::I64, types::I32, types::I32], None));
+    b.ins().call_indirect(sig, hook, &[ctx, layer, phase]);
+    b.ins().jump(go, &[]);
+    b.switch_to_block(go);
+}

@@ -1,0 +1,115 @@
+//! Rounding modes and the project's own exp, tanh and sigmoid in CLIF, step for step those of the operator table.
+
+use super::chain::pick;
+use super::emitter::{Emitter, F32X4};
+use crate::graph::ops::EXP_COEFFICIENTS;
+use cranelift_codegen::ir::condcodes::FloatCC;
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
+
+/// A rounding mode on four lanes.
+pub fn round(e: &mut Emitter<'_, '_>, mode: &str, x: Value) -> Value {
+    match mode {
+        "ceil" => e.b.ins().ceil(x),
+        "floor" => e.b.ins().floor(x),
+        "down" => e.b.ins().trunc(x),
+        "up" => {
+            let (zero, up, down) = (e.splat_f32(0.0), e.b.ins().ceil(x), e.b.ins().floor(x));
+            let mask = e.b.ins().fcmp(FloatCC::GreaterThan, x, zero);
+            e.select(mask, up, down)
+        }
+        "half_up" | "half_down" => {
+            // t plus or minus one where the fraction reaches (half_up) or passes (half_down) one half.
+            let t = e.b.ins().trunc(x);
+            let fraction = e.b.ins().fsub(x, t);
+            let fraction = e.b.ins().fabs(fraction);
+            let (half, one) = (e.splat_f32(0.5), e.splat_f32(1.0));
+            let cc = if mode == "half_up" { FloatCC::GreaterThanOrEqual } else { FloatCC::GreaterThan };
+            let mask = e.b.ins().fcmp(cc, fraction, half);
+            let away = copysign(e, one, x);
+            let further = e.b.ins().fadd(t, away);
+            e.select(mask, further, t)
+        }
+        _ => e.b.ins().nearest(x),
+    }
+}
+
+/// Applies exp, tanh or sigmoid to each lane in scalar f64.
+pub fn each_lane(e: &mut Emitter<'_, '_>, name: &str, x: Value) -> Value {
+    let mut out = x;
+    for lane in 0..4u8 {
+        let v = e.b.ins().extractlane(x, lane);
+        let v = match name {
+            "exp" => exp(e, v),
+            "tanh" => tanh(e, v),
+            _ => sigmoid(e, v),
+        };
+        out = e.b.ins().insertlane(out, v, lane);
+    }
+    debug_assert_eq!(e.b.func.dfg.value_type(out), F32X4);
+    out
+}
+
+/// e^x of a scalar f32.
+pub fn exp(e: &mut Emitter<'_, '_>, x: Value) -> Value {
+    let x = e.b.ins().fpromote(types::F64, x);
+    let y = exp64(e, x);
+    e.b.ins().fdemote(types::F32, y)
+}
+
+fn tanh(e: &mut Emitter<'_, '_>, x: Value) -> Value {
+    let a = e.b.ins().fabs(x);
+    let a = e.b.ins().fpromote(types::F64, a);
+    let a = e.b.ins().fadd(a, a);
+    let p = exp64(e, a);
+    let (one, two) = (e.b.ins().f64const(1.0), e.b.ins().f64const(2.0));
+    let d = e.b.ins().fadd(p, one);
+    let q = e.b.ins().fdiv(two, d);
+    let t = e.b.ins().fsub(one, q);
+    let t = e.b.ins().fdemote(types::F32, t);
+    e.b.ins().fcopysign(t, x)
+}
+
+fn sigmoid(e: &mut Emitter<'_, '_>, x: Value) -> Value {
+    let x = e.b.ins().fpromote(types::F64, x);
+    let x = e.b.ins().fneg(x);
+    let p = exp64(e, x);
+    let one = e.b.ins().f64const(1.0);
+    let d = e.b.ins().fadd(one, p);
+    let y = e.b.ins().fdiv(one, d);
+    e.b.ins().fdemote(types::F32, y)
+}
+
+fn exp64(e: &mut Emitter<'_, '_>, x: Value) -> Value {
+    let (lo, hi) = (e.b.ins().f64const(-200.0), e.b.ins().f64const(200.0));
+    let above = e.b.ins().fcmp(FloatCC::GreaterThan, x, lo);
+    let x = e.b.ins().select(above, x, lo);
+    let below = e.b.ins().fcmp(FloatCC::LessThan, x, hi);
+    let x = e.b.ins().select(below, x, hi);
+    let log2e = e.b.ins().f64const(std::f64::consts::LOG2_E);
+    let k = e.b.ins().fmul(x, log2e);
+    let k = e.b.ins().nearest(k);
+    let ln2 = e.b.ins().f64const(std::f64::consts::LN_2);
+    let part = e.b.ins().fmul(k, ln2);
+    let r = e.b.ins().fsub(x, part);
+    let mut p = e.b.ins().f64const(0.0);
+    for c in EXP_COEFFICIENTS {
+        let product = e.b.ins().fmul(p, r);
+        let c = e.b.ins().f64const(c);
+        p = e.b.ins().fadd(product, c);
+    }
+    let k = e.b.ins().fcvt_to_sint_sat(types::I64, k);
+    let biased = e.b.ins().iadd_imm_s(k, 1023);
+    let bits = e.b.ins().ishl_imm_u(biased, 52);
+    let power = e.b.ins().bitcast(types::F64, MemFlagsData::new(), bits);
+    e.b.ins().fmul(p, power)
+}
+
+/// Largest of the lanes seen so far, as the definition of max pool wants it: the later wins only if greater.
+pub fn later_if_greater(e: &mut Emitter<'_, '_>, best: Value, later: Value) -> Value {
+    pick(e, FloatCC::GreaterThan, later, best)
+}
+
+fn copysign(e: &mut Emitter<'_, '_>, magnitude: Value, sign: Value) -> Value {
+    let mask = e.splat_i32(i32::MIN);
+    e.select(mask, sign, magnitude)
+}

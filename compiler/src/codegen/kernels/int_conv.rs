@@ -1,0 +1,279 @@
+//! Bit-serial convolution: AND + popcount over 64 channels a word, any weight and activation bits, groups, stride, dilation
+//! and padding. Reads and writes bit planes; the chain (thresholds) runs while the accumulators lie in L1.
+//!
+//! With weight level sw·u + ow and activation level sa·v + oa, over the valid taps:
+//! acc = sa·(sw·P + ow·S) + Σ_tap oa·Σ_c(weight level), P = Σ 2^(p+q)·popcount(u_q & v_p), S = Σ 2^p·popcount(v_p).
+//! Only valid taps are summed, so a padding tap holds level 0 whatever the codes mean: no correction is left to do.
+//!
+//! Cost: about 30/(W·A/2) MAC a cycle on x86-64 with scalar popcnt. Accumulator: wrapping i32, exact because the proved
+//! range of the result fits i32; wider ranges go to the direct kernel's error. Needs POPCNT on x86-64.
+
+use super::{KernelError, Operand, Task, int_direct};
+use crate::codegen::emitter::{Emitter, I32X4};
+use crate::graph::Node;
+use crate::graph::ops::Geometry;
+use crate::graph::types::{CodeType, Layout};
+use crate::lower::pack::{self, OUTPUT_TILE};
+use cranelift_codegen::ir::{InstBuilder, StackSlotData, StackSlotKind, Value, types};
+use cranelift_frontend::Variable;
+
+/// What both integer kernels read from the graph.
+pub(super) struct IntLayer<'a> {
+    pub g: Geometry,
+    pub a: CodeType,
+    pub w: CodeType,
+    pub codes: &'a [i32],
+    pub input: Operand,
+}
+
+pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Result<&'static str, KernelError> {
+    let fail = |m: &str| (node.id, m.to_owned());
+    let operands = task.graph.operands(node.id);
+    let ty = |i: usize| operands.get(i).and_then(|&v| task.graph.value_type(v)).ok_or(fail("no operand"));
+    let code = |i: usize| ty(i)?.codes().cloned().ok_or(fail("an operand holds no codes"));
+    let g = Geometry::new(&node.attrs, &ty(0)?.shape, &ty(1)?.shape).map_err(|m| (node.id, m))?;
+    let codes = operands.get(1).and_then(|&v| task.graph.constant(v)).and_then(|t| t.as_i32());
+    let codes = codes.ok_or(fail("the weight codes must be constant"))?;
+    let input = task.main_operand(node.id, 0)?.clone();
+    let range = node.types.first().and_then(|t| t.acc()).ok_or(fail("the result is no accumulator"))?;
+    if range.lo < i32::MIN.into() || range.hi > i32::MAX.into() {
+        return Err(fail("its accumulator needs more than 32 bits, for which there is no kernel yet"));
+    }
+    let layer = IntLayer { g, a: code(0)?, w: code(1)?, codes, input };
+    if layer.input.buffer.layout == Layout::Bits {
+        bit_serial(e, task, &layer)?;
+        Ok("bit-serial popcount")
+    } else {
+        int_direct::emit(e, task, &layer)?;
+        Ok("direct integer")
+    }
+}
+
+/// The valid taps of one position as a list on the stack: (input address, byte offset of the tap's weight words).
+struct TapList {
+    base: Value,
+    count: Variable,
+}
+
+const ENTRY: usize = 16;
+
+fn bit_serial(e: &mut Emitter<'_, '_>, task: &Task<'_>, layer: &IntLayer<'_>) -> Result<(), KernelError> {
+    let g = &layer.g;
+    let planes = layer.w.bits() as usize;
+    let (inner, outputs, taps) = (g.channels / g.groups, g.outputs / g.groups, g.kernel[0] * g.kernel[1]);
+    let (words, blocks) = (inner.div_ceil(64), outputs.div_ceil(OUTPUT_TILE));
+    let weights = e.data("weights", pack::bit_weights(g, layer.codes, planes));
+    let offsets = (layer.a.offset != 0).then(|| {
+        let mut bytes = pack::tap_offsets(g, layer.codes, &layer.w, layer.a.offset);
+        bytes.resize(bytes.len() + 16, 0);
+        e.data("tap_offsets", bytes)
+    });
+    let buffer = task.lane_buffer(e, g.outputs + OUTPUT_TILE);
+    let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, (taps * ENTRY) as u32, 3);
+    let slot = e.b.create_sized_stack_slot(slot);
+    let list = e.b.ins().stack_addr(types::I64, slot, 0);
+    task.each_position(e, |task, e, p| {
+        let range = task.splits_channels().then(|| task.word_range(e));
+        let taps_here = gather_taps(e, layer, list, [p.y, p.x], words * OUTPUT_TILE * 8);
+        e.times(g.groups, |e, group| {
+            let shift = e.mul(group, words * 8);
+            let box_sum = (layer.w.offset != 0).then(|| box_sum(e, layer, &taps_here, shift, words));
+            let (start, end) = match range {
+                None => (e.int(0), e.int(blocks)),
+                Some((a, b)) => {
+                    let (b, all) = (e.mul(b, 64 / OUTPUT_TILE), e.int(blocks));
+                    (e.mul(a, 64 / OUTPUT_TILE), e.min(b, all))
+                }
+            };
+            e.range(start, end, 1, |e, block| {
+                let row = e.at(block, group, blocks);
+                let row = e.at(weights, row, planes * taps * words * OUTPUT_TILE * 8);
+                let totals = block_totals(e, layer, &taps_here, [shift, row], [planes, taps, words]);
+                let first = e.mul(block, OUTPUT_TILE);
+                let first = e.at(first, group, outputs);
+                let acc = assemble(e, layer, &totals, box_sum);
+                let acc = match offsets {
+                    None => acc,
+                    Some(table) => add_offsets(e, layer, &taps_here, acc, table, first, words),
+                };
+                let out = e.at(buffer, first, 4);
+                e.store(acc, out, 0);
+            });
+        });
+        task.finish(e, p, range, &mut |e, channel| {
+            let at = e.at(buffer, channel, 4);
+            Ok(e.load(I32X4, at, 0))
+        })
+    })
+}
+
+fn gather_taps(
+    e: &mut Emitter<'_, '_>,
+    layer: &IntLayer<'_>,
+    list: Value,
+    [y, x]: [Value; 2],
+    bytes: usize,
+) -> TapList {
+    let g = &layer.g;
+    let (b, [h, w]) = (&layer.input.buffer, g.input);
+    let zero = e.int(0);
+    let count = e.var(zero);
+    e.times(g.kernel[0], |e, ky| {
+        let (iy, vy) = e.tap(y, ky, [g.strides[0], g.dilations[0], g.pads[0], h]);
+        e.times(g.kernel[1], |e, kx| {
+            let (ix, vx) = e.tap(x, kx, [g.strides[1], g.dilations[1], g.pads[1], w]);
+            let valid = e.b.ins().band(vy, vx);
+            e.when(valid, |e| {
+                let flat = e.mul(iy, w);
+                let flat = e.b.ins().iadd(flat, ix);
+                let address = e.at(layer.input.base, flat, b.planes * b.words() * 8);
+                let tap = e.mul(ky, g.kernel[1]);
+                let tap = e.b.ins().iadd(tap, kx);
+                let offset = e.mul(tap, bytes);
+                let n = e.b.use_var(count);
+                let entry = e.at(list, n, ENTRY);
+                e.store(address, entry, 0);
+                e.store(offset, entry, 8);
+                let n = e.add(n, 1);
+                e.b.def_var(count, n);
+            });
+        });
+    });
+    TapList { base: list, count }
+}
+
+fn each_tap(e: &mut Emitter<'_, '_>, taps: &TapList, mut body: impl FnMut(&mut Emitter<'_, '_>, Value, Value)) {
+    let (zero, count) = (e.int(0), e.b.use_var(taps.count));
+    e.range(zero, count, 1, |e, i| {
+        let entry = e.at(taps.base, i, ENTRY);
+        let (address, offset) = (e.load(types::I64, entry, 0), e.load(types::I64, entry, 8));
+        body(e, address, offset);
+    });
+}
+
+fn accumulate(e: &mut Emitter<'_, '_>, sum: Variable, v: Value) {
+    let old = e.b.use_var(sum);
+    let new = e.b.ins().iadd(old, v);
+    e.b.def_var(sum, new);
+}
+
+/// Σ over valid taps and words of Σ 2^p·popcount(v_p), for one group.
+fn box_sum(e: &mut Emitter<'_, '_>, layer: &IntLayer<'_>, taps: &TapList, shift: Value, words: usize) -> Value {
+    let b = &layer.input.buffer;
+    let zero = e.int(0);
+    let sum = e.var(zero);
+    each_tap(e, taps, |e, address, _| {
+        let address = e.b.ins().iadd(address, shift);
+        e.times(words, |e, word| {
+            let at = e.at(address, word, 8);
+            for p in 0..b.planes {
+                let v = e.load(types::I64, at, (p * b.words() * 8) as i32);
+                let n = e.b.ins().popcnt(v);
+                let n = e.b.ins().ishl_imm_u(n, p as i64);
+                accumulate(e, sum, n);
+            }
+        });
+    });
+    e.b.use_var(sum)
+}
+
+/// P of [`OUTPUT_TILE`] outputs.
+fn block_totals(
+    e: &mut Emitter<'_, '_>,
+    layer: &IntLayer<'_>,
+    taps: &TapList,
+    [shift, row]: [Value; 2],
+    [planes, kernel, words]: [usize; 3],
+) -> Vec<Variable> {
+    let b = layer.input.buffer.clone();
+    let zero = e.int(0);
+    let totals: Vec<_> = (0..OUTPUT_TILE).map(|_| e.var(zero)).collect();
+    for q in 0..planes {
+        // Two activation planes at a time keep eight partial sums in registers.
+        for p in (0..b.planes).step_by(2) {
+            let pair = (b.planes - p).min(2);
+            let sums: Vec<Vec<_>> = (0..pair).map(|_| (0..OUTPUT_TILE).map(|_| e.var(zero)).collect()).collect();
+            each_tap(e, taps, |e, address, offset| {
+                let address = e.b.ins().iadd(address, shift);
+                let address = e.add(address, p * b.words() * 8);
+                let weights = e.b.ins().iadd(row, offset);
+                let weights = e.add(weights, q * kernel * words * OUTPUT_TILE * 8);
+                let unroll = if words <= 4 {
+                    words
+                } else if words.is_multiple_of(4) {
+                    4
+                } else {
+                    1
+                };
+                e.times(words / unroll, |e, chunk| {
+                    let address = e.at(address, chunk, unroll * 8);
+                    let weights = e.at(weights, chunk, unroll * OUTPUT_TILE * 8);
+                    for i in 0..unroll {
+                        let v: Vec<_> =
+                            (0..pair).map(|k| e.load(types::I64, address, ((k * b.words() + i) * 8) as i32)).collect();
+                        for o in 0..OUTPUT_TILE {
+                            let w = e.load(types::I64, weights, ((i * OUTPUT_TILE + o) * 8) as i32);
+                            for (v, sums) in v.iter().zip(&sums) {
+                                let both = e.b.ins().band(*v, w);
+                                let n = e.b.ins().popcnt(both);
+                                if let Some(sum) = sums.get(o) {
+                                    accumulate(e, *sum, n);
+                                }
+                            }
+                        }
+                    }
+                });
+            });
+            for (k, sums) in sums.iter().enumerate() {
+                for (sum, total) in sums.iter().zip(&totals) {
+                    let n = e.b.use_var(*sum);
+                    let n = e.b.ins().ishl_imm_u(n, (p + q + k) as i64);
+                    accumulate(e, *total, n);
+                }
+            }
+        }
+    }
+    totals
+}
+
+/// sa·(sw·P + ow·S) in four lanes.
+fn assemble(e: &mut Emitter<'_, '_>, layer: &IntLayer<'_>, totals: &[Variable], box_sum: Option<Value>) -> Value {
+    let mut lanes = e.splat_i32(0);
+    for (lane, total) in totals.iter().enumerate() {
+        let v = e.b.use_var(*total);
+        let v = e.b.ins().imul_imm_s(v, i64::from(layer.w.step));
+        let v = match box_sum {
+            None => v,
+            Some(s) => {
+                let s = e.b.ins().imul_imm_s(s, i64::from(layer.w.offset));
+                e.b.ins().iadd(v, s)
+            }
+        };
+        let v = e.b.ins().imul_imm_s(v, i64::from(layer.a.step));
+        let v = e.b.ins().ireduce(types::I32, v);
+        lanes = e.b.ins().insertlane(lanes, v, lane as u8);
+    }
+    lanes
+}
+
+fn add_offsets(
+    e: &mut Emitter<'_, '_>,
+    layer: &IntLayer<'_>,
+    taps: &TapList,
+    acc: Value,
+    table: Value,
+    first: Value,
+    words: usize,
+) -> Value {
+    let sum = e.var(acc);
+    let pitch = layer.g.outputs.next_multiple_of(4);
+    each_tap(e, taps, |e, _, offset| {
+        let bytes = e.int(words * OUTPUT_TILE * 8);
+        let tap = e.b.ins().udiv(offset, bytes);
+        let row = e.at(table, tap, pitch * 4);
+        let at = e.at(row, first, 4);
+        let v = e.load(I32X4, at, 0);
+        accumulate(e, sum, v);
+    });
+    e.b.use_var(sum)
+}

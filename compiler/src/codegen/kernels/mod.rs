@@ -1,0 +1,380 @@
+//! Kernels: one file each, registered in [`emit_step`]. This file holds what they share: the task's prologue, access to
+//! values in any layout, and the tail that runs the chain and stores.
+
+mod float_conv;
+mod int_conv;
+mod int_direct;
+mod pool;
+mod rows;
+
+use super::chain::Chain;
+use super::emitter::{Emitter, F32X4, I32X4};
+use crate::graph::types::Layout;
+use crate::graph::{Graph, NodeId, Value as GraphValue};
+use crate::lower::{Buffer, Place, Plan, Step};
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{InstBuilder, StackSlotData, StackSlotKind, Value, types};
+use std::collections::BTreeMap;
+
+/// What went wrong in a kernel: the node and the reason.
+pub type KernelError = (NodeId, String);
+
+/// A value of the graph as one function sees it.
+#[derive(Clone)]
+struct Operand {
+    buffer: Buffer,
+    base: Value,
+}
+
+/// One task's function: a step on a part of one sample.
+pub struct Task<'g> {
+    graph: &'g Graph,
+    step: &'g Step,
+    chain: Chain<'g>,
+    operands: BTreeMap<GraphValue, Operand>,
+    result: Operand,
+    /// Which part of the sample, 0 … tasks − 1.
+    part: Value,
+}
+
+// Offsets of `dorefac_call`.
+const INPUTS: i32 = 32;
+const OUTPUTS: i32 = 40;
+const ARENA: i32 = 48;
+
+/// Emits the body of a step's task function `(call, i, worker)`; returns the kernel's name for the report.
+///
+/// # Errors
+/// The node that the kernels cannot run, and why.
+pub fn emit_step(
+    e: &mut Emitter<'_, '_>,
+    graph: &Graph,
+    plan: &Plan,
+    step: &Step,
+) -> Result<&'static str, KernelError> {
+    let entry = e.b.create_block();
+    e.b.append_block_params_for_function_params(entry);
+    e.b.switch_to_block(entry);
+    e.b.seal_block(entry);
+    let params: Vec<Value> = e.b.block_params(entry).to_vec();
+    let node = step.main.or(step.chain.first().copied()).unwrap_or(step.result.node);
+    let [call, index, ..] = *params else { return Err((node, "the task has no parameters".to_owned())) };
+    let tasks = e.int(step.tasks);
+    let (sample, part) =
+        if step.tasks == 1 { (index, e.int(0)) } else { (e.b.ins().udiv(index, tasks), e.b.ins().urem(index, tasks)) };
+    let mut operands = BTreeMap::new();
+    let nodes = step.main.iter().chain(&step.chain);
+    let wanted: Vec<GraphValue> = nodes.flat_map(|&n| graph.operands(n)).chain([step.result]).collect();
+    for value in wanted {
+        if let Some(buffer) = plan.buffers.get(&value) {
+            let base = address(e, call, sample, buffer, plan.arena as usize);
+            operands.insert(value, Operand { buffer: buffer.clone(), base });
+        }
+    }
+    let result = operands.get(&step.result).cloned().ok_or((node, "the result has no place".to_owned()))?;
+    let chain = Chain::prepare(e, graph, &step.chain)?;
+    let task = Task { graph, step, chain, operands, result, part };
+    let name = match step.main.and_then(|id| graph.node(id)) {
+        None => {
+            let source = task.operand(step.source, node)?.clone();
+            task.each_position(e, |task, e, position| {
+                task.finish(e, position, None, &mut |e, channel| Ok(load_lanes(e, &source, position, channel)))
+            })?;
+            "element-wise"
+        }
+        Some(main) => match main.op.name {
+            "conv" | "matmul" => float_conv::emit(e, &task, main)?,
+            "int_conv" => int_conv::emit(e, &task, main)?,
+            "max_pool" | "average_pool" | "code_pool" => pool::windows(e, &task, main)?,
+            "global_average_pool" => pool::global(e, &task, main)?,
+            "softmax" => rows::softmax(e, &task, main)?,
+            "reshape" => rows::copy(e, &task, main)?,
+            other => return Err((main.id, format!("{other} has no kernel"))),
+        },
+    };
+    e.b.ins().return_(&[]);
+    Ok(name)
+}
+
+fn address(e: &mut Emitter<'_, '_>, call: Value, sample: Value, buffer: &Buffer, arena: usize) -> Value {
+    let table = |e: &mut Emitter<'_, '_>, list: i32, i: usize| {
+        let list = e.load(types::I64, call, list);
+        e.load(types::I64, list, 8 * i as i32)
+    };
+    let (base, stride, offset) = match buffer.place {
+        Place::Input(i) => (table(e, INPUTS, i), buffer.bytes(), 0),
+        Place::Output(i) => (table(e, OUTPUTS, i), buffer.bytes(), 0),
+        Place::Arena(offset) => (e.load(types::I64, call, ARENA), arena, offset as usize),
+    };
+    let base = e.at(base, sample, stride);
+    e.add(base, offset)
+}
+
+/// A position: row, column and `y·W + x` of the result.
+#[derive(Clone, Copy)]
+pub struct Position {
+    /// Row.
+    pub y: Value,
+    /// Column.
+    pub x: Value,
+    /// y·W + x.
+    pub flat: Value,
+}
+
+/// Reads four lanes of a value at a position.
+fn load_lanes(e: &mut Emitter<'_, '_>, o: &Operand, p: Position, channel: Value) -> Value {
+    load_lanes_at(e, o, p.flat, channel)
+}
+
+fn load_lanes_at(e: &mut Emitter<'_, '_>, o: &Operand, flat: Value, channel: Value) -> Value {
+    let ty = if o.buffer.integer { I32X4 } else { F32X4 };
+    let (c, h, w) = o.buffer.image;
+    match o.buffer.layout {
+        Layout::Nhwc => {
+            let row = e.at(o.base, flat, o.buffer.pitch() * 4);
+            let at = e.at(row, channel, 4);
+            e.load(ty, at, 0)
+        }
+        Layout::Dense if h * w == 1 && c % 4 == 0 => {
+            let at = e.at(o.base, channel, 4);
+            e.load(ty, at, 0)
+        }
+        Layout::Dense => {
+            let zero = e.splat_i32(0);
+            let mut lanes = e.cast(ty, zero);
+            let last = e.int(c - 1);
+            for lane in 0..4u8 {
+                let c = e.add(channel, lane.into());
+                let c = e.min(c, last);
+                let plane = e.at(o.base, c, h * w * 4);
+                let at = e.at(plane, flat, 4);
+                let v = e.load(ty.lane_type(), at, 0);
+                lanes = e.b.ins().insertlane(lanes, v, lane);
+            }
+            lanes
+        }
+        Layout::Bits => {
+            let (word, bit) = word_of(e, &o.buffer, channel);
+            let row = e.at(o.base, flat, o.buffer.planes * o.buffer.words() * 8);
+            let at = e.at(row, word, 8);
+            let selector = e.data("lane_bits", [1u32, 2, 4, 8].iter().flat_map(|v| v.to_le_bytes()).collect());
+            let selector = e.load(I32X4, selector, 0);
+            let zero = e.splat_i32(0);
+            let mut code = zero;
+            for q in 0..o.buffer.planes {
+                let v = e.load(types::I64, at, (q * o.buffer.words() * 8) as i32);
+                let v = e.b.ins().ushr(v, bit);
+                let v = e.b.ins().ireduce(types::I32, v);
+                let v = e.b.ins().splat(I32X4, v);
+                let v = e.b.ins().band(v, selector);
+                let mask = e.b.ins().icmp(IntCC::NotEqual, v, zero);
+                let weight = e.splat_i32(1 << q);
+                let part = e.b.ins().band(mask, weight);
+                code = e.b.ins().bor(code, part);
+            }
+            code
+        }
+    }
+}
+
+/// The word and bit of a channel in [`Layout::Bits`].
+fn word_of(e: &mut Emitter<'_, '_>, buffer: &Buffer, channel: Value) -> (Value, Value) {
+    let (group, inside) = if buffer.group == buffer.image.0 {
+        (None, channel)
+    } else {
+        let g = e.int(buffer.group);
+        (Some(e.b.ins().udiv(channel, g)), e.b.ins().urem(channel, g))
+    };
+    let mut word = e.b.ins().ushr_imm_u(inside, 6);
+    if let Some(g) = group {
+        word = e.at(word, g, buffer.group.div_ceil(64));
+    }
+    (word, e.b.ins().band_imm_s(inside, 63))
+}
+
+/// Lanes of the step's main result at a channel.
+type Source<'f> = dyn FnMut(&mut Emitter<'_, '_>, Value) -> Result<Value, KernelError> + 'f;
+
+impl Task<'_> {
+    fn operand(&self, value: GraphValue, node: NodeId) -> Result<&Operand, KernelError> {
+        self.operands.get(&value).ok_or((node, "an operand is not in memory".to_owned()))
+    }
+
+    /// Operand `i` of the main node.
+    fn main_operand(&self, node: NodeId, i: usize) -> Result<&Operand, KernelError> {
+        let value = self.graph.operands(node).get(i).copied().ok_or((node, format!("operand {i} is missing")))?;
+        self.operand(value, node)
+    }
+
+    /// Whether tasks split the words of outputs instead of rows.
+    fn splits_channels(&self) -> bool {
+        self.result.buffer.image.1 == 1 && self.step.tasks > 1
+    }
+
+    /// The words of 64 result channels that this task computes.
+    fn word_range(&self, e: &mut Emitter<'_, '_>) -> (Value, Value) {
+        let words = self.result.buffer.image.0.div_ceil(64);
+        self.share(e, words)
+    }
+
+    fn share(&self, e: &mut Emitter<'_, '_>, total: usize) -> (Value, Value) {
+        let share = total.div_ceil(self.step.tasks.max(1));
+        let start = self.mul_part(e, share);
+        let (end, total) = (e.add(start, share), e.int(total));
+        (start, e.min(end, total))
+    }
+
+    fn mul_part(&self, e: &mut Emitter<'_, '_>, by: usize) -> Value {
+        e.mul(self.part, by)
+    }
+
+    /// Calls `body` at every position of this task's part of the result.
+    fn each_position(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        mut body: impl FnMut(&Self, &mut Emitter<'_, '_>, Position) -> Result<(), KernelError>,
+    ) -> Result<(), KernelError> {
+        let (_, h, w) = self.result.buffer.image;
+        let mut failed = None;
+        let mut row = |e: &mut Emitter<'_, '_>, y: Value| {
+            e.times(w, |e, x| {
+                let flat = e.mul(y, w);
+                let flat = e.b.ins().iadd(flat, x);
+                if let Err(error) = body(self, e, Position { y, x, flat }) {
+                    failed = Some(error);
+                }
+            });
+        };
+        if self.step.tasks == 1 || self.splits_channels() {
+            e.times(h, row);
+        } else {
+            let (start, end) = self.share(e, h);
+            e.range(start, end, 1, &mut row);
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Runs the chain over the result's channels at one position and stores: `words` limits it to these words of channels.
+    fn finish(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        p: Position,
+        words: Option<(Value, Value)>,
+        source: &mut Source<'_>,
+    ) -> Result<(), KernelError> {
+        let mut failed = None;
+        let mut lanes = |e: &mut Emitter<'_, '_>, channel: Value| {
+            let value = source(e, channel).and_then(|v| {
+                self.chain.emit(e, self.step.source, v, channel, &mut |e, other| match self.operands.get(&other) {
+                    Some(o) => load_lanes(e, o, p, channel),
+                    None => e.splat_i32(0),
+                })
+            });
+            match value {
+                Ok(v) => v,
+                Err(error) => {
+                    failed = Some(error);
+                    e.splat_i32(0)
+                }
+            }
+        };
+        if self.result.buffer.layout == Layout::Bits {
+            self.store_bits(e, p, words, &mut lanes);
+        } else {
+            let end = self.result.buffer.pitch();
+            let (start, end) = match words {
+                None => (e.int(0), e.int(end)),
+                Some((a, b)) => {
+                    let (b, end) = (e.mul(b, 64), e.int(end));
+                    (e.mul(a, 64), e.min(b, end))
+                }
+            };
+            e.range(start, end, 4, |e, channel| {
+                let v = lanes(e, channel);
+                self.store_lanes(e, p, channel, v);
+            });
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn store_lanes(&self, e: &mut Emitter<'_, '_>, p: Position, channel: Value, v: Value) {
+        let (c, h, w) = self.result.buffer.image;
+        if self.result.buffer.layout == Layout::Nhwc || (h * w == 1 && c % 4 == 0) {
+            let row = e.at(self.result.base, p.flat, self.result.buffer.pitch() * 4);
+            let at = e.at(row, channel, 4);
+            return e.store(v, at, 0);
+        }
+        for lane in 0..4u8 {
+            let one = e.b.ins().extractlane(v, lane);
+            let channel = e.add(channel, lane.into());
+            let plane = e.at(self.result.base, channel, h * w * 4);
+            let at = e.at(plane, p.flat, 4);
+            if c % 4 == 0 {
+                e.store(one, at, 0);
+            } else {
+                let inside = e.b.ins().icmp_imm_s(IntCC::SignedLessThan, channel, c as i64);
+                e.when(inside, |e| e.store(one, at, 0));
+            }
+        }
+    }
+
+    fn store_bits(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        p: Position,
+        words: Option<(Value, Value)>,
+        lanes: &mut dyn FnMut(&mut Emitter<'_, '_>, Value) -> Value,
+    ) {
+        let b = &self.result.buffer;
+        let (group, planes, per_group) = (b.group, b.planes, b.group.div_ceil(64));
+        let row = e.at(self.result.base, p.flat, planes * b.words() * 8);
+        e.times(b.image.0 / group.max(1), |e, g| {
+            let (start, end) = words.unwrap_or_else(|| (e.int(0), e.int(per_group)));
+            e.range(start, end, 1, |e, word| {
+                let first = e.mul(word, 64);
+                let left = e.int(group);
+                let left = e.b.ins().isub(left, first);
+                let full = e.int(64);
+                let valid = e.min(left, full);
+                let channel = e.at(first, g, group);
+                let zero = e.int(0);
+                let sums: Vec<_> = (0..planes).map(|_| e.var(zero)).collect();
+                e.range(zero, valid, 4, |e, i| {
+                    let c = e.b.ins().iadd(channel, i);
+                    let code = lanes(e, c);
+                    for (q, sum) in sums.iter().enumerate() {
+                        let top = e.b.ins().ishl_imm_u(code, 31 - q as i64);
+                        let bits = e.b.ins().vhigh_bits(types::I32, top);
+                        let bits = e.b.ins().uextend(types::I64, bits);
+                        let bits = e.b.ins().ishl(bits, i);
+                        let old = e.b.use_var(*sum);
+                        let new = e.b.ins().bor(old, bits);
+                        e.b.def_var(*sum, new);
+                    }
+                });
+                let at = e.at(word, g, per_group);
+                let at = e.at(row, at, 8);
+                for (q, sum) in sums.iter().enumerate() {
+                    let mut v = e.b.use_var(*sum);
+                    if group % 4 != 0 {
+                        // Channels beyond the last must be zero: box sums count them.
+                        let (one, all) = (e.int(1), e.b.ins().iconst(types::I64, -1));
+                        let mask = e.b.ins().ishl(one, valid);
+                        let mask = e.b.ins().iadd_imm_s(mask, -1);
+                        let whole = e.b.ins().icmp_imm_s(IntCC::Equal, valid, 64);
+                        let mask = e.b.ins().select(whole, all, mask);
+                        v = e.b.ins().band(v, mask);
+                    }
+                    e.store(v, at, (q * b.words() * 8) as i32);
+                }
+            });
+        });
+    }
+
+    /// A buffer on the stack for one position's results, `channels` elements of 4 bytes and some room.
+    fn lane_buffer(&self, e: &mut Emitter<'_, '_>, channels: usize) -> Value {
+        let size = (channels.next_multiple_of(64) + 64) * 4;
+        let slot = e.b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, size as u32, 4));
+        e.b.ins().stack_addr(types::I64, slot, 0)
+    }
+}

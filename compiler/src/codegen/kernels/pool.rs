@@ -1,0 +1,133 @@
+//! Pools on lanes: windows of floats or codes, and the global average. Taps in row-major window order; padding never wins.
+
+use super::{KernelError, Task, load_lanes_at};
+use crate::codegen::emitter::{Emitter, I32X4};
+use crate::codegen::functions::later_if_greater;
+use crate::graph::Node;
+use crate::graph::ops::Window;
+use crate::lower::pack;
+use cranelift_codegen::ir::{InstBuilder, Value, types};
+
+pub(super) fn windows(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Result<&'static str, KernelError> {
+    let operands = task.graph.operands(node.id);
+    let ty = operands.first().and_then(|&v| task.graph.value_type(v)).ok_or((node.id, "no operand".to_owned()))?;
+    let window = Window::new(&node.attrs, &ty.shape).map_err(|m| (node.id, m))?;
+    let input = task.main_operand(node.id, 0)?.clone();
+    let whole = node.attrs.bool("count_padding", false).then_some(window.kernel[0] * window.kernel[1]);
+    let top = ty.codes().map_or(0, |c| c.top as i32);
+    let minimum = operands.get(1).and_then(|&v| task.graph.constant(v)).and_then(|t| t.as_i64());
+    let minimum = minimum.map(|m| {
+        let masks: Vec<i32> = m.iter().map(|&v| -i32::from(v != 0)).collect();
+        e.data("minimum", pack::i32_bytes(&pack::transposed(&masks, window.channels, 1, 0)))
+    });
+    let op = node.op.name;
+    task.each_position(e, |task, e, p| {
+        task.finish(e, p, None, &mut |e, channel| {
+            let mask = minimum.map(|table| {
+                let at = e.at(table, channel, 4);
+                e.load(I32X4, at, 0)
+            });
+            let start = match op {
+                "max_pool" => e.splat_f32(f32::NEG_INFINITY),
+                "average_pool" => e.splat_f32(0.0),
+                _ => e.splat_i32(0),
+            };
+            let start = match mask {
+                None => start,
+                Some(mask) => {
+                    let top = e.splat_i32(top);
+                    e.select(mask, top, start)
+                }
+            };
+            let (best, zero) = (e.var(start), e.int(0));
+            let count = e.var(zero);
+            each_tap(e, &window, [p.y, p.x], |e, flat| {
+                let v = load_lanes_at(e, &input, flat, channel);
+                let old = e.b.use_var(best);
+                let new = match (op, mask) {
+                    ("max_pool", _) => later_if_greater(e, old, v),
+                    ("average_pool", _) => e.b.ins().fadd(old, v),
+                    (_, None) => e.b.ins().smax(old, v),
+                    (_, Some(mask)) => {
+                        let (low, high) = (e.b.ins().smin(old, v), e.b.ins().smax(old, v));
+                        e.select(mask, low, high)
+                    }
+                };
+                e.b.def_var(best, new);
+                let n = e.b.use_var(count);
+                let n = e.add(n, 1);
+                e.b.def_var(count, n);
+            });
+            let best = e.b.use_var(best);
+            if op != "average_pool" {
+                return Ok(best);
+            }
+            let divisor = match whole {
+                Some(n) => e.splat_f32(n as f32),
+                None => {
+                    let n = e.b.use_var(count);
+                    let n = e.b.ins().fcvt_from_sint(types::F32, n);
+                    e.b.ins().splat(types::F32X4, n)
+                }
+            };
+            Ok(e.b.ins().fdiv(best, divisor))
+        })
+    })?;
+    Ok(if op == "code_pool" { "code pool" } else { "float pool" })
+}
+
+fn each_tap(
+    e: &mut Emitter<'_, '_>,
+    g: &Window,
+    [y, x]: [Value; 2],
+    mut body: impl FnMut(&mut Emitter<'_, '_>, Value),
+) {
+    let [h, w] = g.input;
+    e.times(g.kernel[0], |e, ky| {
+        let (iy, vy) = e.tap(y, ky, [g.strides[0], 1, g.pads[0], h]);
+        e.times(g.kernel[1], |e, kx| {
+            let (ix, vx) = e.tap(x, kx, [g.strides[1], 1, g.pads[1], w]);
+            let valid = e.b.ins().band(vy, vx);
+            let flat = e.mul(iy, w);
+            let flat = e.b.ins().iadd(flat, ix);
+            e.when(valid, |e| body(e, flat));
+        });
+    });
+}
+
+/// Mean over all positions: 4 virtual lanes by position mod 4, then (l0 + l2) + (l1 + l3).
+pub(super) fn global(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Result<&'static str, KernelError> {
+    let input = task.main_operand(node.id, 0)?.clone();
+    let area = input.buffer.image.1 * input.buffer.image.2;
+    task.each_position(e, |task, e, p| {
+        task.finish(e, p, None, &mut |e, channel| {
+            let zero = e.splat_f32(0.0);
+            let sums: Vec<_> = (0..4).map(|_| e.var(zero)).collect();
+            let add = |e: &mut Emitter<'_, '_>, lane: usize, flat: Value| {
+                let v = load_lanes_at(e, &input, flat, channel);
+                if let Some(&sum) = sums.get(lane) {
+                    let old = e.b.use_var(sum);
+                    let new = e.b.ins().fadd(old, v);
+                    e.b.def_var(sum, new);
+                }
+            };
+            let (start, end) = (e.int(0), e.int(area / 4 * 4));
+            e.range(start, end, 4, |e, flat| {
+                for lane in 0..4 {
+                    let flat = e.add(flat, lane);
+                    add(e, lane, flat);
+                }
+            });
+            for rest in area / 4 * 4..area {
+                let flat = e.int(rest);
+                add(e, rest % 4, flat);
+            }
+            let l: Vec<Value> = sums.iter().map(|s| e.b.use_var(*s)).collect();
+            let [l0, l1, l2, l3] = *l else { return Err((node.id, "four lanes".to_owned())) };
+            let (even, odd) = (e.b.ins().fadd(l0, l2), e.b.ins().fadd(l1, l3));
+            let (sum, n) = (e.b.ins().fadd(even, odd), e.splat_f32(area as f32));
+            Ok(e.b.ins().fdiv(sum, n))
+        })
+    })?;
+    Ok("global average")
+}

@@ -1,0 +1,150 @@
+//! From a graph after its passes to an image: lowering, code generation for each level, and the entry with its descriptor.
+
+use crate::codegen::CodegenError;
+use crate::codegen::entry::{self, LevelSpec, ModelSpec, StepSpec, TensorSpec};
+use crate::codegen::image::Image;
+use crate::codegen::steps::{CompiledStep, StepError, compile_steps};
+use crate::codegen::target::Level;
+use crate::graph::types::{Dim, Layout};
+use crate::graph::{Graph, Value};
+use crate::lower::{self, LowerError, Place, Plan};
+
+/// Why a graph could not be compiled.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// The input: operators without a kernel, one each.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Unsupported(Vec<LowerError>),
+    /// Our bug, or the machine's refusal.
+    #[error(transparent)]
+    Codegen(#[from] CodegenError),
+}
+
+/// A compiled model before it is emitted.
+pub struct Compiled {
+    /// Code and data.
+    pub image: Image,
+    /// What was lowered: steps and buffers, for reports and `verify`.
+    pub plan: Plan,
+    /// The kernel of each step, of the first level.
+    pub kernels: Vec<&'static str>,
+    /// The numeric profile.
+    pub fma: bool,
+}
+
+/// The numeric profile of an image: fused where every level can.
+pub fn profile(levels: &[Level]) -> bool {
+    levels.iter().all(Level::has_fma)
+}
+
+/// Options of a compilation.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Keep CLIF and listings for `--emit clif` and `asm`.
+    pub keep_text: bool,
+    /// Forces the numeric profile.
+    pub fma: Option<bool>,
+}
+
+/// Compiles `graph` for `levels`, which are of one architecture and ascend.
+///
+/// # Errors
+/// Operators without a kernel, all at once; or a failure of code generation.
+pub fn compile(graph: &Graph, levels: &[Level], options: &Options) -> Result<Compiled, CompileError> {
+    let Some(first) = levels.first() else { return Err(CodegenError::Spec("no CPU level".to_owned()).into()) };
+    let fma = options.fma.unwrap_or_else(|| profile(levels)) && profile(levels);
+    let plan = lower::lower(graph).map_err(CompileError::Unsupported)?;
+    let mut image = Image::new(first.arch);
+    image.keep_text = options.keep_text;
+    let (mut specs, mut kernels) = (Vec::new(), Vec::new());
+    for level in levels {
+        let steps = compile_steps(&mut image, graph, &plan, level, fma).map_err(|e| step_errors(graph, e))?;
+        specs.push(LevelSpec { level: level.clone(), steps: step_specs(graph, &plan, &steps) });
+        if kernels.is_empty() {
+            kernels = steps.iter().map(|s| s.kernel).collect();
+        }
+    }
+    let tensor = |name: &str, value: Value| TensorSpec {
+        name: name.to_owned(),
+        dtype: 1,
+        dims: graph.value_type(value).map_or(Vec::new(), |t| {
+            t.shape.0.iter().map(|d| if let Dim::Fixed(n) = d { *n as i64 } else { -1 }).collect()
+        }),
+    };
+    let spec = ModelSpec {
+        inputs: graph
+            .inputs()
+            .iter()
+            .filter_map(|&id| Some(tensor(&graph.node(id)?.name, Value { node: id, port: 0 })))
+            .collect(),
+        outputs: graph.outputs().iter().map(|(name, v)| tensor(name, *v)).collect(),
+        levels: specs,
+        arena_fixed: 64,
+        arena_per_sample: plan.arena.max(64),
+        arena_per_worker: 0,
+        metadata_json: serde_json::json!({ "name": graph.name, "metadata": graph.metadata }).to_string(),
+        graph_hash: hash(&image),
+        fma,
+    };
+    entry::finish(&mut image, &spec)?;
+    Ok(Compiled { image, plan, kernels, fma })
+}
+
+fn step_errors(graph: &Graph, errors: Vec<StepError>) -> CompileError {
+    let mut problems = Vec::new();
+    for error in errors {
+        match error {
+            StepError::Codegen(e) => return e.into(),
+            StepError::Node(id, message) => {
+                let node = graph.node(id);
+                problems.push(LowerError {
+                    node: node.map_or(String::new(), |n| n.name.clone()),
+                    op: node.map_or(String::new(), |n| n.op.name.to_owned()),
+                    message,
+                });
+            }
+        }
+    }
+    CompileError::Unsupported(problems)
+}
+
+/// Multiplications of a step on one sample.
+pub fn macs(graph: &Graph, step: &lower::Step) -> u64 {
+    let Some(id) = step.main else { return 0 };
+    let types: Vec<_> = graph.operands(id).iter().filter_map(|&v| graph.value_type(v)).collect();
+    match (graph.node(id), &*types) {
+        (Some(node), [x, w, ..]) if ["conv", "matmul", "int_conv"].contains(&node.op.name) => {
+            crate::graph::ops::Geometry::new(&node.attrs, &x.shape, &w.shape).map_or(0, |g| g.macs())
+        }
+        _ => 0,
+    }
+}
+
+fn step_specs(graph: &Graph, plan: &Plan, steps: &[CompiledStep]) -> Vec<StepSpec> {
+    let spec = |(step, compiled): (&lower::Step, &CompiledStep)| {
+        let buffer = plan.buffers.get(&step.result);
+        StepSpec {
+            name: graph.node(step.result.node).map_or(String::new(), |n| n.name.clone()),
+            kernel: compiled.kernel.to_owned(),
+            task: compiled.task,
+            tasks_per_sample: step.tasks as u64,
+            macs: macs(graph, step),
+            bytes: buffer.map_or(0, |b| b.bytes() as u64),
+            arena_offset: buffer.map_or(0, |b| if let Place::Arena(o) = b.place { o } else { u64::MAX }),
+            dtype: buffer.map_or(1, |b| if b.integer { 4 } else { 1 }),
+            layout: buffer.map_or(0, |b| match b.layout {
+                Layout::Dense => 0,
+                Layout::Nhwc => 1,
+                Layout::Bits => 2,
+            }),
+        }
+    };
+    plan.steps.iter().zip(steps).map(spec).collect()
+}
+
+/// FNV-1a over the image's code and data.
+fn hash(image: &Image) -> u64 {
+    let code = image.functions.iter().filter_map(|f| f.code.as_ref()).map(|c| &c.bytes);
+    let bytes = code.chain(image.data.iter().map(|d| &d.bytes)).flatten();
+    bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3))
+}

@@ -1,0 +1,274 @@
+//! The freestanding shared object, written without a linker: nothing needed, nothing undefined, one symbol exported.
+//!
+//! Segments: read-only (headers, hash tables, symbols, data), executable (code), relocated read-only (`.dynamic`).
+//! There is no writable data, no relocation, no initialiser. Must never know: what the code does.
+
+use super::layout::{self, Layout};
+use crate::codegen::entry::DESCRIPTOR;
+use crate::codegen::image::Image;
+use crate::codegen::target::Arch;
+use crate::codegen::{CodegenError, DataId};
+use object::elf;
+
+/// Section numbers, in the order of the headers.
+const RODATA: u16 = 6;
+const TEXT: u16 = 7;
+const SYMTAB: u16 = 9;
+const STRTAB: u16 = 10;
+const SHSTRTAB: u16 = 11;
+const PROGRAM_HEADERS: u16 = 6;
+
+/// A file under construction.
+struct File(Vec<u8>);
+
+impl File {
+    fn align(&mut self, to: u64) -> u64 {
+        let at = (self.0.len() as u64).next_multiple_of(to);
+        self.0.resize(at as usize, 0);
+        at
+    }
+    fn u16(&mut self, v: u16) {
+        self.0.extend_from_slice(&v.to_le_bytes());
+    }
+    fn u32(&mut self, v: u32) {
+        self.0.extend_from_slice(&v.to_le_bytes());
+    }
+    fn u64(&mut self, v: u64) {
+        self.0.extend_from_slice(&v.to_le_bytes());
+    }
+    fn words(&mut self, words: &[u32]) {
+        words.iter().for_each(|&w| self.u32(w));
+    }
+    fn symbol(&mut self, name: u32, info: u8, section: u16, value: u64, size: u64) {
+        self.u32(name);
+        self.0.extend_from_slice(&[info, 0]);
+        self.u16(section);
+        self.u64(value);
+        self.u64(size);
+    }
+}
+
+/// One section header.
+struct Section {
+    name: &'static str,
+    kind: u32,
+    flags: u32,
+    address: u64,
+    offset: u64,
+    size: u64,
+    link: u32,
+    info: u32,
+    align: u64,
+    entry: u64,
+}
+
+/// A string table with each string's offset returned as it is added.
+struct Strings(Vec<u8>);
+
+impl Strings {
+    fn add(&mut self, text: &str) -> u32 {
+        let at = self.0.len() as u32;
+        self.0.extend_from_slice(text.as_bytes());
+        self.0.push(0);
+        at
+    }
+}
+
+/// FNV-1a twice with different starts: a build id needs to differ, not to resist.
+fn build_id(parts: [&[u8]; 2]) -> [u8; 16] {
+    let hash = |start: u64| {
+        parts.iter().flat_map(|p| p.iter()).fold(start, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+    };
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&hash(0xcbf2_9ce4_8422_2325).to_le_bytes());
+    id[8..].copy_from_slice(&hash(0x6c62_272e_07bb_0142).to_le_bytes());
+    id
+}
+
+/// A shared object that exports `dorefac_model` only.
+pub fn shared_object(image: &Image, soname: &str) -> Result<Vec<u8>, CodegenError> {
+    image.check()?;
+    let id = image.find_data(DESCRIPTOR).ok_or_else(|| CodegenError::Spec("no descriptor".to_owned()))?;
+    let l = layout::place(image);
+    let (machine, page) = match image.arch {
+        Arch::X86_64 => (elf::EM_X86_64, 0x1000),
+        Arch::Aarch64 => (elf::EM_AARCH64, 0x1_0000),
+    };
+    let mut sections = Vec::new();
+    let mut section = |name, kind, flags, address, size: u64, link, info, align, entry| {
+        sections.push(Section { name, kind, flags, address, offset: address, size, link, info, align, entry });
+    };
+
+    let mut dynstr = Strings(vec![0]);
+    let (export, soname) = (dynstr.add(DESCRIPTOR), dynstr.add(soname));
+
+    // Addresses are file offsets, so all of the layout is known before anything is written.
+    let note = 64 + 56 * u64::from(PROGRAM_HEADERS);
+    let hash = note + 32 + 4;
+    let hash = hash.next_multiple_of(8);
+    let gnu_hash = hash + 20 + 4;
+    let gnu_hash = gnu_hash.next_multiple_of(8);
+    let dynsym = gnu_hash + 16 + 8 + 4 + 4;
+    let dynstr_at = dynsym + 48;
+    let data = (dynstr_at + dynstr.0.len() as u64).next_multiple_of(4096);
+    let text = (data + l.data_size).next_multiple_of(page);
+    let dynamic = (text + l.text_size).next_multiple_of(page);
+    let (code_bytes, data_bytes) = layout::link(image, &l, text, data)?;
+    let descriptor = data + l.data[id.0 as usize];
+    let size = image.data[id.0 as usize].bytes.len() as u64;
+
+    let (alloc, exec) = (elf::SHF_ALLOC, elf::SHF_ALLOC | elf::SHF_EXECINSTR);
+    section(".note.gnu.build-id", elf::SHT_NOTE, alloc, note, 32, 0, 0, 4, 0);
+    section(".hash", elf::SHT_HASH, alloc, hash, 20, 4, 0, 8, 4);
+    section(".gnu.hash", elf::SHT_GNU_HASH, alloc, gnu_hash, 32, 4, 0, 8, 0);
+    section(".dynsym", elf::SHT_DYNSYM, alloc, dynsym, 48, 5, 1, 8, 24);
+    section(".dynstr", elf::SHT_STRTAB, alloc, dynstr_at, dynstr.0.len() as u64, 0, 0, 1, 0);
+    section(".rodata", elf::SHT_PROGBITS, alloc, data, l.data_size, 0, 0, 4096, 0);
+    section(".text", elf::SHT_PROGBITS, exec, text, l.text_size, 0, 0, 4096, 0);
+    let tags = [
+        (elf::DT_SONAME, u64::from(soname)),
+        (elf::DT_HASH, hash),
+        (elf::DT_GNU_HASH, gnu_hash),
+        (elf::DT_STRTAB, dynstr_at),
+        (elf::DT_SYMTAB, dynsym),
+        (elf::DT_STRSZ, dynstr.0.len() as u64),
+        (elf::DT_SYMENT, 24),
+        (elf::DT_NULL, 0),
+    ];
+    let dynamic_size = 16 * tags.len() as u64;
+    section(".dynamic", elf::SHT_DYNAMIC, alloc | elf::SHF_WRITE, dynamic, dynamic_size, 5, 0, 8, 16);
+
+    let mut f = File(Vec::new());
+    f.0.extend_from_slice(&[0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    f.u16(elf::ET_DYN);
+    f.u16(machine);
+    f.u32(1);
+    f.u64(0);
+    f.u64(64);
+    f.u64(0); // section headers, patched below
+    f.u32(0);
+    for v in [64, 56, PROGRAM_HEADERS, 64, SHSTRTAB + 1, SHSTRTAB] {
+        f.u16(v);
+    }
+    let (r, rx, rw) = (elf::PF_R, elf::PF_R | elf::PF_X, elf::PF_R | elf::PF_W);
+    let segments = [
+        (elf::PT_LOAD, r, 0, data + l.data_size, page),
+        (elf::PT_LOAD, rx, text, l.text_size, page),
+        (elf::PT_LOAD, rw, dynamic, dynamic_size, page),
+        (elf::PT_DYNAMIC, rw, dynamic, dynamic_size, 8),
+        (elf::PT_GNU_RELRO, r, dynamic, page, 1),
+        (elf::PT_GNU_STACK, rw, 0, 0, 16),
+    ];
+    for (kind, flags, at, size, align) in segments {
+        f.u32(kind);
+        f.u32(flags);
+        let file_size =
+            if kind == elf::PT_GNU_RELRO || (kind == elf::PT_LOAD && at == dynamic) { dynamic_size } else { size };
+        // The relocated segment fills its page, so that all of it can be protected.
+        let memory = if at == dynamic && kind == elf::PT_LOAD { page } else { size };
+        for v in [at, at, at, file_size, memory, align] {
+            f.u64(v);
+        }
+    }
+    f.words(&[4, 16, elf::NT_GNU_BUILD_ID]);
+    f.0.extend_from_slice(b"GNU\0");
+    f.0.extend_from_slice(&build_id([&code_bytes, &data_bytes]));
+    f.align(8);
+    f.0.resize(hash as usize, 0);
+    f.words(&[1, 2, 1, 0, 0]);
+    f.0.resize(gnu_hash as usize, 0);
+    let h = elf::gnu_hash(DESCRIPTOR.as_bytes());
+    f.words(&[1, 1, 1, 6]);
+    f.u64(1 << (h % 64) | 1 << ((h >> 6) % 64));
+    f.words(&[1, h | 1]);
+    f.symbol(0, 0, 0, 0, 0);
+    f.symbol(export, elf::STB_GLOBAL << 4 | elf::STT_OBJECT, RODATA, descriptor, size);
+    f.0.extend_from_slice(&dynstr.0);
+    f.0.resize(data as usize, 0);
+    f.0.extend_from_slice(&data_bytes);
+    f.0.resize(text as usize, 0);
+    f.0.extend_from_slice(&code_bytes);
+    f.0.resize(dynamic as usize, 0);
+    for (tag, value) in tags {
+        f.u64(tag as u64);
+        f.u64(value);
+    }
+    let (symtab, strtab, locals) = symbols(&mut f, image, &l, text, data, id);
+    let symtab_size = f.0.len() as u64 - symtab;
+    section(".symtab", elf::SHT_SYMTAB, 0, symtab, symtab_size, u32::from(STRTAB), locals, 8, 24);
+    let at = f.0.len() as u64;
+    f.0.extend_from_slice(&strtab.0);
+    section(".strtab", elf::SHT_STRTAB, 0, at, strtab.0.len() as u64, 0, 0, 1, 0);
+    section(".shstrtab", elf::SHT_STRTAB, 0, 0, 0, 0, 0, 1, 0);
+    let mut names = Strings(vec![0]);
+    let name_ids: Vec<u32> = sections.iter().map(|s| names.add(s.name)).collect();
+    let names_at = f.0.len() as u64;
+    f.0.extend_from_slice(&names.0);
+    if let Some(last) = sections.last_mut() {
+        (last.offset, last.size) = (names_at, names.0.len() as u64);
+    }
+    let headers = f.align(8);
+    f.0[40..48].copy_from_slice(&headers.to_le_bytes());
+    f.0.resize(f.0.len() + 64, 0);
+    for (s, name) in sections.iter().zip(name_ids) {
+        f.words(&[name, s.kind]);
+        let address = if s.flags & elf::SHF_ALLOC == 0 { 0 } else { s.address };
+        for v in [u64::from(s.flags), address, s.offset, s.size] {
+            f.u64(v);
+        }
+        f.words(&[s.link, s.info]);
+        f.u64(s.align);
+        f.u64(s.entry);
+    }
+    debug_assert_eq!(sections.len(), usize::from(SHSTRTAB));
+    debug_assert_eq!(sections[usize::from(SYMTAB) - 1].name, ".symtab");
+    Ok(f.0)
+}
+
+/// `.symtab`: every function and data object local, the descriptor global. Its offset, the names, the count of locals.
+fn symbols(f: &mut File, image: &Image, l: &Layout, text: u64, data: u64, export: DataId) -> (u64, Strings, u32) {
+    let mut names = Strings(vec![0]);
+    let start = f.align(8);
+    f.symbol(0, 0, 0, 0, 0);
+    for (function, at) in image.functions.iter().zip(&l.functions) {
+        let size = function.code.as_ref().map_or(0, |c| c.bytes.len() as u64);
+        f.symbol(names.add(&function.name), elf::STT_FUNC, TEXT, text + at, size);
+    }
+    let mut global = (0, 0, 0);
+    for (index, (object, at)) in image.data.iter().zip(&l.data).enumerate() {
+        let entry = (names.add(&object.name), data + at, object.bytes.len() as u64);
+        if index == export.0 as usize {
+            global = entry;
+        } else {
+            f.symbol(entry.0, elf::STT_OBJECT, RODATA, entry.1, entry.2);
+        }
+    }
+    let locals = ((f.0.len() as u64 - start) / 24) as u32;
+    f.symbol(global.0, elf::STB_GLOBAL << 4 | elf::STT_OBJECT, RODATA, global.1, global.2);
+    (start, names, locals)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codegen::entry::tests::tiny;
+    use object::{Object, ObjectSymbol};
+
+    #[test]
+    fn needs_nothing_and_exports_one_symbol() {
+        for arch in [Arch::X86_64, Arch::Aarch64] {
+            let bytes = shared_object(&tiny(arch), "libtiny.so").unwrap();
+            let file = object::File::parse(&*bytes).unwrap();
+            let names: Vec<_> =
+                file.dynamic_symbols().map(|s| (s.name().unwrap().to_owned(), s.is_undefined())).collect();
+            assert_eq!(names, [("dorefac_model".to_owned(), false)]);
+            assert!(file.imports().unwrap().is_empty());
+            assert!(file.symbols().any(|s| s.name() == Ok("dorefac_run")));
+            assert!(file.build_id().unwrap().is_some());
+            let o = super::super::object::relocatable(&tiny(arch), "tiny").unwrap();
+            let file = object::File::parse(&*o).unwrap();
+            let global: Vec<_> = file.symbols().filter(|s| s.is_global()).map(|s| s.name().unwrap()).collect();
+            assert_eq!(global, ["tiny_model"]);
+        }
+    }
+}

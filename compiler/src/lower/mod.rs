@@ -1,0 +1,293 @@
+//! Lowering: groups a graph's nodes into steps, one kernel each with the element-wise chain that follows it, chooses the
+//! memory layout of every value that crosses a step, and plans the arena. It must never know an instruction set.
+
+pub mod arena;
+pub mod pack;
+
+use crate::graph::ops::{self, OpDef};
+use crate::graph::types::{Elem, Layout};
+use crate::graph::{Graph, NodeId, Value};
+use std::collections::BTreeMap;
+
+/// Why a graph cannot be compiled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{node} ({op}): {message}")]
+pub struct LowerError {
+    /// The node.
+    pub node: String,
+    /// Its operator.
+    pub op: String,
+    /// What is missing and what to do.
+    pub message: String,
+}
+
+/// Where a value lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// The caller's input.
+    Input(usize),
+    /// The caller's output.
+    Output(usize),
+    /// The sample's part of the arena, at this byte offset.
+    Arena(u64),
+}
+
+/// A value in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Buffer {
+    /// Where.
+    pub place: Place,
+    /// How.
+    pub layout: Layout,
+    /// Channels, height, width of a sample.
+    pub image: (usize, usize, usize),
+    /// Bit planes of codes, else 0.
+    pub planes: usize,
+    /// Channels a group of the reader's convolution: each group starts a new word of [`Layout::Bits`].
+    pub group: usize,
+    /// Whether the elements are i32 (codes, accumulators) rather than f32.
+    pub integer: bool,
+}
+
+impl Buffer {
+    /// Words a plane and position of [`Layout::Bits`].
+    pub fn words(&self) -> usize {
+        self.image.0 / self.group.max(1) * self.group.div_ceil(64)
+    }
+
+    /// Channels with the padding of [`Layout::Nhwc`].
+    pub fn pitch(&self) -> usize {
+        self.image.0.next_multiple_of(4)
+    }
+
+    /// Bytes of a sample.
+    pub fn bytes(&self) -> usize {
+        let area = self.image.1 * self.image.2;
+        match self.layout {
+            Layout::Dense => area * self.image.0 * 4,
+            Layout::Nhwc => area * self.pitch() * 4,
+            Layout::Bits => area * self.planes * self.words() * 8,
+        }
+    }
+}
+
+/// One kernel with its tail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The node whose kernel runs; `None` for a pure element-wise step.
+    pub main: Option<NodeId>,
+    /// Element-wise nodes applied to its result while it is at hand, in order.
+    pub chain: Vec<NodeId>,
+    /// The value that enters the chain: the kernel's result, or the value that a pure element-wise step loads.
+    pub source: Value,
+    /// The value that is stored.
+    pub result: Value,
+    /// Tasks that one sample is split into.
+    pub tasks: usize,
+}
+
+/// A lowered graph.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Steps in order.
+    pub steps: Vec<Step>,
+    /// Every value that lies in memory.
+    pub buffers: BTreeMap<Value, Buffer>,
+    /// Bytes of the arena a sample.
+    pub arena: u64,
+}
+
+/// Operators with a kernel of their own.
+const KERNELS: &[&str] = &[
+    "conv",
+    "matmul",
+    "int_conv",
+    "max_pool",
+    "average_pool",
+    "global_average_pool",
+    "code_pool",
+    "softmax",
+    "reshape",
+];
+
+/// Whether a node works element by element: also a reshape between (N,C) and (N,C,1,1).
+fn elementwise(graph: &Graph, node: &crate::graph::Node) -> bool {
+    node.op.elementwise || same_image(graph, node)
+}
+
+fn same_image(graph: &Graph, node: &crate::graph::Node) -> bool {
+    let image = |v: Option<&Value>| v.and_then(|&v| graph.value_type(v)).and_then(|t| t.shape.image());
+    let own = node.types.first().and_then(|t| t.shape.image());
+    is(node, &["reshape"]) && own.is_some() && own == image(graph.operands(node.id).first())
+}
+
+fn is(node: &crate::graph::Node, names: &[&str]) -> bool {
+    names.contains(&node.op.name)
+}
+
+/// Groups `graph` into steps and plans memory.
+///
+/// # Errors
+/// One problem for every operator without a kernel.
+pub fn lower(graph: &Graph) -> Result<Plan, Vec<LowerError>> {
+    let mut problems = Vec::new();
+    let mut plan = Plan::default();
+    let mut done: BTreeMap<Value, ()> = graph.inputs().iter().map(|&n| (Value { node: n, port: 0 }, ())).collect();
+    let mut absorbed = std::collections::BTreeSet::new();
+    for id in graph.order() {
+        let Some(node) = graph.node(id) else { continue };
+        if absorbed.contains(&id) || *node.op == ops::INPUT || *node.op == ops::CONSTANT {
+            continue;
+        }
+        let own = Value { node: id, port: 0 };
+        let (main, source, first) = if is(node, KERNELS) && !same_image(graph, node) {
+            (Some(id), own, None)
+        } else if elementwise(graph, node) {
+            match graph.operands(id).into_iter().find(|&v| graph.constant(v).is_none()) {
+                Some(source) => (None, source, Some(id)),
+                None => continue,
+            }
+        } else {
+            problems.push(refuse(
+                node.name.clone(),
+                node.op,
+                "has no kernel yet; run the model with `--engine interp`",
+            ));
+            continue;
+        };
+        let mut chain = Vec::new();
+        let mut result = own;
+        if let Some(first) = first {
+            chain.push(first);
+        }
+        // Softmax and reshape work on whole rows and take no tail.
+        while !main.is_some_and(|_| is(node, &["softmax", "reshape"])) {
+            let Some(next) = graph.sole_user(result) else { break };
+            let Some(user) = graph.node(next) else { break };
+            let ready = |v: &Value| *v == result || graph.constant(*v).is_some() || done.contains_key(v);
+            let same = graph.value_type(result).map(|t| t.shape.image()) == user.types.first().map(|t| t.shape.image());
+            if !elementwise(graph, user) || !same || !graph.operands(next).iter().all(ready) {
+                break;
+            }
+            chain.push(next);
+            absorbed.insert(next);
+            result = Value { node: next, port: 0 };
+        }
+        done.insert(result, ());
+        plan.steps.push(Step { main, chain, source, result, tasks: 1 });
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    place_buffers(graph, &mut plan)?;
+    arena::plan(graph, &mut plan);
+    for i in 0..plan.steps.len() {
+        if let Some(step) = plan.steps.get(i) {
+            let tasks = task_count(graph, &plan, step);
+            if let Some(step) = plan.steps.get_mut(i) {
+                step.tasks = tasks;
+            }
+        }
+    }
+    Ok(plan)
+}
+
+fn refuse(node: String, op: &OpDef, message: &str) -> LowerError {
+    LowerError { node, op: op.name.to_owned(), message: message.to_owned() }
+}
+
+/// Rows of the result that one task computes: at least about 10 µs of work.
+pub fn rows_per_task(height: usize, tasks: usize) -> usize {
+    height.div_ceil(tasks.max(1)).max(1)
+}
+
+fn task_count(graph: &Graph, plan: &Plan, step: &Step) -> usize {
+    let Some(buffer) = plan.buffers.get(&step.result) else { return 1 };
+    let (c, h, w) = buffer.image;
+    let main = step.main.and_then(|id| graph.node(id));
+    if main.is_some_and(|n| is(n, &["softmax", "reshape"])) {
+        return 1;
+    }
+    let work = step.main.map_or(1, |id| taps(graph, id)) * c * h * w;
+    if h > 1 {
+        return (work / 100_000).clamp(1, 16).min(h);
+    }
+    // A fully connected layer is split by whole words of outputs.
+    let conv = main.is_some_and(|n| is(n, &["int_conv", "conv", "matmul"]) && n.attrs.int("groups", 1) == 1);
+    if conv && w == 1 && buffer.group == c { (work / 200_000).clamp(1, 16).min(c.div_ceil(64)) } else { 1 }
+}
+
+fn taps(graph: &Graph, id: NodeId) -> usize {
+    let weights = graph.operands(id).get(1).and_then(|&v| graph.value_type(v)).map(|t| t.shape.per_sample());
+    weights.map_or(4, |s| s.iter().skip(1).product::<usize>().max(1))
+}
+
+fn place_buffers(graph: &Graph, plan: &mut Plan) -> Result<(), Vec<LowerError>> {
+    let mut problems = Vec::new();
+    let inputs = graph.inputs().iter().enumerate().map(|(i, &n)| (Value { node: n, port: 0 }, Some(i)));
+    let values: Vec<_> = inputs.chain(plan.steps.iter().map(|s| (s.result, None))).collect();
+    for (value, input) in values {
+        let (Some(ty), Some(node)) = (graph.value_type(value), graph.node(value.node)) else { continue };
+        let rest = ty.shape.per_sample();
+        let image = ty.shape.image().or_else(|| {
+            let dense = input.is_some() || *node.op == *ops::known("reshape");
+            (ty.shape.has_batch() && dense).then(|| (rest.iter().product(), 1, 1))
+        });
+        let Some(image) = image else {
+            problems.push(refuse(node.name.clone(), node.op, "only (N,C) and (N,C,H,W) values have kernels"));
+            continue;
+        };
+        let output = graph.outputs().iter().position(|(_, v)| *v == value);
+        let integer = ty.elem != Elem::F32;
+        let planes = ty.codes().map_or(0, |c| c.bits() as usize);
+        let (layout, group) = choose_layout(graph, value, integer, input.is_some() || output.is_some(), image);
+        if output.is_some() && integer {
+            problems.push(refuse(node.name.clone(), node.op, "an output of the graph must be f32"));
+        }
+        let place = match (input, output) {
+            (Some(i), _) => Place::Input(i),
+            (None, Some(o)) => Place::Output(o),
+            (None, None) => Place::Arena(0),
+        };
+        plan.buffers.insert(value, Buffer { place, layout, image, planes, group, integer });
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+/// Codes that a convolution reads lie as bit planes, grouped as it groups them; the caller's tensors are dense; the rest has
+/// its channels innermost.
+fn choose_layout(
+    graph: &Graph,
+    value: Value,
+    integer: bool,
+    callers: bool,
+    image: (usize, usize, usize),
+) -> (Layout, usize) {
+    if callers {
+        return (Layout::Dense, image.0);
+    }
+    let codes = graph.value_type(value).is_some_and(|t| t.codes().is_some());
+    if integer && codes {
+        let groups = readers_groups(graph, value);
+        let group = image.0 / groups.max(1);
+        if groups == 1 || group % 4 == 0 {
+            return (Layout::Bits, group);
+        }
+    }
+    let reshaped =
+        graph.users(value).iter().filter_map(|(n, _)| graph.node(*n)).any(|n| is(n, &["reshape", "softmax"]));
+    let own = graph.node(value.node).is_some_and(|n| is(n, &["reshape", "softmax"]));
+    let flat = image.1 * image.2 == 1;
+    if (reshaped || own) && !flat { (Layout::Dense, image.0) } else { (Layout::Nhwc, image.0) }
+}
+
+/// Groups of the convolutions that read a value, through pools of codes.
+fn readers_groups(graph: &Graph, value: Value) -> usize {
+    let users = graph.users(value);
+    let groups = users.iter().filter_map(|(n, _)| graph.node(*n)).map(|n| match n.op.name {
+        "int_conv" => n.attrs.int("groups", 1).max(1) as usize,
+        "code_pool" => readers_groups(graph, Value { node: n.id, port: 0 }),
+        _ => 1,
+    });
+    groups.max().unwrap_or(1)
+}

@@ -1,0 +1,87 @@
+//! Packing of constants into the layouts that kernels read. Pure functions from tensors to bytes.
+
+use crate::graph::ops::Geometry;
+use crate::graph::types::CodeType;
+
+/// Outputs that the bit-serial kernel computes together.
+pub const OUTPUT_TILE: usize = 4;
+
+/// Weight codes (O, C/groups, KH, KW) as bit planes: u64 word
+/// `((((group·blocks + ob)·planes + q)·taps + tap)·words + word)·4 + o % 4`, bit = channel % 64; absent outputs are 0.
+pub fn bit_weights(g: &Geometry, codes: &[i32], planes: usize) -> Vec<u8> {
+    let (inner, outputs) = (g.channels / g.groups, g.outputs / g.groups);
+    let (taps, words, blocks) = (g.kernel[0] * g.kernel[1], inner.div_ceil(64), outputs.div_ceil(OUTPUT_TILE));
+    let mut packed = vec![0u64; g.groups * blocks * planes * taps * words * OUTPUT_TILE];
+    for (i, &code) in codes.iter().enumerate() {
+        let (o, c, tap) = (i / (inner * taps), i / taps % inner, i % taps);
+        let (group, o) = (o / outputs, o % outputs);
+        for q in (0..planes).filter(|q| code >> q & 1 == 1) {
+            let row = ((group * blocks + o / OUTPUT_TILE) * planes + q) * taps + tap;
+            if let Some(word) = packed.get_mut((row * words + c / 64) * OUTPUT_TILE + o % OUTPUT_TILE) {
+                *word |= 1 << (c % 64);
+            }
+        }
+    }
+    packed.iter().flat_map(|w| w.to_le_bytes()).collect()
+}
+
+/// For each tap and output, activation offset · Σ weight levels: i32 `tap·pitch + o`. What a valid tap adds to the
+/// accumulator because activation code 0 is not level 0.
+pub fn tap_offsets(g: &Geometry, codes: &[i32], weights: &CodeType, activation_offset: i32) -> Vec<u8> {
+    let (inner, taps, pitch) = (g.channels / g.groups, g.kernel[0] * g.kernel[1], g.outputs.next_multiple_of(4));
+    let mut sums = vec![0i32; taps * pitch];
+    for (i, &code) in codes.iter().enumerate() {
+        let (o, tap) = (i / (inner * taps), i % taps);
+        if let Some(s) = sums.get_mut(tap * pitch + o) {
+            *s = s.wrapping_add(activation_offset.wrapping_mul(weights.level(code.into()) as i32));
+        }
+    }
+    i32_bytes(&sums)
+}
+
+/// Float weights (O, C/groups, KH, KW) as f32 `((group·blocks + ob)·K + tap)·32 + o % 32`, K = C/groups·KH·KW; absent
+/// outputs are 0.
+pub fn float_weights(g: &Geometry, weights: &[f32], tile: usize) -> Vec<u8> {
+    let (k, outputs) = (g.taps(), g.outputs / g.groups);
+    let blocks = outputs.div_ceil(tile);
+    let mut packed = vec![0f32; g.groups * blocks * k * tile];
+    for (i, &w) in weights.iter().enumerate() {
+        let (o, tap) = (i / k, i % k);
+        let (group, o) = (o / outputs, o % outputs);
+        if let Some(slot) = packed.get_mut(((group * blocks + o / tile) * k + tap) * tile + o % tile) {
+            *slot = w;
+        }
+    }
+    f32_bytes(&packed)
+}
+
+/// One value a channel, padded with 0 to a multiple of 4; a single value is repeated.
+pub fn per_channel(values: &[f32], channels: usize) -> Vec<u8> {
+    let at = |c: usize| if values.len() == 1 { values.first() } else { values.get(c) };
+    f32_bytes(&(0..channels.next_multiple_of(4)).map(|c| at(c).copied().unwrap_or(0.0)).collect::<Vec<_>>())
+}
+
+/// Rows (C, T) of per-channel values as `t·pitch + c`, padded with `fill`; a single row is repeated.
+pub fn transposed<T: Copy>(rows: &[T], channels: usize, count: usize, fill: T) -> Vec<T> {
+    let single = rows.len() == count;
+    let pitch = channels.next_multiple_of(4);
+    let at = |t: usize, c: usize| {
+        if c >= channels { None } else { rows.get(if single { t } else { c * count + t }).copied() }
+    };
+    (0..count).flat_map(|t| (0..pitch).map(move |c| (t, c))).map(|(t, c)| at(t, c).unwrap_or(fill)).collect()
+}
+
+/// Little-endian bytes.
+pub fn f32_bytes(v: &[f32]) -> Vec<u8> {
+    v.iter().flat_map(|x| x.to_le_bytes()).collect()
+}
+
+/// Little-endian bytes.
+pub fn i32_bytes(v: &[i32]) -> Vec<u8> {
+    v.iter().flat_map(|x| x.to_le_bytes()).collect()
+}
+
+/// Little-endian bytes.
+pub fn f64_bytes(v: &[f64]) -> Vec<u8> {
+    v.iter().flat_map(|x| x.to_le_bytes()).collect()
+}
