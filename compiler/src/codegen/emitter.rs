@@ -1,7 +1,6 @@
 //! A thin layer over Cranelift's `FunctionBuilder`: counted loops, addresses and 128-bit lanes. It knows no operator.
 
 use super::image::{DataId, Image, import_data};
-use super::target::Level;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{self, InstBuilder, MemFlagsData, Type, Value, types};
 use cranelift_frontend::{FunctionBuilder, Variable};
@@ -12,8 +11,6 @@ pub struct Emitter<'a, 'b> {
     pub b: FunctionBuilder<'a>,
     /// The image that takes constants.
     pub image: &'b mut Image,
-    /// The CPU level.
-    pub level: &'b Level,
     /// The numeric profile: fused multiply-add.
     pub fma: bool,
 }

@@ -270,7 +270,7 @@ fn choose_layout(
     if integer && codes {
         let groups = readers_groups(graph, value);
         let group = image.0 / groups.max(1);
-        if groups == 1 || group % 4 == 0 {
+        if groups == 1 || group.is_multiple_of(4) {
             return (Layout::Bits, group);
         }
     }

@@ -69,7 +69,7 @@ fn define_x86(image: &mut Image) -> Result<FunctionId, CodegenError> {
         let cpuid = import_function(b.func, cpuid, signature(&[types::I32, types::I32, types::I64], None));
         let xgetbv = import_function(b.func, xgetbv, signature(&[], Some(types::I64)));
         let slot = b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, 16, 4));
-        let mut leaf = |b: &mut FunctionBuilder<'_>, leaf: i64, sub: i64| -> [Value; 4] {
+        let leaf = |b: &mut FunctionBuilder<'_>, leaf: i64, sub: i64| -> [Value; 4] {
             let address = b.ins().stack_addr(types::I64, slot, 0);
             let leaf = b.ins().iconst(types::I32, i64::from(leaf as u32 as i32));
             let sub = b.ins().iconst(types::I32, sub);
