@@ -1,0 +1,79 @@
+//! The command line: one file a subcommand. It may use every other module; nothing else may use it.
+//!
+//! Exit codes: 0 done, 1 the comparison or the run failed, 2 the input or the arguments are wrong. Results go to standard
+//! output, everything else to standard error.
+
+mod engine;
+mod eval;
+mod inspect;
+mod model;
+mod run;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Why a command did not succeed; the text has one line a problem.
+#[derive(Debug)]
+pub enum Failure {
+    /// The input or the arguments are wrong: exit code 2.
+    Input(String),
+    /// The comparison or the run failed: exit code 1.
+    Run(String),
+}
+
+impl Failure {
+    /// An error of the user's input.
+    fn input(problem: impl std::fmt::Display) -> Failure {
+        Failure::Input(problem.to_string())
+    }
+
+    /// An error of the run.
+    fn run(problem: impl std::fmt::Display) -> Failure {
+        Failure::Run(problem.to_string())
+    }
+}
+
+/// What a subcommand returns.
+pub type Outcome = Result<(), Failure>;
+
+/// Compiler for DoReFa-Net models: low-bit convolutional networks as integer code.
+#[derive(Parser)]
+#[command(name = "dorefac", version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a model on a file of inputs
+    Run(run::Args),
+    /// Show a model's layers, bit widths, shapes and sizes
+    Inspect(inspect::Args),
+    /// Measure a classifier's accuracy on a data set
+    Eval(eval::Args),
+}
+
+/// Parses the arguments, runs the subcommand and gives the exit code.
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Eval(args) => eval::run(&args),
+    };
+    let (code, text) = match outcome {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Run(text)) => (1, text),
+        Err(Failure::Input(text)) => (2, text),
+    };
+    for line in text.lines().filter(|l| !l.trim().is_empty()) {
+        eprintln!("error: {line}");
+    }
+    ExitCode::from(code)
+}
+
+/// Writes a line of results to standard output; a closed pipe ends the command.
+fn print(text: &str) -> Outcome {
+    use std::io::Write;
+    writeln!(std::io::stdout().lock(), "{text}").map_err(|e| Failure::run(format!("standard output: {e}")))
+}

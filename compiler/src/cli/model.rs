@@ -1,0 +1,66 @@
+//! Loading a MODEL argument, whatever kind of file it is.
+
+use super::Failure;
+use crate::graph::Graph;
+use crate::{import, passes, text};
+use dorefa_runtime::Model;
+use std::path::Path;
+
+/// A file given as MODEL.
+pub enum Source {
+    /// A shared object that `dorefac compile` made.
+    Compiled(Model),
+    /// A graph, as imported.
+    Graph(Box<Graph>),
+}
+
+/// Loads a `.so`, `.onnx`, `.dorefa` or `.safetensors` that carries its graph.
+///
+/// # Errors
+/// When the file cannot be read, is malformed or of an unknown kind.
+pub fn load(path: &Path) -> Result<Source, Failure> {
+    if !path.is_file() {
+        let problem = if path.exists() { "is not a file" } else { "no such file" };
+        return Err(Failure::Input(format!("{}: {problem}; pass a .so, .onnx or .dorefa", path.display())));
+    }
+    let suffix = path.extension().map(|s| s.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+    match suffix.as_str() {
+        "so" => Model::load(path).map(Source::Compiled).map_err(Failure::input),
+        "onnx" => import::onnx::load(path).map(|g| Source::Graph(Box::new(g))).map_err(Failure::input),
+        "dorefa" | "safetensors" => text::load(path).map(|g| Source::Graph(Box::new(g))).map_err(Failure::input),
+        _ => Err(Failure::Input(format!(
+            "{}: unknown kind of model; pass a .so, .onnx, .dorefa or .safetensors",
+            path.display()
+        ))),
+    }
+}
+
+/// Loads a graph; a compiled model is refused, because it carries none.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_graph(path: &Path) -> Result<Graph, Failure> {
+    match load(path)? {
+        Source::Graph(graph) => Ok(*graph),
+        Source::Compiled(_) => Err(Failure::Input(format!(
+            "{}: is a compiled model, which carries no graph; pass the .onnx or .dorefa it was made from",
+            path.display()
+        ))),
+    }
+}
+
+/// Runs all passes on a copy of `graph`; problems name `file`.
+///
+/// # Errors
+/// When the model cannot be compiled.
+pub fn lowered(file: &Path, graph: &Graph, fma: bool) -> Result<(Graph, passes::Report), Failure> {
+    let mut graph = graph.clone();
+    let report = passes::run(&mut graph, fma, &mut |_, _| {}).map_err(|e| problem(file, &e))?;
+    Ok((graph, report))
+}
+
+/// A problem with a file's content, each line naming the file.
+pub fn problem(file: &Path, error: &dyn std::fmt::Display) -> Failure {
+    let lines: Vec<_> = error.to_string().lines().map(|l| format!("{}: {l}", file.display())).collect();
+    Failure::Input(lines.join("\n"))
+}
