@@ -71,11 +71,12 @@ impl Engine {
     /// The inputs in order.
     pub fn inputs(&self) -> Vec<Input> {
         match self {
-            Engine::Compiled(s) => s.model().inputs().iter().map(|p| Input {
-                name: p.name.clone(),
-                dims: p.dims.clone(),
-                bytes: p.dtype.name() == "u8",
-            }).collect(),
+            Engine::Compiled(s) => s
+                .model()
+                .inputs()
+                .iter()
+                .map(|p| Input { name: p.name.clone(), dims: p.dims.clone(), bytes: p.dtype.name() == "u8" })
+                .collect(),
             Engine::Interp(g, _) => graph_inputs(g),
         }
     }
@@ -171,8 +172,10 @@ fn join(parts: Vec<Vec<Tensor>>) -> Result<Vec<Tensor>, Failure> {
             }
         }
     }
-    let join = |(shape, data)| Tensor::new::<Vec<usize>>(shape, data);
-    whole.into_iter().map(join).collect::<Result<_, _>>().map_err(|_| {
-        Failure::input("an output has no batch axis, so the batch cannot be split; pass fewer samples")
-    })
+    let join = |(shape, data): (Vec<usize>, Data)| Tensor::new(shape, data);
+    whole
+        .into_iter()
+        .map(join)
+        .collect::<Result<_, _>>()
+        .map_err(|_| Failure::input("an output has no batch axis, so the batch cannot be split; pass fewer samples"))
 }

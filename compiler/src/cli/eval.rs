@@ -8,7 +8,9 @@ use std::path::PathBuf;
 
 /// Arguments of `dorefac eval`.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  dorefac eval net.onnx --data idx:mnist --json\n  dorefac eval net.so --data npz:cifar10-test.npz --threads 0")]
+#[command(
+    after_help = "Examples:\n  dorefac eval net.onnx --data idx:mnist --json\n  dorefac eval net.so --data npz:cifar10-test.npz --threads 0"
+)]
 pub struct Args {
     /// The model: .so, .onnx or .dorefa
     model: PathBuf,

@@ -39,9 +39,7 @@ pub fn run(args: &Args) -> Outcome {
 
 fn of_model(model: &Model) -> Json {
     let port = |p: &dorefa_runtime::model::Port| json!({"name": p.name, "type": p.dtype.name(), "shape": p.dims});
-    let layer = |l: &dorefa_runtime::model::Layer| {
-        json!({"name": l.name, "operator": l.kernel, "macs": l.macs, "bytes": l.bytes})
-    };
+    let layer = |l: &dorefa_runtime::model::Layer| json!({"name": l.name, "operator": l.kernel, "macs": l.macs, "bytes": l.bytes});
     json!({
         "inputs": model.inputs().iter().map(port).collect::<Vec<_>>(),
         "outputs": model.outputs().iter().map(port).collect::<Vec<_>>(),
@@ -53,9 +51,7 @@ fn of_model(model: &Model) -> Json {
 }
 
 fn of_graph(graph: &Graph, report: &Report) -> Json {
-    let port = |name: &str, ty: Option<&ValueType>| {
-        json!({"name": name, "type": ty.map(kind), "shape": ty.map(|t| t.shape.to_string())})
-    };
+    let port = |name: &str, ty: Option<&ValueType>| json!({"name": name, "type": ty.map(kind), "shape": ty.map(|t| t.shape.to_string())});
     let input = |&id: &NodeId| {
         let name = graph.node(id).map_or("", |n| n.name.as_str());
         port(name, graph.value_type(Value { node: id, port: 0 }))
@@ -82,7 +78,9 @@ fn layer(graph: &Graph, id: NodeId) -> Option<Json> {
     let types: Vec<_> = operands.iter().filter_map(|&v| graph.value_type(v)).collect();
     let weights = operands.get(1).and_then(|&v| graph.constant(v)).is_some();
     let geometry = match *types {
-        [x, w, ..] if weights && node.op.name.ends_with("conv") => Geometry::new(&node.attrs, &x.shape, &w.shape).ok(),
+        [x, w, ..] if weights && (node.op.name.ends_with("conv") || node.op.name == "matmul") => {
+            Geometry::new(&node.attrs, &x.shape, &w.shape).ok()
+        }
         _ => None,
     };
     let bytes: u64 = operands
@@ -138,7 +136,10 @@ fn table(document: &Json) -> String {
             lines.push(format!("{what} {} {} {}", text(&port["name"]), text(&port["type"]), text(&port["shape"])));
         }
     }
-    lines.push(format!("{:<28} {:<18} {:>5} {:<20} {:>12} {:>10}", "layer", "operator", "W×A", "shape", "MACs", "bytes"));
+    lines.push(format!(
+        "{:<28} {:<18} {:>5} {:<20} {:>12} {:>10}",
+        "layer", "operator", "W×A", "shape", "MACs", "bytes"
+    ));
     for l in list("layers") {
         let product = match (l["weight_bits"].as_u64(), l["activation_bits"].as_u64()) {
             (Some(w), Some(a)) => format!("{w}×{a}"),

@@ -64,3 +64,12 @@ pub fn problem(file: &Path, error: &dyn std::fmt::Display) -> Failure {
     let lines: Vec<_> = error.to_string().lines().map(|l| format!("{}: {l}", file.display())).collect();
     Failure::Input(lines.join("\n"))
 }
+
+/// Compiles a lowered graph for this machine, in memory.
+///
+/// # Errors
+/// When the model cannot be compiled.
+pub fn jit(file: &Path, graph: &Graph) -> Result<Model, Failure> {
+    let _ = graph;
+    Err(problem(file, &"machine code is not available in this build; pass --engine interp"))
+}

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 
 /// Arguments of `dorefac run`.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  dorefac run net.onnx --input x.npy --output y.npy\n  dorefac run net.so --input x.npz --output y.npz --threads 4")]
+#[command(
+    after_help = "Examples:\n  dorefac run net.onnx --input x.npy --output y.npy\n  dorefac run net.so --input x.npz --output y.npz --threads 4"
+)]
 pub struct Args {
     /// The model: .so, .onnx or .dorefa
     model: PathBuf,
