@@ -3,6 +3,7 @@
 //! Data flow one way: `import` → `graph` (verified) → `passes` → `lower` → `codegen` → `emit`; `interp` is the definition.
 #![deny(unsafe_code)]
 
+pub mod cli;
 pub mod codegen;
 pub mod compile;
 pub mod emit;

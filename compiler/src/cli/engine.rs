@@ -10,10 +10,10 @@ use std::path::Path;
 /// Samples that the interpreter takes at once.
 const CHUNK: usize = 64;
 
-/// What executes the model.
+/// What executes a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
-    /// Machine code, compiled on the spot (a .so runs as it is)
+    /// Machine code, compiled on the spot; a .so runs as it is
     Jit,
     /// The reference interpreter: slow, the definition of the results
     Interp,
@@ -41,21 +41,21 @@ impl Engine {
     /// Loads MODEL and makes it ready.
     ///
     /// # Errors
-    /// When the file is wrong, or the kind of engine cannot run it.
+    /// When the file is wrong, or no level of a compiled model fits the CPU.
     pub fn open(path: &Path, kind: Kind, threads: u32) -> Result<Engine, Failure> {
+        let fma = model::native_fma();
         match (model::load(path)?, kind) {
             (Source::Compiled(model), Kind::Jit) => Self::session(&model, threads),
-            (Source::Compiled(_), Kind::Interp) => Err(Failure::Input(format!(
-                "{}: the interpreter runs graphs; pass the .onnx or .dorefa",
-                path.display()
-            ))),
+            (Source::Compiled(_), Kind::Interp) => {
+                Err(model::problem(path, &"is compiled; the interpreter runs graphs, pass the .onnx or .dorefa"))
+            }
             (Source::Graph(graph), Kind::Jit) => {
-                let (lowered, _) = model::lowered(path, &graph, true)?;
+                let (lowered, _) = model::lowered(path, &graph, fma)?;
                 Self::session(&model::jit(path, &lowered)?, threads)
             }
             (Source::Graph(graph), Kind::Interp) => {
-                let (lowered, _) = model::lowered(path, &graph, true)?;
-                Ok(Engine::Interp(Box::new(lowered), true))
+                let (lowered, _) = model::lowered(path, &graph, fma)?;
+                Ok(Engine::Interp(Box::new(lowered), fma))
             }
         }
     }
@@ -127,7 +127,7 @@ impl Engine {
 }
 
 /// The inputs of a graph.
-pub fn graph_inputs(graph: &Graph) -> Vec<Input> {
+fn graph_inputs(graph: &Graph) -> Vec<Input> {
     let ports = graph.inputs().iter().filter_map(|&id| {
         let ty = graph.value_type(Value { node: id, port: 0 })?;
         let dims = ty.shape.0.iter().map(|d| match d {
@@ -178,4 +178,38 @@ fn join(parts: Vec<Vec<Tensor>>) -> Result<Vec<Tensor>, Failure> {
         .map(join)
         .collect::<Result<_, _>>()
         .map_err(|_| Failure::input("an output has no batch axis, so the batch cannot be split; pass fewer samples"))
+}
+
+/// Made-up inputs: random in 0 … 1 for a seed above 0; for seed 0 extreme ones, zeros, ones, alternating, negative, large.
+pub fn samples(ports: &[Input], batch: usize, seed: u64) -> Result<Vec<Tensor>, Failure> {
+    let mut state = seed;
+    let mut inputs = Vec::new();
+    for port in ports {
+        let shape: Vec<usize> = port.dims.iter().map(|d| d.unwrap_or(batch)).collect();
+        let len = shape.iter().try_fold(1usize, |a, &d| a.checked_mul(d));
+        let len = len.ok_or_else(|| Failure::input(format!("input {} is too large", port.name)))?;
+        let width = (len / shape.first().copied().unwrap_or(1).max(1)).max(1);
+        let mut value = |i: usize| {
+            if seed == 0 {
+                return match i / width % 6 {
+                    0 => 0.0,
+                    1 => 1.0,
+                    2 => (i % 2) as f32,
+                    3 => -1.0,
+                    4 => 1e4 * ((i % 3) as f32 - 1.0),
+                    _ => -0.0,
+                };
+            }
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 40) as f32 / (1u64 << 24) as f32
+        };
+        let floats = (0..len).map(&mut value);
+        let data = if port.bytes {
+            Data::U8(floats.map(|v| (v * 255.0) as u8).collect())
+        } else {
+            Data::F32(floats.collect())
+        };
+        inputs.push(Tensor::new(shape, data).map_err(Failure::input)?);
+    }
+    Ok(inputs)
 }

@@ -26,15 +26,15 @@ pub struct Args {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
-    /// Threads; 0 takes as many as the machine offers
+    /// Threads of a compiled model; 0 takes as many as the machine offers
     #[arg(long, default_value_t = 0)]
     threads: u32,
-    /// Images at once
-    #[arg(long, default_value_t = 128)]
-    batch: usize,
     /// What runs the model
     #[arg(long, value_enum, default_value_t = Kind::Jit)]
     engine: Kind,
+    /// Images at once
+    #[arg(long, default_value_t = 128)]
+    batch: usize,
 }
 
 /// The model's failure inside the evaluation.

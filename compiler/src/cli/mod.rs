@@ -3,11 +3,14 @@
 //! Exit codes: 0 done, 1 the comparison or the run failed, 2 the input or the arguments are wrong. Results go to standard
 //! output, everything else to standard error.
 
+mod bench;
+mod compile;
 mod engine;
 mod eval;
 mod inspect;
 mod model;
 mod run;
+mod verify;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -46,10 +49,16 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Compile a model to a shared object, object file or archive
+    Compile(compile::Args),
     /// Run a model on a file of inputs
     Run(run::Args),
     /// Show a model's layers, bit widths, shapes and sizes
     Inspect(inspect::Args),
+    /// Compare compiled code with the reference interpreter
+    Verify(verify::Args),
+    /// Measure a model's speed
+    Bench(bench::Args),
     /// Measure a classifier's accuracy on a data set
     Eval(eval::Args),
 }
@@ -57,6 +66,9 @@ enum Command {
 /// Parses the arguments, runs the subcommand and gives the exit code.
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Compile(args) => compile::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Eval(args) => eval::run(&args),

@@ -1,6 +1,9 @@
 //! Loading a MODEL argument, whatever kind of file it is.
 
 use super::Failure;
+use crate::codegen::target::Level;
+use crate::compile::{self, Compiled, Options};
+use crate::emit::jit::JitImage;
 use crate::graph::Graph;
 use crate::{import, passes, text};
 use dorefa_runtime::Model;
@@ -35,20 +38,6 @@ pub fn load(path: &Path) -> Result<Source, Failure> {
     }
 }
 
-/// Loads a graph; a compiled model is refused, because it carries none.
-///
-/// # Errors
-/// As [`load`].
-pub fn load_graph(path: &Path) -> Result<Graph, Failure> {
-    match load(path)? {
-        Source::Graph(graph) => Ok(*graph),
-        Source::Compiled(_) => Err(Failure::Input(format!(
-            "{}: is a compiled model, which carries no graph; pass the .onnx or .dorefa it was made from",
-            path.display()
-        ))),
-    }
-}
-
 /// Runs all passes on a copy of `graph`; problems name `file`.
 ///
 /// # Errors
@@ -65,11 +54,34 @@ pub fn problem(file: &Path, error: &dyn std::fmt::Display) -> Failure {
     Failure::Input(lines.join("\n"))
 }
 
+/// Compiles a lowered graph for `levels`; problems name `file`.
+///
+/// # Errors
+/// When an operator has no kernel, all at once.
+pub fn compiled(file: &Path, graph: &Graph, levels: &[Level], options: &Options) -> Result<Compiled, Failure> {
+    compile::compile(graph, levels, options).map_err(|e| problem(file, &e))
+}
+
+/// The levels that `text` names for `target`.
+///
+/// # Errors
+/// When there is no such level.
+pub fn levels(text: &str, target: &target_lexicon::Triple) -> Result<Vec<Level>, Failure> {
+    Level::parse(text, target).map_err(|e| Failure::Input(format!("--cpu {text}: {e}")))
+}
+
 /// Compiles a lowered graph for this machine, in memory.
 ///
 /// # Errors
 /// When the model cannot be compiled.
 pub fn jit(file: &Path, graph: &Graph) -> Result<Model, Failure> {
-    let _ = graph;
-    Err(problem(file, &"machine code is not available in this build; pass --engine interp"))
+    let levels = levels("native", &target_lexicon::Triple::host())?;
+    let compiled = compiled(file, graph, &levels, &Options::default())?;
+    let image = JitImage::new(&compiled.image).map_err(|e| problem(file, &e))?;
+    image.into_model().map_err(Failure::run)
+}
+
+/// The numeric profile of code for this machine.
+pub fn native_fma() -> bool {
+    levels("native", &target_lexicon::Triple::host()).is_ok_and(|l| compile::profile(&l))
 }

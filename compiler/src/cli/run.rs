@@ -19,7 +19,7 @@ pub struct Args {
     /// Where the outputs go: .npy for one output, .npz for any number
     #[arg(long)]
     output: PathBuf,
-    /// Threads; 0 takes as many as the machine offers
+    /// Threads of a compiled model; 0 takes as many as the machine offers
     #[arg(long, default_value_t = 1)]
     threads: u32,
     /// What runs the model

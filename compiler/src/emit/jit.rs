@@ -52,6 +52,16 @@ impl JitImage {
     pub fn descriptor(&self) -> *const u8 {
         self.descriptor
     }
+
+    /// The image as a model of the runtime, which keeps it alive.
+    ///
+    /// # Errors
+    /// When the runtime refuses the descriptor: a bug.
+    pub fn into_model(self) -> Result<dorefa_runtime::Model, dorefa_runtime::ModelError> {
+        let descriptor = self.descriptor;
+        // SAFETY: the descriptor leads into `self`, which the model keeps.
+        unsafe { dorefa_runtime::Model::from_descriptor(descriptor, Box::new(self)) }
+    }
 }
 
 impl Drop for JitImage {

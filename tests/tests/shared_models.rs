@@ -1,0 +1,47 @@
+//! Models of other people and exporters against outputs of independent executors: as imported and after the passes.
+
+use dorefa_runtime::eval::labels;
+use dorefa_runtime::{Tensor, io};
+use dorefac::{import, interp, passes};
+use dorefac_tests::{difference, shared};
+
+/// The named array of a golden file.
+fn array(golden: &[(String, Tensor)], name: &str) -> Tensor {
+    golden.iter().find(|(n, _)| n == name).map(|(_, t)| t.clone()).unwrap_or_else(|| panic!("no array {name}"))
+}
+
+fn check(model: &str) {
+    let (Some(file), Some(golden)) =
+        (shared(&format!("models/{model}.onnx")), shared(&format!("models/{model}.golden.npz")))
+    else {
+        return;
+    };
+    let golden = io::npz::read(&golden).expect("golden file");
+    let (x, y) = (array(&golden, "x"), array(&golden, "y"));
+    let imported = import::onnx::load(&file).expect("imports");
+    let mut lowered = imported.clone();
+    passes::run(&mut lowered, true, &mut |_, _| {}).expect("passes");
+    for (stage, graph) in [("imported", &imported), ("lowered", &lowered)] {
+        let got = interp::run(graph, std::slice::from_ref(&x), true).expect("runs");
+        let worst = difference(&y, &got[0]);
+        assert!(worst <= 1e-5, "{model}, {stage}: differs by {worst:e} of the range");
+        let n = x.shape()[0];
+        assert_eq!(labels(&y, n), labels(&got[0], n), "{model}, {stage}: labels");
+    }
+}
+
+macro_rules! models {
+    ($($name:ident: $path:literal),* $(,)?) => { $(#[test] fn $name() { check($path); })* };
+}
+
+models! {
+    tfc_1w1a: "third-party/TFC_1W1A",
+    tfc_1w2a: "third-party/TFC_1W2A",
+    tfc_2w2a: "third-party/TFC_2W2A",
+    cnv_light: "third-party/CNV_light_CIFAR10_W2A2",
+    qvgg: "third-party/QVGG_MultiThreshold",
+    brevitas_w1a2: "exporters/brevitas_w1a2_qonnx_ts",
+    brevitas_w2a2: "exporters/brevitas_w2a2_qonnx_dynamo",
+    zzz_w1a2: "exporters/zzz_bn_w1a2_ts",
+    zzz_w1a1: "exporters/zzz_w1a1_ts_nofold",
+}
