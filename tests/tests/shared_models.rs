@@ -1,7 +1,11 @@
-//! Models of other people and exporters against outputs of independent executors: as imported and after the passes.
+//! Models of other people and exporters against outputs of independent executors: as imported, after the passes, and
+//! compiled, which must give the bits of the interpreter.
 
 use dorefa_runtime::eval::labels;
-use dorefa_runtime::{Tensor, io};
+use dorefa_runtime::{Session, Tensor, io};
+use dorefac::codegen::target::Level;
+use dorefac::compile::{Options, compile, profile};
+use dorefac::emit::jit::JitImage;
 use dorefac::{import, interp, passes};
 use dorefac_tests::{difference, shared};
 
@@ -20,14 +24,22 @@ fn check(model: &str) {
     let (x, y) = (array(&golden, "x"), array(&golden, "y"));
     let imported = import::onnx::load(&file).expect("imports");
     let mut lowered = imported.clone();
-    passes::run(&mut lowered, true, &mut |_, _| {}).expect("passes");
+    let levels = Level::parse("native", &target_lexicon::Triple::host()).expect("levels");
+    let fma = profile(&levels);
+    passes::run(&mut lowered, fma, &mut |_, _| {}).expect("passes");
     for (stage, graph) in [("imported", &imported), ("lowered", &lowered)] {
-        let got = interp::run(graph, std::slice::from_ref(&x), true).expect("runs");
+        let got = interp::run(graph, std::slice::from_ref(&x), fma).expect("runs");
         let worst = difference(&y, &got[0]);
         assert!(worst <= 1e-5, "{model}, {stage}: differs by {worst:e} of the range");
         let n = x.shape()[0];
         assert_eq!(labels(&y, n), labels(&got[0], n), "{model}, {stage}: labels");
     }
+    let image = compile(&lowered, &levels, &Options::default()).expect("compiles").image;
+    let jit = JitImage::new(&image).expect("links").into_model().expect("loads");
+    let got = Session::new(&jit, 2).expect("session").run(std::slice::from_ref(&x)).expect("runs");
+    let want = interp::run(&lowered, &[x], fma).expect("runs");
+    let bits = |t: &Tensor| t.as_f32().map(|v| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
+    assert_eq!(bits(&want[0]), bits(&got[0]), "{model}: compiled code differs from the interpreter");
 }
 
 macro_rules! models {
