@@ -75,22 +75,10 @@ impl Emitter<'_, '_> {
 
     /// Emits `for i in start..end step step { body }` (64-bit, start may equal end).
     pub fn range(&mut self, start: Value, end: Value, step: usize, mut body: impl FnMut(&mut Self, Value)) {
-        let counter = self.var(start);
-        let (head, inside, exit) = (self.b.create_block(), self.b.create_block(), self.b.create_block());
-        self.b.ins().jump(head, &[]);
-        self.b.switch_to_block(head);
-        let i = self.b.use_var(counter);
-        let more = self.b.ins().icmp(IntCC::SignedLessThan, i, end);
-        self.b.ins().brif(more, inside, &[], exit, &[]);
-        self.b.switch_to_block(inside);
-        self.b.seal_block(inside);
-        body(self, i);
-        let next = self.add(i, step);
-        self.b.def_var(counter, next);
-        self.b.ins().jump(head, &[]);
-        self.b.seal_block(head);
-        self.b.seal_block(exit);
-        self.b.switch_to_block(exit);
+        self.walk(start, end, |e, i| {
+            body(e, i);
+            e.int(step)
+        });
     }
 
     /// Emits a loop over 0..n, or only its body where n is 1.
@@ -113,6 +101,48 @@ impl Emitter<'_, '_> {
         self.b.ins().jump(after, &[]);
         self.b.seal_block(after);
         self.b.switch_to_block(after);
+    }
+
+    /// Emits `if condition { then } else { other }`.
+    pub fn branch<R>(
+        &mut self,
+        condition: Value,
+        then: impl FnOnce(&mut Self) -> R,
+        other: impl FnOnce(&mut Self) -> R,
+    ) -> (R, R) {
+        let (yes, no, after) = (self.b.create_block(), self.b.create_block(), self.b.create_block());
+        self.b.ins().brif(condition, yes, &[], no, &[]);
+        self.b.switch_to_block(yes);
+        self.b.seal_block(yes);
+        let first = then(self);
+        self.b.ins().jump(after, &[]);
+        self.b.switch_to_block(no);
+        self.b.seal_block(no);
+        let second = other(self);
+        self.b.ins().jump(after, &[]);
+        self.b.seal_block(after);
+        self.b.switch_to_block(after);
+        (first, second)
+    }
+
+    /// Emits a loop from `start` while below `end`; the body gives the step.
+    pub fn walk(&mut self, start: Value, end: Value, mut body: impl FnMut(&mut Self, Value) -> Value) {
+        let counter = self.var(start);
+        let (head, inside, exit) = (self.b.create_block(), self.b.create_block(), self.b.create_block());
+        self.b.ins().jump(head, &[]);
+        self.b.switch_to_block(head);
+        let i = self.b.use_var(counter);
+        let more = self.b.ins().icmp(IntCC::SignedLessThan, i, end);
+        self.b.ins().brif(more, inside, &[], exit, &[]);
+        self.b.switch_to_block(inside);
+        self.b.seal_block(inside);
+        let step = body(self, i);
+        let next = self.b.ins().iadd(i, step);
+        self.b.def_var(counter, next);
+        self.b.ins().jump(head, &[]);
+        self.b.seal_block(head);
+        self.b.seal_block(exit);
+        self.b.switch_to_block(exit);
     }
 
     /// index·stride + tap·dilation − before, and whether it lies in 0 … extent.

@@ -228,22 +228,18 @@ impl Task<'_> {
         e.mul(self.part, by)
     }
 
-    /// Calls `body` at every position of this task's part of the result.
-    fn each_position(
+    /// Calls `body` for every row of this task's part of the result.
+    fn each_row(
         &self,
         e: &mut Emitter<'_, '_>,
-        mut body: impl FnMut(&Self, &mut Emitter<'_, '_>, Position) -> Result<(), KernelError>,
+        mut body: impl FnMut(&Self, &mut Emitter<'_, '_>, Value) -> Result<(), KernelError>,
     ) -> Result<(), KernelError> {
-        let (_, h, w) = self.result.buffer.image;
+        let h = self.result.buffer.image.1;
         let mut failed = None;
         let mut row = |e: &mut Emitter<'_, '_>, y: Value| {
-            e.times(w, |e, x| {
-                let flat = e.mul(y, w);
-                let flat = e.b.ins().iadd(flat, x);
-                if let Err(error) = body(self, e, Position { y, x, flat }) {
-                    failed = Some(error);
-                }
-            });
+            if let Err(error) = body(self, e, y) {
+                failed = Some(error);
+            }
         };
         if self.step.tasks == 1 || self.splits_channels() {
             e.times(h, row);
@@ -252,6 +248,60 @@ impl Task<'_> {
             e.range(start, end, 1, &mut row);
         }
         failed.map_or(Ok(()), Err)
+    }
+
+    /// The position (y, x) of the result.
+    fn position(&self, e: &mut Emitter<'_, '_>, y: Value, x: Value) -> Position {
+        let flat = e.mul(y, self.result.buffer.image.2);
+        Position { y, x, flat: e.b.ins().iadd(flat, x) }
+    }
+
+    /// Calls `body` at every position of this task's part of the result.
+    fn each_position(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        mut body: impl FnMut(&Self, &mut Emitter<'_, '_>, Position) -> Result<(), KernelError>,
+    ) -> Result<(), KernelError> {
+        let w = self.result.buffer.image.2;
+        self.each_row(e, |task, e, y| {
+            let mut result = Ok(());
+            e.times(w, |e, x| {
+                let p = task.position(e, y, x);
+                result = body(task, e, p);
+            });
+            result
+        })
+    }
+
+    /// Calls `tile` at every position where `width` neighbours lie in `interior` (rows, columns of the result), `single` at
+    /// the others. Both are emitted once.
+    fn each_tile(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        width: usize,
+        [rows, columns]: [std::ops::Range<usize>; 2],
+        mut tile: impl FnMut(&Self, &mut Emitter<'_, '_>, Position) -> Result<(), KernelError>,
+        mut single: impl FnMut(&Self, &mut Emitter<'_, '_>, Position) -> Result<(), KernelError>,
+    ) -> Result<(), KernelError> {
+        let w = self.result.buffer.image.2;
+        self.each_row(e, |task, e, y| {
+            let shifted = e.b.ins().iadd_imm_s(y, -(rows.start as i64));
+            let inside = e.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, shifted, rows.len() as i64);
+            let (zero, end) = (e.int(0), e.int(w));
+            let room = (columns.len() + 1).saturating_sub(width);
+            let mut result = Ok(());
+            e.walk(zero, end, |e, x| {
+                let p = task.position(e, y, x);
+                let shifted = e.b.ins().iadd_imm_s(x, -(columns.start as i64));
+                let fits = e.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, shifted, room as i64);
+                let fits = e.b.ins().band(inside, fits);
+                let (one, many) = (e.int(1), e.int(width));
+                let (first, second) = e.branch(fits, |e| tile(task, e, p), |e| single(task, e, p));
+                result = first.and(second);
+                e.b.ins().select(fits, many, one)
+            });
+            result
+        })
     }
 
     /// Runs the chain over the result's channels at one position and stores: `words` limits it to these words of channels.

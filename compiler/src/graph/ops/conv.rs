@@ -113,6 +113,17 @@ impl Geometry {
         (self.taps() * self.outputs * self.output[0] * self.output[1]) as u64
     }
 
+    /// Rows and columns of the output whose taps are all valid.
+    pub fn interior(&self) -> [std::ops::Range<usize>; 2] {
+        [0, 1].map(|i| {
+            let first = self.pads[i].div_ceil(self.strides[i]);
+            let span = (self.kernel[i] - 1) * self.dilations[i];
+            let last =
+                (self.input[i] + self.pads[i]).checked_sub(span + 1).map_or(0, |room| room / self.strides[i] + 1);
+            first..last.min(self.output[i]).max(first)
+        })
+    }
+
     /// Calls `f(sample, group, y, x, patch)` for every output position; the patch holds the flat input index of each tap
     /// in (ci, ky, kx) order, `None` for a padding tap.
     pub fn for_each_patch(&self, batch: usize, mut f: impl FnMut(usize, usize, usize, usize, &[Option<usize>])) {
