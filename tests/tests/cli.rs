@@ -1,13 +1,8 @@
 //! The command line end to end, on the reference model that is in the repository and on files that are wrong.
 
 use dorefa_runtime::{Tensor, io};
-use dorefac_tests::{binary, repository};
+use dorefac_tests::{dorefac, repository};
 use std::path::Path;
-use std::process::{Command, Output};
-
-fn dorefac(args: &[&str]) -> Output {
-    Command::new(binary().expect("builds")).args(args).output().expect("starts")
-}
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
