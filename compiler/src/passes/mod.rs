@@ -128,3 +128,33 @@ fn uniform(graph: &Graph, value: Value) -> Option<f32> {
     let first = *data.first()?;
     data.iter().all(|v| v.to_bits() == first.to_bits()).then_some(first)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(g: &Graph, op: &str) -> usize {
+        g.order().iter().filter(|&&id| g.node(id).is_some_and(|n| n.op.name == op)).count()
+    }
+
+    #[test]
+    fn every_pass_but_lift_keeps_the_bits() {
+        for bits in [1, 2, 3, 4, 8] {
+            let mut g = testing::small(bits);
+            let mut seen = vec![("import", testing::outputs(&g, &[4, 2, 8, 8]))];
+            let report = run(&mut g, true, &mut |name, g| seen.push((name, testing::outputs(g, &[4, 2, 8, 8]))));
+            let report = report.expect("compiles");
+            for pair in seen.windows(2) {
+                let [(_, a), (name, b)] = pair else { continue };
+                let scale = a.iter().fold(1f32, |m, v| m.max(v.abs()));
+                let same = a.iter().zip(b).all(|(a, b)| {
+                    if *name == "lift" { (a - b).abs() <= 1e-4 * scale } else { a.to_bits() == b.to_bits() }
+                });
+                assert!(same, "{bits} bits, pass {name}: {a:?} {b:?}");
+            }
+            assert_eq!(count(&g, "int_conv"), 2, "{report:?}");
+            assert_eq!(count(&g, "code_pool"), 2);
+            assert_eq!(count(&g, "threshold"), usize::from(bits <= 4), "{report:?}");
+        }
+    }
+}

@@ -203,3 +203,23 @@ fn build(shape: &[usize], levels: Vec<i64>, scale: Vec<Scale>, odd: Option<i64>)
     let ty = CodeType { top: u32::try_from(top).ok()?, step: step as i32, offset: offset as i32, scale: scale.into() };
     Some((Tensor::new(shape, Data::I32(codes)).ok()?, ty))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_odd_codes_a_channel() {
+        let w = Tensor::f32(vec![2, 3], vec![0.3, -0.1, 0.1, 0.6, 0.2, -0.6]).expect("shape");
+        let (codes, ty) = codes(&w, None).expect("codes");
+        let levels: Vec<i64> = codes.as_i32().expect("codes").iter().map(|&u| ty.level(u.into())).collect();
+        assert_eq!((ty.top, ty.step, ty.offset, ty.scale.len()), (3, 2, -3, 2));
+        assert_eq!(levels, [3, -1, 1, 3, 1, -3]);
+    }
+
+    #[test]
+    fn leaves_floats() {
+        let w = Tensor::f32(vec![2, 50], crate::passes::testing::noise(100, 5)).expect("shape");
+        assert!(codes(&w, None).is_none());
+    }
+}
