@@ -136,6 +136,7 @@ fn step_specs(graph: &Graph, plan: &Plan, steps: &[CompiledStep]) -> Vec<StepSpe
                 Layout::Dense => 0,
                 Layout::Nhwc => 1,
                 Layout::Bits => 2,
+                Layout::Nibbles => 3,
             }),
         }
     };

@@ -1,6 +1,7 @@
 //! A thin layer over Cranelift's `FunctionBuilder`: counted loops, addresses and 128-bit lanes. It knows no operator.
 
 use super::image::{DataId, Image, import_data};
+use super::target::Arch;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{self, InstBuilder, MemFlagsData, Type, Value, types};
 use cranelift_frontend::{FunctionBuilder, Variable};
@@ -84,8 +85,10 @@ impl Emitter<'_, '_> {
     /// Emits a loop over 0..n, or only its body where n is 1.
     pub fn times(&mut self, n: usize, mut body: impl FnMut(&mut Self, Value)) {
         let zero = self.int(0);
-        if n == 1 {
-            return body(self, zero);
+        match n {
+            0 => return,
+            1 => return body(self, zero),
+            _ => {}
         }
         let end = self.int(n);
         self.range(zero, end, 1, body);
@@ -186,6 +189,14 @@ impl Emitter<'_, '_> {
         let ty = self.b.func.dfg.value_type(a);
         let mask = self.cast(ty, mask);
         self.b.ins().bitselect(mask, a, b)
+    }
+
+    /// Bytes of `table` selected by the bytes of `index`, all below 16.
+    pub fn shuffle_bytes(&mut self, table: Value, index: Value) -> Value {
+        match self.image.arch {
+            Arch::X86_64 => self.b.ins().x86_pshufb(table, index),
+            Arch::Aarch64 => self.b.ins().swizzle(table, index),
+        }
     }
 
     /// The same 128 bits as another type.

@@ -150,6 +150,8 @@ pub enum Layout {
     Dense,
     /// Channels innermost, padded to a multiple of 4; f32 or i32 elements.
     Nhwc,
+    /// Codes of at most 2 bits, 4 channels a byte: bit c % 4 is plane 0, bit 4 + c % 4 plane 1; byte `(y·W + x)·C/4 + c/4`.
+    Nibbles,
     /// One bit plane a code bit: u64 word `((y·W + x)·bits + plane)·words + c/64`, bit c % 64.
     Bits,
 }
@@ -213,6 +215,7 @@ impl fmt::Display for ValueType {
         match self.layout {
             Layout::Dense => Ok(()),
             Layout::Nhwc => write!(f, " nhwc"),
+            Layout::Nibbles => write!(f, " nibbles"),
             Layout::Bits => write!(f, " bits"),
         }
     }

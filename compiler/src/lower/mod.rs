@@ -66,6 +66,7 @@ impl Buffer {
         match self.layout {
             Layout::Dense => area * self.image.0 * 4,
             Layout::Nhwc => area * self.pitch() * 4,
+            Layout::Nibbles => area * self.image.0 / 4,
             Layout::Bits => area * self.planes * self.words() * 8,
         }
     }
@@ -240,7 +241,7 @@ fn place_buffers(graph: &Graph, plan: &mut Plan) -> Result<(), Vec<LowerError>> 
         let output = graph.outputs().iter().position(|(_, v)| *v == value);
         let integer = ty.elem != Elem::F32;
         let planes = ty.codes().map_or(0, |c| c.bits() as usize);
-        let (layout, group) = choose_layout(graph, value, integer, input.is_some() || output.is_some(), image);
+        let (layout, group) = choose_layout(graph, value, input.is_some() || output.is_some(), image);
         if output.is_some() && integer {
             problems.push(refuse(node.name.clone(), node.op, "an output of the graph must be f32"));
         }
@@ -256,20 +257,16 @@ fn place_buffers(graph: &Graph, plan: &mut Plan) -> Result<(), Vec<LowerError>> 
 
 /// Codes that a convolution reads lie as bit planes, grouped as it groups them; the caller's tensors are dense; the rest has
 /// its channels innermost.
-fn choose_layout(
-    graph: &Graph,
-    value: Value,
-    integer: bool,
-    callers: bool,
-    image: (usize, usize, usize),
-) -> (Layout, usize) {
+fn choose_layout(graph: &Graph, value: Value, callers: bool, image: (usize, usize, usize)) -> (Layout, usize) {
     if callers {
         return (Layout::Dense, image.0);
     }
-    let codes = graph.value_type(value).is_some_and(|t| t.codes().is_some());
-    if integer && codes {
+    if let Some(bits) = graph.value_type(value).and_then(|t| t.codes()).map(|c| c.bits()) {
         let groups = readers_groups(graph, value);
         let group = image.0 / groups.max(1);
+        if bits <= 2 && group.is_multiple_of(4) && reads_by_look_up(graph, value) {
+            return (Layout::Nibbles, group);
+        }
         if groups == 1 || group.is_multiple_of(4) {
             return (Layout::Bits, group);
         }
@@ -279,6 +276,22 @@ fn choose_layout(
     let own = graph.node(value.node).is_some_and(|n| is(n, &["reshape", "softmax"]));
     let flat = image.1 * image.2 == 1;
     if (reshaped || own) && !flat { (Layout::Dense, image.0) } else { (Layout::Nhwc, image.0) }
+}
+
+/// Whether every convolution that reads the codes wants them for table look-ups: those with several positions, whose 16-bit
+/// sums cannot overflow. Pools read any layout.
+fn reads_by_look_up(graph: &Graph, value: Value) -> bool {
+    let users = graph.users(value);
+    users.iter().filter_map(|(n, _)| graph.node(*n)).all(|n| {
+        let types: Vec<_> = graph.operands(n.id).iter().filter_map(|&v| graph.value_type(v)).collect();
+        match (n.op.name, &*types) {
+            ("int_conv", [x, w, ..]) => ops::Geometry::new(&n.attrs, &x.shape, &w.shape).is_ok_and(|g| {
+                let top = x.codes().map_or(0, |c| c.top as usize);
+                g.output != [1, 1] && g.taps() * top <= u16::MAX.into() && (g.outputs / g.groups).is_multiple_of(16)
+            }),
+            _ => true,
+        }
+    })
 }
 
 /// Groups of the convolutions that read a value, through pools of codes.

@@ -25,6 +25,36 @@ pub fn bit_weights(g: &Geometry, codes: &[i32], planes: usize) -> Vec<u8> {
     packed.iter().flat_map(|w| w.to_le_bytes()).collect()
 }
 
+/// Outputs that the look-up kernel computes together.
+pub const LOOK_UP_TILE: usize = 16;
+
+/// Weight codes (O, C/groups, KH, KW) as table indices: byte
+/// `((((group·blocks + ob)·planes + q)·taps + tap)·C/4 + c/4)·16 + j`, bit c % 4 = plane q of output 16·ob + j/2 + 8·(j % 2):
+/// the even bytes hold the outputs 0 … 7, the odd ones 8 … 15.
+pub fn look_up_weights(g: &Geometry, codes: &[i32], planes: usize) -> Vec<u8> {
+    let (inner, outputs) = (g.channels / g.groups, g.outputs / g.groups);
+    let (taps, blocks) = (g.kernel[0] * g.kernel[1], outputs.div_ceil(LOOK_UP_TILE));
+    let mut packed = vec![0u8; g.groups * blocks * planes * taps * inner.div_ceil(4) * LOOK_UP_TILE];
+    for (i, &code) in codes.iter().enumerate() {
+        let (o, c, tap) = (i / (inner * taps), i / taps % inner, i % taps);
+        let (group, o) = (o / outputs, o % outputs);
+        let lane = o % 8 * 2 + o % 16 / 8;
+        for q in (0..planes).filter(|q| code >> q & 1 == 1) {
+            let row = ((group * blocks + o / LOOK_UP_TILE) * planes + q) * taps + tap;
+            if let Some(byte) = packed.get_mut((row * inner.div_ceil(4) + c / 4) * LOOK_UP_TILE + lane) {
+                *byte |= 1 << (c % 4);
+            }
+        }
+    }
+    packed
+}
+
+/// The constant tables of the look-up kernel: byte `v·16 + i` = popcount(v & 15 & i) + 2·popcount(v >> 4 & i).
+pub fn look_up_tables() -> Vec<u8> {
+    let entry = |v: u32, i: u32| (v & 15 & i).count_ones() + 2 * (v >> 4 & i).count_ones();
+    (0..256 * 16).map(|n| entry(n >> 4, n & 15) as u8).collect()
+}
+
 /// For each tap and output, activation offset · Σ weight levels: i32 `tap·pitch + o`. What a valid tap adds to the
 /// accumulator because activation code 0 is not level 0.
 pub fn tap_offsets(g: &Geometry, codes: &[i32], weights: &CodeType, activation_offset: i32) -> Vec<u8> {

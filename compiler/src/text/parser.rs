@@ -274,6 +274,7 @@ impl<'a> Parser<'a> {
         let layout = match self.peek().text {
             "dense" => Layout::Dense,
             "nhwc" => Layout::Nhwc,
+            "nibbles" => Layout::Nibbles,
             "bits" => Layout::Bits,
             _ => return self.expected("`dense`, `nhwc` or `bits`", None),
         };

@@ -151,6 +151,7 @@ pub(super) fn write_layouts(layouts: &[Layout]) -> String {
     let word = |l: &Layout| match l {
         Layout::Dense => "dense",
         Layout::Nhwc => "nhwc",
+        Layout::Nibbles => "nibbles",
         Layout::Bits => "bits",
     };
     match layouts {

@@ -8,7 +8,7 @@
 //! Cost: about 30/(W·A/2) MAC a cycle on x86-64 with scalar popcnt. Accumulator: wrapping i32, exact because the proved
 //! range of the result fits i32; wider ranges go to the direct kernel's error. Needs POPCNT on x86-64.
 
-use super::{KernelError, Operand, Task, int_direct};
+use super::{KernelError, Operand, Task, int_direct, look_up};
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::graph::Node;
 use crate::graph::ops::Geometry;
@@ -40,12 +40,10 @@ pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Res
         return Err(fail("its accumulator needs more than 32 bits, for which there is no kernel yet"));
     }
     let layer = IntLayer { g, a: code(0)?, w: code(1)?, codes, input };
-    if layer.input.buffer.layout == Layout::Bits {
-        bit_serial(e, task, &layer)?;
-        Ok("bit-serial popcount")
-    } else {
-        int_direct::emit(e, task, &layer)?;
-        Ok("direct integer")
+    match layer.input.buffer.layout {
+        Layout::Nibbles => look_up::emit(e, task, &layer).map(|()| "look-up 16"),
+        Layout::Bits => bit_serial(e, task, &layer).map(|()| "bit-serial popcount"),
+        Layout::Nhwc | Layout::Dense => int_direct::emit(e, task, &layer).map(|()| "direct integer"),
     }
 }
 

@@ -4,6 +4,7 @@
 mod float_conv;
 mod int_conv;
 mod int_direct;
+mod look_up;
 mod pool;
 mod rows;
 
@@ -13,7 +14,7 @@ use crate::graph::types::Layout;
 use crate::graph::{Graph, NodeId, Value as GraphValue};
 use crate::lower::{Buffer, Place, Plan, Step};
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{InstBuilder, StackSlotData, StackSlotKind, Value, types};
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Value, types};
 use std::collections::BTreeMap;
 
 /// What went wrong in a kernel: the node and the reason.
@@ -153,28 +154,47 @@ fn load_lanes_at(e: &mut Emitter<'_, '_>, o: &Operand, flat: Value, channel: Val
             }
             lanes
         }
+        Layout::Nibbles => {
+            let row = e.at(o.base, flat, c / 4);
+            let byte = e.b.ins().ushr_imm_u(channel, 2);
+            let at = e.b.ins().iadd(row, byte);
+            let v = e.b.ins().uload8(types::I32, MemFlagsData::new().with_notrap(), at, 0);
+            planes_to_lanes(e, o.buffer.planes, |e, q| e.b.ins().ushr_imm_u(v, 4 * q as i64))
+        }
         Layout::Bits => {
             let (word, bit) = word_of(e, &o.buffer, channel);
             let row = e.at(o.base, flat, o.buffer.planes * o.buffer.words() * 8);
             let at = e.at(row, word, 8);
-            let selector = e.data("lane_bits", [1u32, 2, 4, 8].iter().flat_map(|v| v.to_le_bytes()).collect());
-            let selector = e.load(I32X4, selector, 0);
-            let zero = e.splat_i32(0);
-            let mut code = zero;
-            for q in 0..o.buffer.planes {
-                let v = e.load(types::I64, at, (q * o.buffer.words() * 8) as i32);
+            let stride = o.buffer.words() * 8;
+            planes_to_lanes(e, o.buffer.planes, |e, q| {
+                let v = e.load(types::I64, at, (q * stride) as i32);
                 let v = e.b.ins().ushr(v, bit);
-                let v = e.b.ins().ireduce(types::I32, v);
-                let v = e.b.ins().splat(I32X4, v);
-                let v = e.b.ins().band(v, selector);
-                let mask = e.b.ins().icmp(IntCC::NotEqual, v, zero);
-                let weight = e.splat_i32(1 << q);
-                let part = e.b.ins().band(mask, weight);
-                code = e.b.ins().bor(code, part);
-            }
-            code
+                e.b.ins().ireduce(types::I32, v)
+            })
         }
     }
+}
+
+/// Four codes from bits 0 … 3 of each plane.
+fn planes_to_lanes(
+    e: &mut Emitter<'_, '_>,
+    planes: usize,
+    mut plane: impl FnMut(&mut Emitter<'_, '_>, usize) -> Value,
+) -> Value {
+    let selector = e.data("lane_bits", [1u32, 2, 4, 8].iter().flat_map(|v| v.to_le_bytes()).collect());
+    let selector = e.load(I32X4, selector, 0);
+    let zero = e.splat_i32(0);
+    let mut code = zero;
+    for q in 0..planes {
+        let v = plane(e, q);
+        let v = e.b.ins().splat(I32X4, v);
+        let v = e.b.ins().band(v, selector);
+        let mask = e.b.ins().icmp(IntCC::NotEqual, v, zero);
+        let weight = e.splat_i32(1 << q);
+        let part = e.b.ins().band(mask, weight);
+        code = e.b.ins().bor(code, part);
+    }
+    code
 }
 
 /// The word and bit of a channel in [`Layout::Bits`].
@@ -190,6 +210,12 @@ fn word_of(e: &mut Emitter<'_, '_>, buffer: &Buffer, channel: Value) -> (Value, 
         word = e.at(word, g, buffer.group.div_ceil(64));
     }
     (word, e.b.ins().band_imm_s(inside, 63))
+}
+
+/// Plane `q` of four codes as bits 0 … 3 of an i32.
+fn plane_bits(e: &mut Emitter<'_, '_>, codes: Value, q: usize) -> Value {
+    let top = e.b.ins().ishl_imm_u(codes, 31 - q as i64);
+    e.b.ins().vhigh_bits(types::I32, top)
 }
 
 /// Lanes of the step's main result at a channel.
@@ -349,6 +375,19 @@ impl Task<'_> {
 
     fn store_lanes(&self, e: &mut Emitter<'_, '_>, p: Position, channel: Value, v: Value) {
         let (c, h, w) = self.result.buffer.image;
+        if self.result.buffer.layout == Layout::Nibbles {
+            let row = e.at(self.result.base, p.flat, c / 4);
+            let at = e.b.ins().ushr_imm_u(channel, 2);
+            let at = e.b.ins().iadd(row, at);
+            let mut byte = plane_bits(e, v, 0);
+            if self.result.buffer.planes > 1 {
+                let high = plane_bits(e, v, 1);
+                let high = e.b.ins().ishl_imm_u(high, 4);
+                byte = e.b.ins().bor(byte, high);
+            }
+            e.b.ins().istore8(MemFlagsData::new().with_notrap(), byte, at, 0);
+            return;
+        }
         if self.result.buffer.layout == Layout::Nhwc || (h * w == 1 && c % 4 == 0) {
             let row = e.at(self.result.base, p.flat, self.result.buffer.pitch() * 4);
             let at = e.at(row, channel, 4);
@@ -393,8 +432,7 @@ impl Task<'_> {
                     let c = e.b.ins().iadd(channel, i);
                     let code = lanes(e, c);
                     for (q, sum) in sums.iter().enumerate() {
-                        let top = e.b.ins().ishl_imm_u(code, 31 - q as i64);
-                        let bits = e.b.ins().vhigh_bits(types::I32, top);
+                        let bits = plane_bits(e, code, q);
                         let bits = e.b.ins().uextend(types::I64, bits);
                         let bits = e.b.ins().ishl(bits, i);
                         let old = e.b.use_var(*sum);

@@ -1,0 +1,329 @@
+//! Convolution by 16-entry table look-ups for activations of at most 2 bits: the byte of four channels (layout
+//! [`crate::graph::types::Layout::Nibbles`]) selects one of 256 constant tables, four weight bits an entry; one byte shuffle
+//! serves 16 outputs × 4 channels. The sums are those of the bit-serial kernel (see `int_conv`), which is its reference.
+//!
+//! A tile is up to 4 neighbouring positions × 16 outputs. Padding taps read a row of zero bytes, whose table is all zero.
+//!
+//! Cost: about 64/W MAC a cycle with 128-bit shuffles. Limits: an entry is at most 3·4 = 12 (2 bits) or 4 (1 bit), so a u8 lane
+//! holds 20 or 60 look-ups; u16 sums hold K·top ≤ 65 535, which lowering checks. Needs SSSE3 on x86-64 (`tbl` on aarch64).
+
+use super::int_conv::IntLayer;
+use super::{KernelError, Task};
+use crate::codegen::emitter::{Emitter, I32X4};
+use crate::lower::pack::{self, LOOK_UP_TILE};
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Type, Value, types};
+use cranelift_frontend::Variable;
+
+const I8X16: Type = types::I8X16;
+const I16X8: Type = types::I16X8;
+const UNROLL: usize = 4;
+
+struct LookUp<'a, 'l> {
+    layer: &'a IntLayer<'l>,
+    /// Positions of a tile.
+    positions: usize,
+    /// Tables, weights, tap offsets, zero bytes; pointers of the taps (positions × taps) and box sums (positions) on the stack.
+    tables: Value,
+    weights: Value,
+    offsets: Option<Value>,
+    zeros: Value,
+    pointers: Value,
+    buffer: Value,
+    pitch: usize,
+}
+
+impl LookUp<'_, '_> {
+    fn taps(&self) -> usize {
+        self.layer.g.kernel[0] * self.layer.g.kernel[1]
+    }
+
+    fn quads(&self) -> usize {
+        self.layer.g.channels / self.layer.g.groups / 4
+    }
+}
+
+pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, layer: &IntLayer<'_>) -> Result<(), KernelError> {
+    let g = &layer.g;
+    let width = g.output[1];
+    let positions = width.min(4);
+    let taps = g.kernel[0] * g.kernel[1];
+    let tables = e.data("look_up_tables", pack::look_up_tables());
+    let weights = e.data("weights", pack::look_up_weights(g, layer.codes, layer.w.bits() as usize));
+    let offsets = (layer.a.offset != 0)
+        .then(|| e.data("tap_offsets", pack::tap_offsets(g, layer.codes, &layer.w, layer.a.offset)));
+    let zeros = e.data("zeros", vec![0; g.channels / 4 + 16]);
+    let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, (positions * taps * 8) as u32, 3);
+    let slot = e.b.create_sized_stack_slot(slot);
+    let pointers = e.b.ins().stack_addr(types::I64, slot, 0);
+    let pitch = g.outputs.next_multiple_of(4);
+    let buffer = task.lane_buffer(e, pitch * positions);
+    let k = LookUp { layer, positions, tables, weights, offsets, zeros, pointers, buffer, pitch };
+    let outputs = g.outputs / g.groups;
+    task.each_row(e, |task, e, y| {
+        let mut result = Ok(());
+        e.times(width.div_ceil(positions), |e, tile| {
+            // The last tile overlaps its neighbour rather than being narrower.
+            let (x, last) = (e.mul(tile, positions), e.int(width - positions));
+            let x = e.min(x, last);
+            point(e, &k, y, x);
+            e.times(g.groups, |e, group| {
+                let sums = box_sums(e, &k, group);
+                e.times(outputs / LOOK_UP_TILE, |e, block| {
+                    let blocks = outputs / LOOK_UP_TILE;
+                    let row = e.at(block, group, blocks);
+                    let first = e.mul(row, LOOK_UP_TILE);
+                    products(e, &k, [group, row, first], &sums);
+                });
+            });
+            for i in 0..positions {
+                let x = e.add(x, i);
+                let p = task.position(e, y, x);
+                let done = task.finish(e, p, None, &mut |e, channel| {
+                    let at = e.at(k.buffer, channel, 4);
+                    Ok(e.load(I32X4, at, (i * pitch * 4) as i32))
+                });
+                result = std::mem::replace(&mut result, Ok(())).and(done);
+            }
+        });
+        result
+    })
+}
+
+/// Fills in the taps' pointers: `pointers[position·taps + tap]`.
+fn point(e: &mut Emitter<'_, '_>, k: &LookUp<'_, '_>, y: Value, x: Value) {
+    let g = &k.layer.g;
+    let [h, w] = g.input;
+    for i in 0..k.positions {
+        let x = e.add(x, i);
+        e.times(g.kernel[0], |e, ky| {
+            let (iy, vy) = e.tap(y, ky, [g.strides[0], g.dilations[0], g.pads[0], h]);
+            e.times(g.kernel[1], |e, kx| {
+                let (ix, vx) = e.tap(x, kx, [g.strides[1], g.dilations[1], g.pads[1], w]);
+                let flat = e.mul(iy, w);
+                let flat = e.b.ins().iadd(flat, ix);
+                let address = e.at(k.layer.input.base, flat, g.channels / 4);
+                let valid = e.b.ins().band(vy, vx);
+                let address = e.b.ins().select(valid, address, k.zeros);
+                let tap = e.mul(ky, g.kernel[1]);
+                let tap = e.b.ins().iadd(tap, kx);
+                let at = e.at(k.pointers, tap, 8);
+                e.store(address, at, (i * k.taps() * 8) as i32);
+            });
+        });
+    }
+}
+
+fn pointer(e: &mut Emitter<'_, '_>, k: &LookUp<'_, '_>, tap: Value, position: usize) -> Value {
+    let at = e.at(k.pointers, tap, 8);
+    e.load(types::I64, at, (position * k.taps() * 8) as i32)
+}
+
+fn accumulate(e: &mut Emitter<'_, '_>, sum: Variable, v: Value) {
+    let old = e.b.use_var(sum);
+    let new = e.b.ins().iadd(old, v);
+    e.b.def_var(sum, new);
+}
+
+/// Σ of the activation codes under each position's taps, of one group; empty where the weights' offset is 0.
+fn box_sums(e: &mut Emitter<'_, '_>, k: &LookUp<'_, '_>, group: Value) -> Vec<Value> {
+    if k.layer.w.offset == 0 {
+        return Vec::new();
+    }
+    let two = k.layer.input.buffer.planes > 1;
+    let sum_of = |e: &mut Emitter<'_, '_>, v: Value| {
+        let n = e.b.ins().popcnt(v);
+        if !two {
+            return n;
+        }
+        let high = e.b.ins().iconst(types::I64, 0xF0F0_F0F0_F0F0_F0F0_u64 as i64);
+        let high = e.b.ins().band(v, high);
+        let high = e.b.ins().popcnt(high);
+        e.b.ins().iadd(n, high)
+    };
+    let quads = k.quads();
+    let shift = e.mul(group, quads);
+    (0..k.positions)
+        .map(|i| {
+            let zero = e.int(0);
+            let sum = e.var(zero);
+            e.times(k.taps(), |e, tap| {
+                let base = pointer(e, k, tap, i);
+                let base = e.b.ins().iadd(base, shift);
+                if quads >= 8 {
+                    e.times(quads / 8, |e, word| {
+                        let at = e.at(base, word, 8);
+                        let v = e.load(types::I64, at, 0);
+                        let n = sum_of(e, v);
+                        accumulate(e, sum, n);
+                    });
+                }
+                for rest in quads / 8 * 8..quads {
+                    let v = e.b.ins().uload8(types::I64, MemFlagsData::new().with_notrap(), base, rest as i32);
+                    let n = sum_of(e, v);
+                    accumulate(e, sum, n);
+                }
+            });
+            e.b.use_var(sum)
+        })
+        .collect()
+}
+
+/// The accumulators of a tile's positions for one block of 16 outputs, into the buffer.
+fn products(e: &mut Emitter<'_, '_>, k: &LookUp<'_, '_>, [group, row, first]: [Value; 3], box_sums: &[Value]) {
+    let planes = k.layer.w.bits() as usize;
+    let plane_bytes = k.taps() * k.quads() * LOOK_UP_TILE;
+    let base = e.at(k.weights, row, planes * plane_bytes);
+    let zero = e.splat_i32(0);
+    // Four i32x4 a position: outputs 0 … 15.
+    let mut totals: Vec<[Value; 4]> = vec![[zero; 4]; k.positions];
+    for q in 0..planes {
+        let weights = e.add(base, q * plane_bytes);
+        let sums = plane_sums(e, k, group, weights);
+        for (total, [even, odd]) in totals.iter_mut().zip(sums) {
+            let parts = [
+                e.b.ins().uwiden_low(even),
+                e.b.ins().uwiden_high(even),
+                e.b.ins().uwiden_low(odd),
+                e.b.ins().uwiden_high(odd),
+            ];
+            for (t, part) in total.iter_mut().zip(parts) {
+                let part = if q == 0 { part } else { e.b.ins().ishl_imm_u(part, q as i64) };
+                *t = e.b.ins().iadd(*t, part);
+            }
+        }
+    }
+    let out = e.at(k.buffer, first, 4);
+    let (a, w) = (&k.layer.a, &k.layer.w);
+    for (i, total) in totals.into_iter().enumerate() {
+        let box_sum = box_sums.get(i).map(|&s| {
+            let s = e.b.ins().imul_imm_s(s, i64::from(a.step) * i64::from(w.offset));
+            let s = e.b.ins().ireduce(types::I32, s);
+            e.b.ins().splat(I32X4, s)
+        });
+        for (lane, t) in total.into_iter().enumerate() {
+            let factor = a.step.wrapping_mul(w.step);
+            let mut v = match factor {
+                1 => t,
+                2 => e.b.ins().iadd(t, t),
+                other => {
+                    let f = e.splat_i32(other);
+                    e.b.ins().imul(t, f)
+                }
+            };
+            if let Some(s) = box_sum {
+                v = e.b.ins().iadd(v, s);
+            }
+            if let Some(table) = k.offsets {
+                v = add_offsets(e, k, v, table, [first, group], [i, lane]);
+            }
+            e.store(v, out, ((i * k.pitch + lane * 4) * 4) as i32);
+        }
+    }
+}
+
+/// Adds the activation offset's part for every valid tap.
+fn add_offsets(
+    e: &mut Emitter<'_, '_>,
+    k: &LookUp<'_, '_>,
+    v: Value,
+    table: Value,
+    [first, _]: [Value; 2],
+    [position, lane]: [usize; 2],
+) -> Value {
+    let sum = e.var(v);
+    e.times(k.taps(), |e, tap| {
+        let p = pointer(e, k, tap, position);
+        let valid = e.b.ins().icmp(cranelift_codegen::ir::condcodes::IntCC::NotEqual, p, k.zeros);
+        e.when(valid, |e| {
+            let row = e.at(table, tap, k.pitch * 4);
+            let at = e.at(row, first, 4);
+            let part = e.load(I32X4, at, (lane * 16) as i32);
+            accumulate(e, sum, part);
+        });
+    });
+    e.b.use_var(sum)
+}
+
+/// Sums of one weight plane: for each position the outputs 0 … 7 and 8 … 15 as u16.
+fn plane_sums(e: &mut Emitter<'_, '_>, k: &LookUp<'_, '_>, group: Value, weights: Value) -> Vec<[Value; 2]> {
+    let quads = k.quads();
+    let limit = if k.layer.input.buffer.planes > 1 { 20 } else { 60 };
+    let zero = e.splat_i32(0);
+    let zero16 = e.cast(I16X8, zero);
+    let sums: Vec<[Variable; 2]> = (0..k.positions).map(|_| [e.var(zero16), e.var(zero16)]).collect();
+    let cursor = e.var(weights);
+    let shift = e.mul(group, quads);
+    e.times(k.taps(), |e, tap| {
+        let rows: Vec<Value> = (0..k.positions)
+            .map(|i| {
+                let p = pointer(e, k, tap, i);
+                e.b.ins().iadd(p, shift)
+            })
+            .collect();
+        let full = quads / limit;
+        if full > 0 {
+            e.times(full, |e, chunk| {
+                let first = e.mul(chunk, limit);
+                flush(e, k, &rows, first, limit, cursor, &sums);
+            });
+        }
+        if quads % limit > 0 {
+            let first = e.int(full * limit);
+            flush(e, k, &rows, first, quads % limit, cursor, &sums);
+        }
+    });
+    sums.iter()
+        .map(|&[all, high]| {
+            let (all, high) = (e.b.use_var(all), e.b.use_var(high));
+            let shifted = e.b.ins().ishl_imm_u(high, 8);
+            [e.b.ins().isub(all, shifted), high]
+        })
+        .collect()
+}
+
+/// `count` look-ups from quad `first` on, summed in bytes and added to the 16-bit sums.
+fn flush(
+    e: &mut Emitter<'_, '_>,
+    k: &LookUp<'_, '_>,
+    rows: &[Value],
+    first: Value,
+    count: usize,
+    cursor: Variable,
+    sums: &[[Variable; 2]],
+) {
+    let zero = e.splat_i32(0);
+    let zero8 = e.cast(I8X16, zero);
+    let bytes: Vec<Variable> = rows.iter().map(|_| e.var(zero8)).collect();
+    let unrolled = |e: &mut Emitter<'_, '_>, at: Value, n: usize| {
+        let weights = e.b.use_var(cursor);
+        for u in 0..n {
+            let index = e.load(I8X16, weights, (u * LOOK_UP_TILE) as i32);
+            for (&row, &sum) in rows.iter().zip(&bytes) {
+                let address = e.b.ins().iadd(row, at);
+                let v = e.b.ins().uload8(types::I64, MemFlagsData::new().with_notrap(), address, u as i32);
+                let v = e.b.ins().ishl_imm_u(v, 4);
+                let table = e.b.ins().iadd(k.tables, v);
+                let table = e.load(I8X16, table, 0);
+                let part = e.shuffle_bytes(table, index);
+                accumulate(e, sum, part);
+            }
+        }
+        let next = e.add(weights, n * LOOK_UP_TILE);
+        e.b.def_var(cursor, next);
+    };
+    e.times(count / UNROLL, |e, i| {
+        let at = e.at(first, i, UNROLL);
+        unrolled(e, at, UNROLL);
+    });
+    if !count.is_multiple_of(UNROLL) {
+        let at = e.add(first, count / UNROLL * UNROLL);
+        unrolled(e, at, count % UNROLL);
+    }
+    for (&[all, high], &byte) in sums.iter().zip(&bytes) {
+        let v = e.b.use_var(byte);
+        let v = e.cast(I16X8, v);
+        accumulate(e, all, v);
+        let top = e.b.ins().ushr_imm_u(v, 8);
+        accumulate(e, high, top);
+    }
+}
