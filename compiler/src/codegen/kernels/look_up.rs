@@ -267,7 +267,7 @@ fn plane_sums(e: &mut Emitter<'_, '_>, k: &LookUp<'_, '_>, group: Value, weights
                 flush(e, k, &rows, first, limit, cursor, &sums);
             });
         }
-        if quads % limit > 0 {
+        if !quads.is_multiple_of(limit) {
             let first = e.int(full * limit);
             flush(e, k, &rows, first, quads % limit, cursor, &sums);
         }
