@@ -24,7 +24,7 @@ pub struct Args {
     /// Target: x86_64-unknown-linux-gnu or aarch64-unknown-linux-gnu; this machine where absent
     #[arg(long)]
     target: Option<String>,
-    /// CPU levels LEVEL(+FEATURE)*[,…]: x86-64-v2, x86-64-v3, x86-64-v4, generic, native
+    /// CPU levels LEVEL(+FEATURE)*[,…]: x86-64-v2, x86-64-v3, x86-64-v4; generic (aarch64); native
     #[arg(long)]
     cpu: Option<String>,
     /// Numeric profile of float layers: fma or nofma
