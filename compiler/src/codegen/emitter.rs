@@ -16,6 +16,8 @@ pub struct Emitter<'a, 'b> {
     pub fma: bool,
 }
 
+const READ: MemFlagsData = MemFlagsData::new().with_notrap().with_readonly().with_can_move();
+
 /// 128-bit lanes.
 pub const F32X4: Type = types::F32X4;
 /// 128-bit lanes.
@@ -46,6 +48,18 @@ impl Emitter<'_, '_> {
     /// Loads from aligned memory that is always there.
     pub fn load(&mut self, ty: Type, base: Value, offset: i32) -> Value {
         self.b.ins().load(ty, MemFlagsData::new().with_notrap(), base, offset)
+    }
+
+    /// Loads what this function never writes: constants, a kernel's input. Cranelift may then place the load at its use,
+    /// without which an unrolled body loads everything first and spills.
+    pub fn read(&mut self, ty: Type, base: Value, offset: i32) -> Value {
+        self.b.ins().load(ty, READ, base, offset)
+    }
+
+    /// [`Emitter::read`] of a byte, zero-extended to 64 bits.
+    pub fn read_byte(&mut self, base: Value, offset: i32) -> Value {
+        let byte = self.read(types::I8, base, offset);
+        self.b.ins().uextend(types::I64, byte)
     }
 
     /// Stores.

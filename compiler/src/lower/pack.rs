@@ -28,21 +28,21 @@ pub fn bit_weights(g: &Geometry, codes: &[i32], planes: usize) -> Vec<u8> {
 /// Outputs that the look-up kernel computes together.
 pub const LOOK_UP_TILE: usize = 16;
 
-/// Weight codes (O, C/groups, KH, KW) as table indices: byte
-/// `((((group·blocks + ob)·planes + q)·taps + tap)·C/4 + c/4)·16 + j`, bit c % 4 = plane q of output 16·ob + j/2 + 8·(j % 2):
-/// the even bytes hold the outputs 0 … 7, the odd ones 8 … 15.
+/// Weight codes (O, C/groups, KH, KW) as table indices of four bits, two quads of channels a byte: byte
+/// `((((group·blocks + ob)·planes + q)·taps + tap)·pairs + c/8)·16 + j`, bit c % 8 = plane q of output
+/// 16·ob + j/2 + 8·(j % 2): the even bytes hold the outputs 0 … 7, the odd ones 8 … 15. pairs = ⌈C/8⌉.
 pub fn look_up_weights(g: &Geometry, codes: &[i32], planes: usize) -> Vec<u8> {
     let (inner, outputs) = (g.channels / g.groups, g.outputs / g.groups);
-    let (taps, blocks) = (g.kernel[0] * g.kernel[1], outputs.div_ceil(LOOK_UP_TILE));
-    let mut packed = vec![0u8; g.groups * blocks * planes * taps * inner.div_ceil(4) * LOOK_UP_TILE];
+    let (taps, blocks, pairs) = (g.kernel[0] * g.kernel[1], outputs.div_ceil(LOOK_UP_TILE), inner.div_ceil(8));
+    let mut packed = vec![0u8; g.groups * blocks * planes * taps * pairs * LOOK_UP_TILE];
     for (i, &code) in codes.iter().enumerate() {
         let (o, c, tap) = (i / (inner * taps), i / taps % inner, i % taps);
         let (group, o) = (o / outputs, o % outputs);
         let lane = o % 8 * 2 + o % 16 / 8;
         for q in (0..planes).filter(|q| code >> q & 1 == 1) {
             let row = ((group * blocks + o / LOOK_UP_TILE) * planes + q) * taps + tap;
-            if let Some(byte) = packed.get_mut((row * inner.div_ceil(4) + c / 4) * LOOK_UP_TILE + lane) {
-                *byte |= 1 << (c % 4);
+            if let Some(byte) = packed.get_mut((row * pairs + c / 8) * LOOK_UP_TILE + lane) {
+                *byte |= 1 << (c % 8);
             }
         }
     }

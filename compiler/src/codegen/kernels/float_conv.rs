@@ -168,7 +168,7 @@ fn sum_taps(e: &mut Emitter<'_, '_>, layer: &FloatLayer, [y, x, group]: [Value; 
                 let v = e.b.ins().splat(F32X4, v);
                 let row = e.b.use_var(cursor);
                 for (i, sum) in sums.iter().enumerate() {
-                    let w = e.load(F32X4, row, (i * 16) as i32);
+                    let w = e.read(F32X4, row, (i * 16) as i32);
                     let old = e.b.use_var(*sum);
                     let new = e.mul_add(v, w, old);
                     e.b.def_var(*sum, new);
@@ -215,10 +215,10 @@ fn tile(e: &mut Emitter<'_, '_>, layer: &FloatLayer, p: Position) {
                     let weights = e.b.use_var(cursor);
                     for kx in 0..g.kernel[1] {
                         let vectors: Vec<_> =
-                            (0..tile / 4).map(|i| e.load(F32X4, weights, ((kx * tile + i * 4) * 4) as i32)).collect();
+                            (0..tile / 4).map(|i| e.read(F32X4, weights, ((kx * tile + i * 4) * 4) as i32)).collect();
                         for (i, sums) in sums.iter().enumerate() {
                             let offset = (i * g.strides[1] + kx * g.dilations[1]) * scale;
-                            let v = e.load(types::F32, at, offset as i32);
+                            let v = e.read(types::F32, at, offset as i32);
                             let v = e.b.ins().splat(F32X4, v);
                             for (&w, &sum) in vectors.iter().zip(sums) {
                                 let old = e.b.use_var(sum);

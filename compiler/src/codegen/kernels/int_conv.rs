@@ -208,9 +208,9 @@ fn block_totals(
                     let weights = e.at(weights, chunk, unroll * OUTPUT_TILE * 8);
                     for i in 0..unroll {
                         let v: Vec<_> =
-                            (0..pair).map(|k| e.load(types::I64, address, ((k * b.words() + i) * 8) as i32)).collect();
+                            (0..pair).map(|k| e.read(types::I64, address, ((k * b.words() + i) * 8) as i32)).collect();
                         for o in 0..OUTPUT_TILE {
-                            let w = e.load(types::I64, weights, ((i * OUTPUT_TILE + o) * 8) as i32);
+                            let w = e.read(types::I64, weights, ((i * OUTPUT_TILE + o) * 8) as i32);
                             for (v, sums) in v.iter().zip(&sums) {
                                 let both = e.b.ins().band(*v, w);
                                 let n = e.b.ins().popcnt(both);

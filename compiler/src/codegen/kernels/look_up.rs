@@ -11,7 +11,7 @@ use super::int_conv::IntLayer;
 use super::{KernelError, Task};
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::lower::pack::{self, LOOK_UP_TILE};
-use cranelift_codegen::ir::{InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Type, Value, types};
+use cranelift_codegen::ir::{InstBuilder, StackSlotData, StackSlotKind, Type, Value, types};
 use cranelift_frontend::Variable;
 
 const I8X16: Type = types::I8X16;
@@ -152,13 +152,13 @@ fn box_sums(e: &mut Emitter<'_, '_>, k: &LookUp<'_, '_>, group: Value) -> Vec<Va
                 if quads >= 8 {
                     e.times(quads / 8, |e, word| {
                         let at = e.at(base, word, 8);
-                        let v = e.load(types::I64, at, 0);
+                        let v = e.read(types::I64, at, 0);
                         let n = sum_of(e, v);
                         accumulate(e, sum, n);
                     });
                 }
                 for rest in quads / 8 * 8..quads {
-                    let v = e.b.ins().uload8(types::I64, MemFlagsData::new().with_notrap(), base, rest as i32);
+                    let v = e.read_byte(base, rest as i32);
                     let n = sum_of(e, v);
                     accumulate(e, sum, n);
                 }
@@ -171,7 +171,7 @@ fn box_sums(e: &mut Emitter<'_, '_>, k: &LookUp<'_, '_>, group: Value) -> Vec<Va
 /// The accumulators of a tile's positions for one block of 16 outputs, into the buffer.
 fn products(e: &mut Emitter<'_, '_>, k: &LookUp<'_, '_>, [group, row, first]: [Value; 3], box_sums: &[Value]) {
     let planes = k.layer.w.bits() as usize;
-    let plane_bytes = k.taps() * k.quads() * LOOK_UP_TILE;
+    let plane_bytes = k.taps() * k.quads().div_ceil(2) * LOOK_UP_TILE;
     let base = e.at(k.weights, row, planes * plane_bytes);
     let zero = e.splat_i32(0);
     // Four i32x4 a position: outputs 0 … 15.
@@ -293,22 +293,32 @@ fn flush(
 ) {
     let zero = e.splat_i32(0);
     let zero8 = e.cast(I8X16, zero);
+    let nibble = e.splat_i32(0x0F0F_0F0F);
+    let nibble = e.cast(I8X16, nibble);
     let bytes: Vec<Variable> = rows.iter().map(|_| e.var(zero8)).collect();
     let unrolled = |e: &mut Emitter<'_, '_>, at: Value, n: usize| {
         let weights = e.b.use_var(cursor);
         for u in 0..n {
-            let index = e.load(I8X16, weights, (u * LOOK_UP_TILE) as i32);
+            let both = e.read(I8X16, weights, (u / 2 * LOOK_UP_TILE) as i32);
+            let index = if u % 2 == 0 {
+                both
+            } else {
+                let words = e.cast(I16X8, both);
+                let words = e.b.ins().ushr_imm_u(words, 4);
+                e.cast(I8X16, words)
+            };
+            let index = e.b.ins().band(index, nibble);
             for (&row, &sum) in rows.iter().zip(&bytes) {
                 let address = e.b.ins().iadd(row, at);
-                let v = e.b.ins().uload8(types::I64, MemFlagsData::new().with_notrap(), address, u as i32);
+                let v = e.read_byte(address, u as i32);
                 let v = e.b.ins().ishl_imm_u(v, 4);
                 let table = e.b.ins().iadd(k.tables, v);
-                let table = e.load(I8X16, table, 0);
+                let table = e.read(I8X16, table, 0);
                 let part = e.shuffle_bytes(table, index);
                 accumulate(e, sum, part);
             }
         }
-        let next = e.add(weights, n * LOOK_UP_TILE);
+        let next = e.add(weights, n.div_ceil(2) * LOOK_UP_TILE);
         e.b.def_var(cursor, next);
     };
     e.times(count / UNROLL, |e, i| {
