@@ -54,6 +54,8 @@ models! {
     qvgg: "third-party/QVGG_MultiThreshold",
     brevitas_w1a2: "exporters/brevitas_w1a2_qonnx_ts",
     brevitas_w2a2: "exporters/brevitas_w2a2_qonnx_dynamo",
+    qkeras_w2a2: "exporters/qkeras_w2a2",
+    tf2onnx_w1a2: "exporters/tf2onnx_tensorpack_w1a2_op13",
     zzz_w1a2: "exporters/zzz_bn_w1a2_ts",
     zzz_w1a1: "exporters/zzz_w1a1_ts_nofold",
 }

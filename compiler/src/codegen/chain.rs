@@ -4,7 +4,7 @@
 use super::emitter::{Emitter, F32X4, I32X4};
 use super::functions;
 use crate::graph::ops::{scale_offset, steps};
-use crate::graph::types::{CodeType, Elem};
+use crate::graph::types::{CodeType, Elem, Shape};
 use crate::graph::{Graph, NodeId, Value as GraphValue};
 use crate::lower::pack;
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
@@ -17,6 +17,8 @@ enum Constant {
     Uniform(f32),
     /// Address of one f32 a channel.
     Channel(Value),
+    /// Read like any other operand.
+    Memory,
 }
 
 /// A chain made ready for one function: its tables are addresses in registers.
@@ -36,16 +38,30 @@ struct Link<'g> {
 /// Reads the lanes of another value at the same position; the argument is the value.
 pub type LoadOther<'f> = dyn FnMut(&mut Emitter<'_, '_>, GraphValue) -> Value + 'f;
 
-fn constant(e: &mut Emitter<'_, '_>, tensor: &Tensor, channels: usize) -> Result<Constant, String> {
+fn constant(e: &mut Emitter<'_, '_>, tensor: &Tensor, shape: &Shape) -> Result<Constant, String> {
     let data = tensor.as_f32().ok_or("a constant of the chain must be f32")?;
-    match data {
-        [one] => Ok(Constant::Uniform(*one)),
-        // (C), (C,1,1), (1,C), (1,C,1,1): one value a channel.
-        many if many.len() == channels && tensor.shape().iter().filter(|d| **d != 1).count() == 1 => {
-            Ok(Constant::Channel(e.data("channel", pack::per_channel(many, channels))))
+    let channels = tensor.len();
+    Ok(match data {
+        [one] => Constant::Uniform(*one),
+        many if channel_constant(tensor, shape) => {
+            Constant::Channel(e.data("channel", pack::per_channel(many, channels)))
         }
-        _ => Err(format!("a constant of shape {:?} is neither a scalar nor one value a channel", tensor.shape())),
-    }
+        _ => Constant::Memory,
+    })
+}
+
+/// Whether a constant is one value, or one for each channel of an image (or feature of a matrix) of `shape`.
+pub fn channel_constant(tensor: &Tensor, shape: &Shape) -> bool {
+    let (own, rank) = (tensor.shape(), shape.rank());
+    let channels = shape.image().map(|i| i.0);
+    let at_channels = own.iter().enumerate().all(|(i, &d)| d == 1 || i + rank == own.len() + 1);
+    tensor.len() == 1 || (at_channels && channels == Some(tensor.len()))
+}
+
+/// Each row of `rows` rows `inner` times: what is one a channel, for a value whose elements all lie as channels.
+fn spread<T: Copy>(values: &[T], rows: usize, inner: usize) -> Vec<T> {
+    let width = (values.len() / rows.max(1)).max(1);
+    values.chunks(width).flat_map(|row| std::iter::repeat_n(row, inner)).flatten().copied().collect()
 }
 
 impl<'g> Chain<'g> {
@@ -61,7 +77,10 @@ impl<'g> Chain<'g> {
     fn link(e: &mut Emitter<'_, '_>, graph: &'g Graph, id: NodeId) -> Result<Link<'g>, String> {
         let node = graph.node(id).ok_or("the node does not exist")?;
         let ty = node.types.first().ok_or("the node has no type")?;
-        let channels = ty.shape.image().ok_or("only (N,C) and (N,C,H,W) values have kernels")?.0;
+        let channels = ty.shape.stored().ok_or("only values with a batch as axis 0 have kernels")?.0;
+        // Channels of the operator, each of so many elements that lie as channels.
+        let own = ty.shape.per_sample().first().copied().unwrap_or(1);
+        let inner = channels / own.max(1);
         let operands = graph.operands(id);
         let mut link = Link { id, op: node.op.name, channels, constants: Vec::new(), tables: Vec::new() };
         let tensors: Vec<_> = operands.iter().map(|&v| graph.constant(v)).collect();
@@ -70,10 +89,10 @@ impl<'g> Chain<'g> {
                 let p: Vec<&[f32]> = tensors.iter().skip(1).filter_map(|t| t.and_then(|t| t.as_f32())).collect();
                 let [g, b, m, v] = *p else { return Err("the parameters must be constant".to_owned()) };
                 let epsilon = node.attrs.float("epsilon", 1e-5);
-                let pairs: Vec<_> = (0..channels)
+                let pairs: Vec<_> = (0..own)
                     .filter_map(|c| Some(scale_offset(*g.get(c)?, *b.get(c)?, *m.get(c)?, *v.get(c)?, epsilon)))
                     .collect();
-                let (s, o): (Vec<f32>, Vec<f32>) = pairs.into_iter().unzip();
+                let (s, o): (Vec<f32>, Vec<f32>) = spread(&pairs, own, inner).into_iter().unzip();
                 link.tables = vec![
                     e.data("bn_scale", pack::per_channel(&s, channels)),
                     e.data("bn_offset", pack::per_channel(&o, channels)),
@@ -93,8 +112,9 @@ impl<'g> Chain<'g> {
             }
             "multi_threshold" => {
                 let t = tensors.get(1).copied().flatten().ok_or("thresholds must be constant")?;
-                let count = t.shape().get(1).copied().unwrap_or(0);
-                let rows = pack::transposed(t.as_f32().unwrap_or(&[]), channels, count, f32::INFINITY);
+                let (rows, count) = if let [r, n] = *t.shape() { (r, n) } else { (1, 0) };
+                let all = spread(t.as_f32().unwrap_or(&[]), rows, if rows == 1 { 1 } else { inner });
+                let rows = pack::transposed(&all, channels, count, f32::INFINITY);
                 link.tables = vec![e.data("thresholds", pack::f32_bytes(&rows))];
             }
             "table_add" => {
@@ -110,6 +130,7 @@ impl<'g> Chain<'g> {
                     Elem::F32 => return Err("decodes codes or accumulators".to_owned()),
                 };
                 let scales: Vec<f64> = scales.iter().map(|s| s.to_f64()).collect();
+                let scales = spread(&scales, scales.len(), if scales.len() == 1 { 1 } else { inner });
                 let all: Vec<f64> = (0..channels.next_multiple_of(4))
                     .map(|c| if scales.len() == 1 { scales.first() } else { scales.get(c) }.copied().unwrap_or(0.0))
                     .collect();
@@ -117,7 +138,7 @@ impl<'g> Chain<'g> {
             }
             _ => {
                 for tensor in tensors {
-                    link.constants.push(tensor.map(|t| constant(e, t, channels)).transpose()?);
+                    link.constants.push(tensor.map(|t| constant(e, t, &ty.shape)).transpose()?);
                 }
             }
         }
@@ -145,6 +166,7 @@ impl<'g> Chain<'g> {
                     Some(value)
                 } else if let Some(Some(c)) = link.constants.get(i) {
                     Some(match c {
+                        Constant::Memory => load(e, v),
                         Constant::Uniform(v) => e.splat_f32(*v),
                         Constant::Channel(base) => {
                             let at = e.at(*base, channel, 4);

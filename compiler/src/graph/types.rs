@@ -53,6 +53,11 @@ impl Shape {
         self.0.iter().map(|d| if let Dim::Fixed(n) = d { *n } else { batch }).collect()
     }
 
+    /// (channels, height, width) as which a batched value is stored: its image, or all its elements as channels.
+    pub fn stored(&self) -> Option<(usize, usize, usize)> {
+        self.image().or_else(|| if self.has_batch() { Some((self.sample_len()?, 1, 1)) } else { None })
+    }
+
     /// (channels, height, width) of a batched image; a (batch, features) matrix is an image of one pixel.
     pub fn image(&self) -> Option<(usize, usize, usize)> {
         match *self.0 {

@@ -7,7 +7,7 @@ pub mod pack;
 use crate::graph::ops::{self, OpDef};
 use crate::graph::types::{Elem, Layout};
 use crate::graph::{Graph, NodeId, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Why a graph cannot be compiled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -109,17 +109,33 @@ const KERNELS: &[&str] = &[
     "code_pool",
     "softmax",
     "reshape",
+    "transpose",
+    "concat",
+    "pad",
+    "reduce_mean",
+    "reduce_max",
+    "reduce_sum",
 ];
 
-/// Whether a node works element by element: also a reshape between (N,C) and (N,C,1,1).
+/// Whether a node works element by element: also a reshape that moves nothing in memory, such as (N,C) to (N,C,1,1).
 fn elementwise(graph: &Graph, node: &crate::graph::Node) -> bool {
     node.op.elementwise || same_image(graph, node)
 }
 
 fn same_image(graph: &Graph, node: &crate::graph::Node) -> bool {
-    let image = |v: Option<&Value>| v.and_then(|&v| graph.value_type(v)).and_then(|t| t.shape.image());
-    let own = node.types.first().and_then(|t| t.shape.image());
+    let image = |v: Option<&Value>| v.and_then(|&v| graph.value_type(v)).and_then(|t| t.shape.stored());
+    let own = node.types.first().and_then(|t| t.shape.stored());
     is(node, &["reshape"]) && own.is_some() && own == image(graph.operands(node.id).first())
+}
+
+/// Whether the element-wise kernels can read every operand at the places of the result.
+fn broadcasts(graph: &Graph, node: &crate::graph::Node) -> bool {
+    let Some((c, h, w)) = node.types.first().and_then(|t| t.shape.stored()) else { return false };
+    let fits = |v: &Value| match graph.value_type(*v).and_then(|t| t.shape.stored()) {
+        Some((oc, oh, ow)) => [(oc, c), (oh, h), (ow, w)].iter().all(|&(o, r)| o == r || o == 1),
+        None => graph.constant(*v).is_some(),
+    };
+    graph.operands(node.id).iter().all(fits)
 }
 
 fn is(node: &crate::graph::Node, names: &[&str]) -> bool {
@@ -134,7 +150,7 @@ pub fn lower(graph: &Graph) -> Result<Plan, Vec<LowerError>> {
     let mut problems = Vec::new();
     let mut plan = Plan::default();
     let mut done: BTreeMap<Value, ()> = graph.inputs().iter().map(|&n| (Value { node: n, port: 0 }, ())).collect();
-    let mut absorbed = std::collections::BTreeSet::new();
+    let mut absorbed = BTreeSet::new();
     for id in graph.order() {
         let Some(node) = graph.node(id) else { continue };
         if absorbed.contains(&id) || *node.op == ops::INPUT || *node.op == ops::CONSTANT {
@@ -156,18 +172,24 @@ pub fn lower(graph: &Graph) -> Result<Plan, Vec<LowerError>> {
             ));
             continue;
         };
+        if main.is_none() && !broadcasts(graph, node) {
+            let message = "broadcasts values that are no images: reshape them to (N,C,H,W)";
+            problems.push(refuse(node.name.clone(), node.op, message));
+        }
         let mut chain = Vec::new();
         let mut result = own;
         if let Some(first) = first {
             chain.push(first);
         }
-        // Softmax and reshape work on whole rows and take no tail.
-        while !main.is_some_and(|_| is(node, &["softmax", "reshape"])) {
+        // Softmax works on whole rows and takes no tail.
+        while !main.is_some_and(|_| is(node, &["softmax"])) {
             let Some(next) = graph.sole_user(result) else { break };
             let Some(user) = graph.node(next) else { break };
             let ready = |v: &Value| *v == result || graph.constant(*v).is_some() || done.contains_key(v);
-            let same = graph.value_type(result).map(|t| t.shape.image()) == user.types.first().map(|t| t.shape.image());
-            if !elementwise(graph, user) || !same || !graph.operands(next).iter().all(ready) {
+            let same =
+                graph.value_type(result).map(|t| t.shape.stored()) == user.types.first().map(|t| t.shape.stored());
+            if !elementwise(graph, user) || !same || !broadcasts(graph, user) || !graph.operands(next).iter().all(ready)
+            {
                 break;
             }
             chain.push(next);
@@ -206,7 +228,7 @@ fn task_count(graph: &Graph, plan: &Plan, step: &Step) -> usize {
     let Some(buffer) = plan.buffers.get(&step.result) else { return 1 };
     let (c, h, w) = buffer.image;
     let main = step.main.and_then(|id| graph.node(id));
-    if main.is_some_and(|n| is(n, &["softmax", "reshape"])) {
+    if main.is_some_and(|n| is(n, &["softmax"])) {
         return 1;
     }
     let work = step.main.map_or(1, |id| taps(graph, id)) * c * h * w;
@@ -229,13 +251,8 @@ fn place_buffers(graph: &Graph, plan: &mut Plan) -> Result<(), Vec<LowerError>> 
     let values: Vec<_> = inputs.chain(plan.steps.iter().map(|s| (s.result, None))).collect();
     for (value, input) in values {
         let (Some(ty), Some(node)) = (graph.value_type(value), graph.node(value.node)) else { continue };
-        let rest = ty.shape.per_sample();
-        let image = ty.shape.image().or_else(|| {
-            let dense = input.is_some() || *node.op == *ops::known("reshape");
-            (ty.shape.has_batch() && dense).then(|| (rest.iter().product(), 1, 1))
-        });
-        let Some(image) = image else {
-            problems.push(refuse(node.name.clone(), node.op, "only (N,C) and (N,C,H,W) values have kernels"));
+        let Some(image) = ty.shape.stored() else {
+            problems.push(refuse(node.name.clone(), node.op, "only values with a batch as axis 0 have kernels"));
             continue;
         };
         let output = graph.outputs().iter().position(|(_, v)| *v == value);
@@ -263,11 +280,13 @@ fn choose_layout(graph: &Graph, value: Value, callers: bool, image: (usize, usiz
     }
     if let Some(bits) = graph.value_type(value).and_then(|t| t.codes()).map(|c| c.bits()) {
         let groups = readers_groups(graph, value);
-        let group = image.0 / groups.max(1);
+        let group = image.0 / groups.last().copied().unwrap_or(1);
+        // Whole words are the same words however they are grouped.
+        let agree = groups.len() <= 1 || group.is_multiple_of(64);
         if bits <= 2 && group.is_multiple_of(4) && reads_by_look_up(graph, value) {
             return (Layout::Nibbles, group);
         }
-        if groups == 1 || group.is_multiple_of(4) {
+        if agree && (group == image.0 || group.is_multiple_of(4)) {
             return (Layout::Bits, group);
         }
     }
@@ -275,7 +294,8 @@ fn choose_layout(graph: &Graph, value: Value, callers: bool, image: (usize, usiz
         graph.users(value).iter().filter_map(|(n, _)| graph.node(*n)).any(|n| is(n, &["reshape", "softmax"]));
     let own = graph.node(value.node).is_some_and(|n| is(n, &["reshape", "softmax"]));
     let flat = image.1 * image.2 == 1;
-    if (reshaped || own) && !flat { (Layout::Dense, image.0) } else { (Layout::Nhwc, image.0) }
+    let float = graph.value_type(value).is_some_and(|t| t.elem == Elem::F32);
+    if (reshaped || own) && !flat && float { (Layout::Dense, image.0) } else { (Layout::Nhwc, image.0) }
 }
 
 /// Whether every convolution that reads the codes wants them for table look-ups: those with several positions, whose 16-bit
@@ -295,12 +315,12 @@ fn reads_by_look_up(graph: &Graph, value: Value) -> bool {
 }
 
 /// Groups of the convolutions that read a value, through pools of codes.
-fn readers_groups(graph: &Graph, value: Value) -> usize {
+fn readers_groups(graph: &Graph, value: Value) -> BTreeSet<usize> {
     let users = graph.users(value);
     let groups = users.iter().filter_map(|(n, _)| graph.node(*n)).map(|n| match n.op.name {
-        "int_conv" => n.attrs.int("groups", 1).max(1) as usize,
+        "int_conv" => BTreeSet::from([n.attrs.int("groups", 1).max(1) as usize]),
         "code_pool" => readers_groups(graph, Value { node: n.id, port: 0 }),
-        _ => 1,
+        _ => BTreeSet::new(),
     });
-    groups.max().unwrap_or(1)
+    groups.flatten().collect()
 }

@@ -5,6 +5,7 @@ mod float_conv;
 mod int_conv;
 mod int_direct;
 mod look_up;
+mod moves;
 mod pool;
 mod rows;
 
@@ -67,7 +68,11 @@ pub fn emit_step(
     let nodes = step.main.iter().chain(&step.chain);
     let wanted: Vec<GraphValue> = nodes.flat_map(|&n| graph.operands(n)).chain([step.result]).collect();
     for value in wanted {
-        if let Some(buffer) = plan.buffers.get(&value) {
+        if let Some(tensor) = graph.constant(value) {
+            if let Some(constant) = moves::constant(e, graph, step, value, tensor) {
+                operands.insert(value, constant);
+            }
+        } else if let Some(buffer) = plan.buffers.get(&value) {
             let base = address(e, call, sample, buffer, plan.arena as usize);
             operands.insert(value, Operand { buffer: buffer.clone(), base });
         }
@@ -79,7 +84,9 @@ pub fn emit_step(
         None => {
             let source = task.operand(step.source, node)?.clone();
             task.each_position(e, |task, e, position| {
-                task.finish(e, position, None, &mut |e, channel| Ok(load_lanes(e, &source, position, channel)))
+                task.finish(e, position, None, &mut |e, channel| {
+                    Ok(moves::load_broadcast(e, &source, task.result.buffer.image, position, channel))
+                })
             })?;
             "element-wise"
         }
@@ -89,7 +96,9 @@ pub fn emit_step(
             "max_pool" | "average_pool" | "code_pool" => pool::windows(e, &task, main)?,
             "global_average_pool" => pool::global(e, &task, main)?,
             "softmax" => rows::softmax(e, &task, main)?,
-            "reshape" => rows::copy(e, &task, main)?,
+            "reshape" | "transpose" | "concat" | "pad" | "reduce_mean" | "reduce_max" | "reduce_sum" => {
+                moves::emit(e, &task, main)?
+            }
             other => return Err((main.id, format!("{other} has no kernel"))),
         },
     };
@@ -122,11 +131,7 @@ pub struct Position {
     pub flat: Value,
 }
 
-/// Reads four lanes of a value at a position.
-fn load_lanes(e: &mut Emitter<'_, '_>, o: &Operand, p: Position, channel: Value) -> Value {
-    load_lanes_at(e, o, p.flat, channel)
-}
-
+/// Reads four lanes of a value at the position `flat` = y·W + x.
 fn load_lanes_at(e: &mut Emitter<'_, '_>, o: &Operand, flat: Value, channel: Value) -> Value {
     let ty = if o.buffer.integer { I32X4 } else { F32X4 };
     let (c, h, w) = o.buffer.image;
@@ -342,7 +347,7 @@ impl Task<'_> {
         let mut lanes = |e: &mut Emitter<'_, '_>, channel: Value| {
             let value = source(e, channel).and_then(|v| {
                 self.chain.emit(e, self.step.source, v, channel, &mut |e, other| match self.operands.get(&other) {
-                    Some(o) => load_lanes(e, o, p, channel),
+                    Some(o) => moves::load_broadcast(e, o, self.result.buffer.image, p, channel),
                     None => e.splat_i32(0),
                 })
             });

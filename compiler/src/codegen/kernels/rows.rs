@@ -1,23 +1,38 @@
-//! Operators on whole rows: softmax and the copy of a reshape. Scalar; they are a vanishing part of any network.
+//! Softmax, on whole rows. Scalar; it is a vanishing part of any network.
 
 use super::{KernelError, Task};
 use crate::codegen::emitter::Emitter;
 use crate::codegen::functions::exp;
 use crate::graph::Node;
 use crate::graph::types::Layout;
+use crate::lower::Buffer;
 use cranelift_codegen::ir::condcodes::FloatCC;
-use cranelift_codegen::ir::{InstBuilder, types};
+use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 pub(super) fn softmax(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Result<&'static str, KernelError> {
     let input = task.main_operand(node.id, 0)?.clone();
-    let (n, h, w) = input.buffer.image;
-    if h * w != 1 {
-        return Err((node.id, "softmax runs on (N,C) values only".to_owned()));
+    let shape = node.types.first().map_or(Vec::new(), |t| t.shape.per_sample());
+    let n = shape.last().copied().unwrap_or(1);
+    let rows = shape.iter().product::<usize>() / n.max(1);
+    let flat = |b: &Buffer| b.layout == Layout::Dense || b.image.1 * b.image.2 == 1;
+    if !flat(&input.buffer) || !flat(&task.result.buffer) {
+        return Err((node.id, "softmax reads rows that lie together".to_owned()));
     }
+    let mut failed = None;
+    e.times(rows, |e, i| {
+        let (from, to) = (e.at(input.base, i, n * 4), e.at(task.result.base, i, n * 4));
+        if row(e, n, from, to).is_none() {
+            failed = Some((node.id, "four lanes".to_owned()));
+        }
+    });
+    failed.map_or(Ok("softmax"), Err)
+}
+
+fn row(e: &mut Emitter<'_, '_>, n: usize, from: Value, to: Value) -> Option<()> {
     let lowest = e.b.ins().f32const(f32::NEG_INFINITY);
     let top = e.var(lowest);
     e.times(n, |e, i| {
-        let at = e.at(input.base, i, 4);
+        let at = e.at(from, i, 4);
         let (v, old) = (e.load(types::F32, at, 0), e.b.use_var(top));
         let greater = e.b.ins().fcmp(FloatCC::GreaterThan, v, old);
         let new = e.b.ins().select(greater, v, old);
@@ -28,11 +43,11 @@ pub(super) fn softmax(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> 
     for (lane, sum) in lanes.iter().enumerate() {
         let (start, end) = (e.int(lane), e.int(n));
         e.range(start, end, 4, |e, i| {
-            let at = e.at(input.base, i, 4);
+            let at = e.at(from, i, 4);
             let (v, top) = (e.load(types::F32, at, 0), e.b.use_var(top));
             let v = e.b.ins().fsub(v, top);
             let v = exp(e, v);
-            let out = e.at(task.result.base, i, 4);
+            let out = e.at(to, i, 4);
             e.store(v, out, 0);
             let old = e.b.use_var(*sum);
             let new = e.b.ins().fadd(old, v);
@@ -40,30 +55,14 @@ pub(super) fn softmax(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> 
         });
     }
     let l: Vec<_> = lanes.iter().map(|s| e.b.use_var(*s)).collect();
-    let [l0, l1, l2, l3] = *l else { return Err((node.id, "four lanes".to_owned())) };
+    let [l0, l1, l2, l3] = *l else { return None };
     let (even, odd) = (e.b.ins().fadd(l0, l2), e.b.ins().fadd(l1, l3));
     let sum = e.b.ins().fadd(even, odd);
     e.times(n, |e, i| {
-        let at = e.at(task.result.base, i, 4);
+        let at = e.at(to, i, 4);
         let v = e.load(types::F32, at, 0);
         let v = e.b.ins().fdiv(v, sum);
         e.store(v, at, 0);
     });
-    Ok("softmax")
-}
-
-pub(super) fn copy(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Result<&'static str, KernelError> {
-    let input = task.main_operand(node.id, 0)?.clone();
-    let (c, h, w) = input.buffer.image;
-    let flat = |layout: Layout, area: usize| layout == Layout::Dense || (layout == Layout::Nhwc && area == 1);
-    let result = &task.result.buffer;
-    if !flat(input.buffer.layout, h * w) || !flat(result.layout, result.image.1 * result.image.2) {
-        return Err((node.id, "a reshape between these layouts has no kernel yet".to_owned()));
-    }
-    e.times(c * h * w, |e, i| {
-        let (from, to) = (e.at(input.base, i, 4), e.at(task.result.base, i, 4));
-        let v = e.load(types::I32, from, 0);
-        e.store(v, to, 0);
-    });
-    Ok("copy")
+    Some(())
 }

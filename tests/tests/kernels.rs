@@ -1,0 +1,110 @@
+//! Every operator's kernel against the reference interpreter, bit by bit, on small graphs in the native text format.
+
+use dorefa_runtime::{Session, Tensor};
+use dorefac::codegen::target::Level;
+use dorefac::compile::{Options, compile, profile};
+use dorefac::emit::jit::JitImage;
+use dorefac::{interp, passes, text};
+
+/// Runs a graph with the input `x` of `extents`, interpreted and compiled, before and after the passes.
+fn check(extents: &[usize], body: &str) {
+    let dims = extents.iter().map(|d| format!(", {d}")).collect::<String>();
+    let source = format!("dorefa 1\ngraph g(x: f32[N{dims}]) -> (y) {{\n  {}\n}}\n", body.replace("; ", "\n  "));
+    let graph = text::parse(&source, "kernels.dorefa", &|_| None)
+        .unwrap_or_else(|p| panic!("{}", p.iter().map(ToString::to_string).collect::<String>()));
+    let levels = Level::parse("native", &target_lexicon::Triple::host()).expect("levels");
+    let fma = profile(&levels);
+    let mut lowered = graph.clone();
+    passes::run(&mut lowered, fma, &mut |_, _| {}).expect("passes");
+    let len = 3 * extents.iter().product::<usize>();
+    // Neither sorted nor symmetric, with ties and exact halves.
+    let data = (0..len).map(|i| ((i * 7919 + 13) % 97) as f32 / 32.0 - 1.25).collect();
+    let shape: Vec<usize> = std::iter::once(3).chain(extents.iter().copied()).collect();
+    let x = Tensor::f32(shape, data).expect("fits");
+    for (stage, graph) in [("imported", &graph), ("lowered", &lowered)] {
+        // Quantisers of weights are expanded and folded by the passes.
+        if stage == "imported" && body.contains("quantize_") {
+            continue;
+        }
+        let compiled = compile(graph, &levels, &Options::default());
+        let image = compiled.unwrap_or_else(|e| panic!("{stage}: {e}\n{source}")).image;
+        let jit = JitImage::new(&image).expect("links").into_model().expect("loads");
+        let got = Session::new(&jit, 2).expect("session").run(std::slice::from_ref(&x)).expect("runs");
+        let want = interp::run(graph, std::slice::from_ref(&x), fma).expect("runs");
+        let bits = |t: &Tensor| t.as_f32().map(|v| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
+        assert_eq!(want[0].shape(), got[0].shape(), "{stage}\n{source}");
+        assert!(bits(&want[0]) == bits(&got[0]), "{stage}: compiled code differs from the interpreter\n{source}");
+    }
+}
+
+#[test]
+fn moves() {
+    check(&[6, 5, 3], "y = transpose(x, perm=[0, 3, 1, 2])");
+    check(&[3, 6, 5], "a = relu(x); b = transpose(a, perm=[0, 2, 3, 1]); y = neg(b)");
+    check(&[3, 6, 5], "a = relu(x); b = transpose(a, perm=[0, 3, 2, 1]); y = global_average_pool(b)");
+    check(&[4, 6], "y = transpose(x, perm=[0, 2, 1])");
+    check(&[2, 3, 4, 5], "a = transpose(x, perm=[0, 3, 1, 4, 2]); y = relu(a)");
+    check(&[3, 6, 5], "a = relu(x); b = reshape(a, shape=[5, 18]); y = reshape(b, shape=[9, 2, 5])");
+    check(&[6, 5], "a = reshape(x, shape=[5, 3, 2]); y = max_pool(a, kernel=[2, 2])");
+}
+
+#[test]
+fn joins_and_pads() {
+    check(&[3, 6, 5], "a = relu(x); b = neg(x); y = concat(a, b, x, axis=1)");
+    check(&[3, 6, 5], "a = relu(x); b = neg(x); c = concat(a, b, axis=3); y = abs(c)");
+    check(&[6, 5], "a = relu(x); y = concat(a, x, axis=1)");
+    check(&[7], "a = relu(x); b = neg(x); y = concat(b, a, axis=1)");
+    check(&[3, 6, 5], "a = pad(x, pads=[1, 2, 0, 3], value=0.5); y = max_pool(a, kernel=[3, 2])");
+}
+
+#[test]
+fn reductions() {
+    for op in ["reduce_mean", "reduce_max", "reduce_sum"] {
+        check(&[5, 6, 7], &format!("a = relu(x); y = {op}(a, axes=[2, 3])"));
+        check(&[5, 6, 7], &format!("a = relu(x); b = {op}(a, axes=[-1], keepdims=false); y = neg(b)"));
+        check(&[5, 6, 7], &format!("y = {op}(x, axes=[1], keepdims=false)"));
+        check(&[5, 6, 7], &format!("y = {op}(x, axes=[3, 1], keepdims=true)"));
+        check(&[19], &format!("y = {op}(x, axes=[1], keepdims=false)"));
+    }
+    check(&[3, 4], "y = softmax(x)");
+    check(&[2, 3, 4], "a = neg(x); b = softmax(a); y = neg(b)");
+}
+
+#[test]
+fn broadcasting() {
+    check(&[5, 6, 7], "a = global_average_pool(x); b = sigmoid(a); y = mul(x, b)");
+    check(&[5, 6, 7], "a = global_average_pool(x); b = mul(a, x); y = max_pool(b, kernel=[2, 2])");
+    check(&[5, 6, 7], "a = reduce_max(x, axes=[1]); y = sub(a, x)");
+    check(&[5, 6, 7], "a = reduce_sum(x, axes=[2]); y = sub(x, a)");
+    check(&[5, 6, 7], "a = add(x, @f: f32[5, 6, 7]); y = mul(a, @g: f32[1, 6, 1])");
+    check(&[7, 6, 7], "a = add(x, @f: f32[7]); y = mul(a, @g: f32[7, 1, 1])");
+    check(&[5, 6], "a = add(x, @f: f32[6]); y = mul(a, @g: f32[5, 1])");
+    check(&[6], "a = add(x, @f: f32[6]); y = mul(a, @g: f32[1, 6])");
+}
+
+#[test]
+fn codes_move() {
+    let q = "q = quantize_activation(x, bits=2)";
+    let conv = "conv(r, quantize_weights(@w: f32[8, 6, 3, 3], bits=2), pads=[1, 1, 1, 1])";
+    check(&[5, 4, 6], &format!("{q}; r = transpose(q, perm=[0, 3, 1, 2]); y = {conv}"));
+    check(&[5, 24], &format!("{q}; r = reshape(q, shape=[6, 4, 5]); y = {conv}"));
+    check(
+        &[3, 4, 6],
+        &format!("{q}; r = reshape(q, shape=[72]); y = matmul(r, quantize_weights(@w: f32[9, 72], bits=1))"),
+    );
+    let grouped = "conv(r, quantize_weights(@w: f32[12, 1, 3, 3], bits=2), groups=6, pads=[1, 1, 1, 1])";
+    check(&[5, 4, 6], &format!("{q}; r = transpose(q, perm=[0, 3, 1, 2]); y = {grouped}"));
+    let both = "a = conv(q, quantize_weights(@w: f32[12, 4, 3, 3], bits=2), groups=3, pads=[1, 1, 1, 1])";
+    check(
+        &[12, 4, 6],
+        &format!("{q}; {both}; b = conv(q, quantize_weights(@v: f32[12, 12, 1, 1], bits=1)); y = add(a, b)"),
+    );
+}
+
+#[test]
+fn layers_of_other_ranks() {
+    check(
+        &[4, 3, 5],
+        "r = reshape(x, shape=[4, 15]); c = batch_norm(r, @g: f32[4], @b: f32[4], @m: f32[4], @v: f32[4]); y = relu(c)",
+    );
+}
