@@ -132,15 +132,20 @@ fn step_specs(graph: &Graph, plan: &Plan, steps: &[CompiledStep]) -> Vec<StepSpe
             bytes: buffer.map_or(0, |b| b.bytes() as u64),
             arena_offset: buffer.map_or(0, |b| if let Place::Arena(o) = b.place { o } else { u64::MAX }),
             dtype: buffer.map_or(1, |b| if b.integer { 4 } else { 1 }),
-            layout: buffer.map_or(0, |b| match b.layout {
-                Layout::Dense => 0,
-                Layout::Nhwc => 1,
-                Layout::Bits => 2,
-                Layout::Nibbles => 3,
-            }),
+            layout: buffer.map_or(0, |b| layout_code(b.layout)),
         }
     };
     plan.steps.iter().zip(steps).map(spec).collect()
+}
+
+/// The number that stands for a layout in the descriptor.
+pub fn layout_code(layout: Layout) -> u32 {
+    match layout {
+        Layout::Dense => 0,
+        Layout::Nhwc => 1,
+        Layout::Bits => 2,
+        Layout::Nibbles => 3,
+    }
 }
 
 /// FNV-1a over the image's code and data.

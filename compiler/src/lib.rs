@@ -12,4 +12,5 @@ pub mod import;
 pub mod interp;
 pub mod lower;
 pub mod passes;
+pub mod report;
 pub mod text;

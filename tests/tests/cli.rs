@@ -71,3 +71,76 @@ fn wrong_shapes_and_arguments_give_exit_code_2() {
     assert_eq!(dorefac(&["eval", text(&model), "--data", "nonsense"]).status.code(), Some(2));
     assert_eq!(dorefac(&["--help"]).status.code(), Some(0));
 }
+
+#[test]
+fn compile_emits_every_stage_and_a_report() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    let model = repository().join("models/mnist.dorefa");
+    let stages = ["graph", "lifted", "fused", "threshold", "lowered", "clif", "asm", "dot"];
+    let emits: Vec<String> = stages.iter().map(|s| format!("{s}={}", file(s))).collect();
+    let (so, report, header) = (file("m.so"), file("r.json"), file("m.h"));
+    let mut args = vec!["compile", text(&model), "-o", &so, "--report", &report, "--header", &header];
+    emits.iter().for_each(|e| args.extend(["--emit", e]));
+    let ran = dorefac(&args);
+    let table = String::from_utf8_lossy(&ran.stdout).into_owned();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(table.contains("c1_int") && table.contains("1×2") && table.contains("stays float"), "{table}");
+    let read = |name: &str| std::fs::read_to_string(file(name)).expect(name);
+    assert!(read("graph").starts_with("dorefa 1") && read("fused").contains("threshold("));
+    assert!(read("lowered").contains("arena+") && read("lowered").contains("kernel c1_int = int_conv("));
+    assert!(read("clif").contains("function u0:") && read("dot").contains("cluster_0") && read("asm").len() > 1000);
+    for key in
+        ["kernel", "why", "fallback", "weight_bits", "macs", "bytes", "layout", "estimated_cycles", "arena_bytes"]
+    {
+        assert!(read("r.json").contains(&format!("\"{key}\"")), "{key}");
+    }
+    let files = std::fs::read_dir(folder.path()).expect("folder").count();
+    assert_eq!(files, stages.len() + 3, "temporary files are left");
+}
+
+#[test]
+fn compile_leaves_nothing_behind_where_it_fails() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    let model = repository().join("models/mnist.dorefa");
+    let (so, report, emit) = (file("m.so"), file("none/r.json"), format!("graph={}", file("g")));
+    let cases: [&[&str]; 6] = [
+        &["--emit", "nonsense"],
+        &["--report", &report],
+        &["--report", &so],
+        &["--cpu", "x86-64-v9"],
+        &["--target", "riscv64gc-unknown-linux-gnu"],
+        &["--prefix", "9"],
+    ];
+    for case in cases {
+        let ran = dorefac(&[&["compile", text(&model), "-o", &so, "--emit", &emit], case].concat());
+        let message = String::from_utf8_lossy(&ran.stderr).into_owned();
+        assert_eq!(ran.status.code(), Some(2), "{case:?}: {message}");
+        assert!(message.starts_with("error: "), "{case:?}: {message}");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("folder").count(), 0, "{case:?}");
+    }
+    if Path::new("/dev/full").exists() {
+        let ran = dorefac(&["compile", text(&model), "-o", &so, "--report", "/dev/full", "--emit", &emit]);
+        assert_eq!(ran.status.code(), Some(1), "{}", String::from_utf8_lossy(&ran.stderr));
+        assert_eq!(std::fs::read_dir(folder.path()).expect("folder").count(), 0);
+    }
+}
+
+#[test]
+fn verify_names_steps_and_codes() {
+    let folder = tempfile::tempdir().expect("folder");
+    let so = folder.path().join("m.so");
+    let model = repository().join("models/mnist.dorefa");
+    assert!(dorefac(&["compile", text(&model), "-o", text(&so)]).status.success());
+    for args in [&["verify", text(&model), "--samples", "3"][..], &["verify", text(&so), "--against", text(&model)]] {
+        let ran = dorefac(args);
+        let lines = String::from_utf8_lossy(&ran.stdout).into_owned();
+        assert!(ran.status.success(), "{args:?}: {}", String::from_utf8_lossy(&ran.stderr));
+        assert!(lines.contains("steps: equal bits") && lines.contains("codes differ"), "{lines}");
+    }
+    assert_eq!(dorefac(&["verify", text(&so)]).status.code(), Some(2));
+    assert_eq!(dorefac(&["verify", text(&model), "--against", text(&model)]).status.code(), Some(2));
+    let other = repository().join("models/svhn-d.dorefa");
+    assert_ne!(dorefac(&["verify", text(&so), "--against", text(&other)]).status.code(), Some(0));
+}

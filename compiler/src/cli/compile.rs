@@ -1,19 +1,21 @@
 //! `dorefac compile`: a model to a shared object, object file or archive.
 
+use super::emit::Emit;
+use super::files::{self, Outputs};
 use super::model::{self, Source};
 use super::{Failure, Outcome, print};
 use crate::codegen::target::Arch;
 use crate::compile::{self, Options};
 use crate::emit::{archive, elf, header, object};
-use crate::{passes, text};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use crate::passes;
+use crate::report::ModelReport;
+use std::path::PathBuf;
 use target_lexicon::Triple;
 
 /// Arguments of `dorefac compile`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  dorefac compile net.onnx -o net.so\n  dorefac compile net.onnx -o net.so --cpu x86-64-v2,x86-64-v4\n  dorefac compile net.onnx -o net.so --target aarch64-unknown-linux-gnu\n  dorefac compile net.onnx -o net.a --header net.h --prefix net"
+    after_help = "Examples:\n  dorefac compile net.onnx -o net.so\n  dorefac compile net.onnx -o net.so --cpu x86-64-v2,x86-64-v4\n  dorefac compile net.onnx -o net.so --target aarch64-unknown-linux-gnu\n  dorefac compile net.onnx -o net.a --header net.h --prefix net\n  dorefac compile net.onnx -o net.so --report net.json --emit lowered --emit asm=net.s"
 )]
 pub struct Args {
     /// The model: .onnx or .dorefa
@@ -36,21 +38,27 @@ pub struct Args {
     /// Prefix of the symbols in .o and .a
     #[arg(long, default_value = "dorefac")]
     prefix: String,
-    /// Write the graph at a stage, STAGE[=PATH]: graph (as imported), or a pass's name; `final` is the last
-    #[arg(long)]
+    /// Write what the compiler holds at a stage, STAGE[=PATH]: graph, lifted, fused (graphs), a pass's name, lowered (the
+    /// plan), clif, asm, dot; standard output where there is no PATH
+    #[arg(long, value_name = "STAGE[=PATH]")]
     emit: Vec<String>,
+    /// Write a report as JSON: kernels and why, bits, MACs, bytes, layouts, fallbacks, estimated cycles
+    #[arg(long, value_name = "PATH")]
+    report: Option<PathBuf>,
 }
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Outcome {
-    let Source::Graph(mut graph) = model::load(&args.model)? else {
-        return Err(model::problem(&args.model, &"is compiled already; pass the .onnx or .dorefa"));
-    };
+    let mut emit = Emit::parse(&args.emit)?;
+    let suffix = args.output.extension().and_then(|s| s.to_str()).unwrap_or_default();
+    check_names(args, suffix)?;
+    let others = args.header.iter().chain(&args.report).chain(emit.paths());
+    files::check(&others.chain([&args.output]).map(PathBuf::as_path).collect::<Vec<_>>())?;
     let target = match &args.target {
         Some(text) => text.parse::<Triple>().map_err(|e| Failure::Input(format!("--target {text}: {e}")))?,
         None => Triple::host(),
     };
-    let arch = Arch::of(&target).map_err(Failure::input)?;
+    let arch = Arch::of(&target).map_err(|e| Failure::Input(format!("--target {target}: {e}")))?;
     let default = if arch == Arch::X86_64 { "x86-64-v3" } else { "generic" };
     let levels = model::levels(args.cpu.as_deref().unwrap_or(default), &target)?;
     let fma = match args.numerics.as_deref() {
@@ -60,23 +68,19 @@ pub fn run(args: &Args) -> Outcome {
         Some(word) => word == "fma",
         None => compile::profile(&levels),
     };
-    let suffix = args.output.extension().and_then(|s| s.to_str()).unwrap_or_default();
-    let prefix_ok = args.prefix.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && args.prefix.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if !prefix_ok || !matches!(suffix, "so" | "o" | "a") {
-        return Err(Failure::Input("-o takes a name ending in .so, .o or .a, --prefix a C identifier".to_owned()));
-    }
+    let Source::Graph(mut graph) = model::load(&args.model)? else {
+        return Err(model::problem(&args.model, &"is compiled already; pass the .onnx or .dorefa"));
+    };
 
-    let mut stages = vec![("graph", text::print(&graph))];
-    let keep = !args.emit.is_empty();
-    passes::run(&mut graph, fma, &mut |name, g| {
-        if keep {
-            stages.push((name, text::print(g)));
-        }
-    })
-    .map_err(|e| model::problem(&args.model, &e))?;
-    let options = Options { fma: Some(fma), ..Options::default() };
+    emit.graph("graph", &graph);
+    let notes = passes::run(&mut graph, fma, &mut |name, g| emit.graph(name, g))
+        .map_err(|e| model::problem(&args.model, &e))?;
+    let options = Options { fma: Some(fma), keep_text: emit.wants_code() };
     let compiled = model::compiled(&args.model, &graph, &levels, &options)?;
+    emit.compiled(&graph, &compiled);
+    let names: Vec<String> = levels.iter().map(|l| l.name.clone()).collect();
+    let report = ModelReport::new(&graph, &compiled, &names, &notes);
+
     let name = args.output.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let bytes = match suffix {
         "so" => elf::shared_object(&compiled.image, &name),
@@ -84,30 +88,39 @@ pub fn run(args: &Args) -> Outcome {
         _ => archive::archive(&compiled.image, &args.prefix),
     };
     let bytes = bytes.map_err(|e| model::problem(&args.model, &e))?;
-    for request in &args.emit {
-        let (stage, path) = request.split_once('=').map_or((request.as_str(), None), |(s, p)| (s, Some(p)));
-        let found = stages.iter().rfind(|(name, _)| *name == stage).ok_or_else(|| {
-            let names: Vec<_> = stages.iter().map(|(n, _)| *n).collect();
-            Failure::Input(format!("--emit {stage}: no such stage; there are {}", names.join(", ")))
-        })?;
+    let mut outputs = Outputs::default();
+    let mut shown = false;
+    for (path, text) in emit.finished() {
         match path {
-            Some(path) => write(Path::new(path), found.1.as_bytes())?,
-            None => print(&found.1)?,
+            Some(path) => outputs.add(path, text),
+            None => {
+                print(text.trim_end())?;
+                shown = true;
+            }
         }
     }
     if let Some(path) = &args.header {
-        write(path, header::header(&args.prefix).as_bytes())?;
+        outputs.add(path, header::header(&args.prefix));
     }
-    write(&args.output, &bytes)
+    if let Some(path) = &args.report {
+        let text = serde_json::to_string_pretty(&report.json()).map_err(Failure::run)?;
+        outputs.add(path, format!("{text}\n"));
+    }
+    outputs.add(&args.output, bytes);
+    outputs.commit()?;
+    if shown { Ok(()) } else { print(&report.table()) }
 }
 
-/// Writes a file beside its place, then renames it.
-fn write(path: &Path, bytes: &[u8]) -> Outcome {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(bytes)?;
-        file.persist(path).map_err(|e| e.error).map(drop)
-    };
-    write().map_err(|e| Failure::Run(format!("{}: {e}; check the path and the disk", path.display())))
+/// Checks what the arguments name, before any work.
+fn check_names(args: &Args, suffix: &str) -> Outcome {
+    let mut problems = Vec::new();
+    if !matches!(suffix, "so" | "o" | "a") {
+        problems.push(format!("-o {}: the name must end in .so, .o or .a", args.output.display()));
+    }
+    let identifier = args.prefix.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && args.prefix.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if !identifier {
+        problems.push(format!("--prefix {}: must be a C identifier", args.prefix));
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Failure::Input(problems.join("\n"))) }
 }

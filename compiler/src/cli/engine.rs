@@ -4,7 +4,7 @@ use super::Failure;
 use super::model::{self, Source};
 use crate::graph::{Graph, Value};
 use crate::interp;
-use dorefa_runtime::{Data, Session, Tensor};
+use dorefa_runtime::{Data, RunError, Session, Tensor};
 use std::path::Path;
 
 /// Samples that the interpreter takes at once.
@@ -65,18 +65,13 @@ impl Engine {
     /// # Errors
     /// When no level fits the CPU.
     pub fn session(model: &dorefa_runtime::Model, threads: u32) -> Result<Engine, Failure> {
-        Session::new(model, threads).map(|s| Engine::Compiled(Box::new(s))).map_err(Failure::run)
+        Session::new(model, threads).map(|s| Engine::Compiled(Box::new(s))).map_err(run_failure)
     }
 
     /// The inputs in order.
     pub fn inputs(&self) -> Vec<Input> {
         match self {
-            Engine::Compiled(s) => s
-                .model()
-                .inputs()
-                .iter()
-                .map(|p| Input { name: p.name.clone(), dims: p.dims.clone(), bytes: p.dtype.name() == "u8" })
-                .collect(),
+            Engine::Compiled(s) => ports(s.model()),
             Engine::Interp(g, _) => graph_inputs(g),
         }
     }
@@ -120,9 +115,27 @@ impl Engine {
 
     fn run_once(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Failure> {
         match self {
-            Engine::Compiled(s) => s.run(inputs).map_err(Failure::input),
+            Engine::Compiled(s) => s.run(inputs).map_err(run_failure),
             Engine::Interp(g, fma) => interp::run(g, inputs, *fma).map_err(Failure::input),
         }
+    }
+}
+
+/// The inputs of a compiled model.
+pub fn ports(model: &dorefa_runtime::Model) -> Vec<Input> {
+    let port = |p: &dorefa_runtime::model::Port| Input {
+        name: p.name.clone(),
+        dims: p.dims.clone(),
+        bytes: p.dtype.name() == "u8",
+    };
+    model.inputs().iter().map(port).collect()
+}
+
+/// The caller's mistake, or a failure of the run.
+pub fn run_failure(error: RunError) -> Failure {
+    match error {
+        RunError::Memory { .. } | RunError::Pool(_) | RunError::Code { .. } => Failure::run(error),
+        _ => Failure::input(error),
     }
 }
 
@@ -140,7 +153,7 @@ fn graph_inputs(graph: &Graph) -> Vec<Input> {
 }
 
 /// Samples `first` to `end` of a tensor.
-fn rows(tensor: &Tensor, first: usize, end: usize) -> Option<Tensor> {
+pub(super) fn rows(tensor: &Tensor, first: usize, end: usize) -> Option<Tensor> {
     let (&samples, rest) = tensor.shape().split_first()?;
     let width = tensor.len().checked_div(samples)?;
     let range = first * width..end * width;
@@ -180,7 +193,8 @@ fn join(parts: Vec<Vec<Tensor>>) -> Result<Vec<Tensor>, Failure> {
         .map_err(|_| Failure::input("an output has no batch axis, so the batch cannot be split; pass fewer samples"))
 }
 
-/// Made-up inputs: random in 0 … 1 for a seed above 0; for seed 0 extreme ones, zeros, ones, alternating, negative, large.
+/// Made-up inputs: random pixels k/255 (k for an input of bytes) for a seed above 0; for seed 0 extreme ones: zeros, the
+/// greatest, alternating, negative, large, negative zeros.
 pub fn samples(ports: &[Input], batch: usize, seed: u64) -> Result<Vec<Tensor>, Failure> {
     let mut state = seed;
     let mut inputs = Vec::new();
@@ -201,11 +215,11 @@ pub fn samples(ports: &[Input], batch: usize, seed: u64) -> Result<Vec<Tensor>, 
                 };
             }
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (state >> 40) as f32 / (1u64 << 24) as f32
+            (state >> 56) as f32 / 255.0
         };
         let floats = (0..len).map(&mut value);
         let data = if port.bytes {
-            Data::U8(floats.map(|v| (v * 255.0) as u8).collect())
+            Data::U8(floats.map(|v| (v * 255.0).round() as u8).collect())
         } else {
             Data::F32(floats.collect())
         };

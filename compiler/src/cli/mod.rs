@@ -4,10 +4,14 @@
 //! output, everything else to standard error.
 
 mod bench;
+mod compare;
 mod compile;
+mod emit;
 mod engine;
 mod eval;
+mod files;
 mod inspect;
+mod lift_check;
 mod model;
 mod run;
 mod verify;
@@ -84,8 +88,11 @@ pub fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Writes a line of results to standard output; a closed pipe ends the command.
+/// Writes a line of results to standard output; a closed pipe ends the command without a word.
 fn print(text: &str) -> Outcome {
-    use std::io::Write;
-    writeln!(std::io::stdout().lock(), "{text}").map_err(|e| Failure::run(format!("standard output: {e}")))
+    use std::io::{ErrorKind, Write};
+    writeln!(std::io::stdout().lock(), "{text}").map_err(|e| match e.kind() {
+        ErrorKind::BrokenPipe => Failure::Run(String::new()),
+        _ => Failure::run(format!("standard output: {e}")),
+    })
 }

@@ -1,59 +1,151 @@
-//! `dorefac verify`: compiled code against the reference interpreter, bit by bit; and what `lift` changed.
+//! `dorefac verify`: compiled code against the reference interpreter, bit by bit and step by step; and what `lift` changed.
 
-use super::engine::{self, Engine};
+use super::compare::{Difference, Subject};
+use super::engine::{self, Input};
+use super::lift_check::Stages;
 use super::model::{self, Source};
 use super::{Failure, Outcome, print, run};
-use crate::graph::{Graph, Value, ops};
-use crate::interp;
-use dorefa_runtime::Tensor;
-use std::path::{Path, PathBuf};
+use crate::compile::Options;
+use crate::emit::jit::JitImage;
+use crate::graph::Graph;
+use crate::lower::{self, Place, Plan};
+use dorefa_runtime::{Model, Session, Tensor, abi};
+use std::path::PathBuf;
 
 /// Arguments of `dorefac verify`.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  dorefac verify net.onnx\n  dorefac verify net.onnx --input x.npz --samples 100")]
+#[command(
+    after_help = "Examples:\n  dorefac verify net.onnx\n  dorefac verify net.onnx --input x.npz --samples 100\n  dorefac verify net.so --against net.onnx"
+)]
 pub struct Args {
-    /// The model: .onnx or .dorefa
+    /// The model: .onnx or .dorefa, compiled on the spot; or a .so with --against
     model: PathBuf,
-    /// Inputs to compare on besides random and extreme ones
+    /// The graph that the .so was compiled from
+    #[arg(long, value_name = "MODEL")]
+    against: Option<PathBuf>,
+    /// Inputs to compare on besides random and extreme ones: .npy, .npz, .png or .jpg
     #[arg(long)]
     input: Option<PathBuf>,
     /// Random samples
     #[arg(long, default_value_t = 8)]
     samples: usize,
+    /// Threads of the compiled code
+    #[arg(long, default_value_t = 2)]
+    threads: u32,
 }
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Outcome {
-    let Source::Graph(imported) = model::load(&args.model)? else {
-        return Err(model::problem(&args.model, &"is compiled; pass the .onnx or .dorefa"));
-    };
-    let fma = model::native_fma();
-    let (lowered, _) = model::lowered(&args.model, &imported, fma)?;
-    let mut engine = Engine::session(&model::jit(&args.model, &lowered)?, 2)?;
-    let ports = engine.inputs();
-    let mut sets = vec![("random inputs", engine::samples(&ports, args.samples.max(1), 1)?)];
-    sets.push(("extreme inputs", engine::samples(&ports, 6, 0)?));
-    if let Some(file) = &args.input {
-        sets.push(("given inputs", run::read_inputs(file, &ports)?));
-    }
-    for (what, inputs) in &sets {
-        let want = interp::run(&lowered, inputs, fma).map_err(Failure::input)?;
-        let got = engine.run(inputs)?;
-        if !same(&want, &got) {
-            let layer = first_difference(&args.model, &lowered, inputs, fma)?;
-            return Err(Failure::Run(format!(
-                "{}: {what}: compiled code differs from the interpreter, first at {layer}",
-                args.model.display()
-            )));
+    let (source, given) = match (model::load(&args.model)?, &args.against) {
+        (Source::Compiled(model), Some(path)) => (path, Some(model)),
+        (Source::Graph(_), None) => (&args.model, None),
+        (Source::Compiled(_), None) => {
+            return Err(model::problem(
+                &args.model,
+                &"is compiled; name the graph it was made from by --against MODEL",
+            ));
         }
-        let before = interp::run(&imported, inputs, fma).map_err(Failure::input)?;
-        let worst = before.iter().zip(&want).map(|(a, b)| distance(a, b)).fold(0f32, f32::max);
-        print(&format!("{what}: equal bits; lift moved the outputs by at most {worst:e}"))?;
+        (Source::Graph(_), Some(_)) => {
+            return Err(model::problem(&args.model, &"is a graph; --against is for a .so, leave it out"));
+        }
+    };
+    let Source::Graph(imported) = model::load(source)? else {
+        return Err(model::problem(source, &"is compiled; --against takes the .onnx or .dorefa"));
+    };
+    let fma = given.as_ref().map_or_else(model::native_fma, |m| m.descriptor().profile == abi::FMA);
+    let (lowered, _) = model::lowered(source, &imported, fma)?;
+    let (model, plan) = match given {
+        Some(model) => {
+            let plan = lower::lower(&lowered).map_err(|e| {
+                let lines: Vec<_> = e.iter().map(ToString::to_string).collect();
+                model::problem(source, &lines.join("\n"))
+            })?;
+            (model, plan)
+        }
+        None => {
+            let levels = model::levels("native", &target_lexicon::Triple::host())?;
+            let compiled = model::compiled(source, &lowered, &levels, &Options::default())?;
+            let image = JitImage::new(&compiled.image).map_err(|e| model::problem(source, &e))?;
+            (image.into_model().map_err(Failure::run)?, compiled.plan)
+        }
+    };
+    let steps = same_steps(&lowered, &plan, &model);
+    if !steps {
+        eprintln!(
+            "note: the steps of {} are not those of {}; only outputs are compared",
+            args.model.display(),
+            source.display()
+        );
+    }
+    let mut session = Session::new(&model, args.threads).map_err(engine::run_failure)?;
+    let ports = engine::ports(&model);
+    let subject = Subject { graph: &lowered, plan: &plan, steps, fma };
+    let stages = Stages::new(&imported, fma).map_err(|e| model::problem(source, &e))?;
+    for (round, (what, inputs)) in inputs(args, &ports)?.into_iter().enumerate() {
+        if let Some(d) = subject.compare(&mut session, &inputs)? {
+            return Err(Failure::Run(format!("{}: {what}: {}", args.model.display(), sentence(&d, &lowered, &model))));
+        }
+        let compared = if steps { plan.steps.len() } else { lowered.outputs().len() };
+        let noun = if steps { "steps" } else { "outputs" };
+        let samples = inputs.first().and_then(|t| t.shape().first().copied()).unwrap_or(1);
+        print(&format!("{what}: {samples} samples, {compared} {noun}: equal bits"))?;
+        // The passes' own promise is checked once: it takes four runs of the interpreter.
+        let who = if round == 0 { stages.unfaithful(&imported, &lowered, &inputs, fma)? } else { None };
+        if let Some(who) = who {
+            let file = source.display();
+            return Err(Failure::Run(format!("{file}: {what}: {who} changed the outputs; please report this bug")));
+        }
+        for v in stages.compare(&inputs, fma)? {
+            let by = if v.greatest > 0 { format!(" by at most {}", v.greatest) } else { String::new() };
+            print(&format!("  lift: {} (read by {}): {} of {} codes differ{by}", v.name, v.reader, v.differ, v.codes))?;
+        }
     }
     Ok(())
 }
 
-fn same(a: &[Tensor], b: &[Tensor]) -> bool {
+/// Whether the layers of a compiled model are the steps of a plan, result by result.
+fn same_steps(graph: &Graph, plan: &Plan, model: &Model) -> bool {
+    let layers = model.layers();
+    let count = plan.steps.len();
+    let same = |(i, layer): (usize, &dorefa_runtime::model::Layer)| {
+        let Some(step) = plan.steps.get(i % count.max(1)) else { return false };
+        let Some(buffer) = plan.buffers.get(&step.result) else { return false };
+        let offset = if let Place::Arena(o) = buffer.place { o } else { u64::MAX };
+        graph.node(step.result.node).is_some_and(|n| n.name == layer.name)
+            && (layer.offset, layer.bytes, layer.layout)
+                == (offset, buffer.bytes() as u64, crate::compile::layout_code(buffer.layout))
+    };
+    count > 0 && !layers.is_empty() && layers.len().is_multiple_of(count) && layers.iter().enumerate().all(same)
+}
+
+/// Everything that is compared on: a name and the tensors.
+fn inputs(args: &Args, ports: &[Input]) -> Result<Vec<(&'static str, Vec<Tensor>)>, Failure> {
+    let mut sets = vec![
+        ("random pixels", engine::samples(ports, args.samples.max(1), 1)?),
+        ("worst cases", engine::samples(ports, 6, 0)?),
+    ];
+    if let Some(file) = &args.input {
+        sets.push(("given inputs", run::read_inputs(file, ports)?));
+    }
+    Ok(sets)
+}
+
+/// A difference in words.
+fn sentence(d: &Difference, graph: &Graph, model: &Model) -> String {
+    let kernel = model.layers().get(d.step).map_or("", |l| l.kernel.as_str());
+    let node = graph.order().into_iter().filter_map(|id| graph.node(id)).find(|n| n.name == d.node);
+    let image = node.and_then(|n| n.types.first()).and_then(|t| t.shape.image());
+    let (_, h, w) = image.unwrap_or((1, 1, 1));
+    let (channel, y, x) = (d.element / (h * w).max(1), d.element / w.max(1) % h.max(1), d.element % w.max(1));
+    format!(
+        "compiled code differs from the interpreter; the first layer is {} ({}, kernel {kernel}): sample {}, channel \
+         {channel}, row {y}, column {x}: {} instead of {}; {} elements of that sample differ",
+        d.node, d.op, d.sample, d.got, d.want, d.count
+    )
+}
+
+/// Whether tensors have equal bits; NaNs are equal.
+pub fn same(a: &[Tensor], b: &[Tensor]) -> bool {
     let equal = |(a, b): (&Tensor, &Tensor)| match (a.as_f32(), b.as_f32()) {
         (Some(x), Some(y)) => {
             x.len() == y.len() && x.iter().zip(y).all(|(x, y)| x.to_bits() == y.to_bits() || x.is_nan() && y.is_nan())
@@ -61,31 +153,4 @@ fn same(a: &[Tensor], b: &[Tensor]) -> bool {
         _ => a == b,
     };
     a.len() == b.len() && a.iter().zip(b).all(equal)
-}
-
-fn distance(a: &Tensor, b: &Tensor) -> f32 {
-    let pairs = a.as_f32().unwrap_or(&[]).iter().zip(b.as_f32().unwrap_or(&[]));
-    pairs.map(|(x, y)| (x - y).abs()).fold(0.0, f32::max)
-}
-
-/// The first node whose value the compiled code gets wrong: each is made an output in turn, decoded where it is codes.
-fn first_difference(file: &Path, graph: &Graph, inputs: &[Tensor], fma: bool) -> Result<String, Failure> {
-    for id in graph.order() {
-        let Some(node) = graph.node(id).filter(|n| n.tensor.is_none() && !graph.inputs().contains(&n.id)) else {
-            continue;
-        };
-        let mut value = Value { node: id, port: 0 };
-        let mut probe = graph.clone();
-        if probe.value_type(value).is_some_and(|t| t.elem != crate::graph::types::Elem::F32) {
-            value = probe.add(ops::known("decode"), "probe", &[value], Default::default()).map_err(Failure::run)?;
-        }
-        probe.add_output("probe", value);
-        let Ok(model) = model::jit(file, &probe) else { continue };
-        let want = interp::run(&probe, inputs, fma).map_err(Failure::input)?;
-        let got = Engine::session(&model, 1)?.run(inputs)?;
-        if !same(want.last().map_or(&[], std::slice::from_ref), got.last().map_or(&[], std::slice::from_ref)) {
-            return Ok(format!("{} ({})", node.name, node.op.name));
-        }
-    }
-    Ok("no single layer: the layers agree when observed one by one".to_owned())
 }

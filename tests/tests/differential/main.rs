@@ -6,13 +6,11 @@
 mod net;
 
 use dorefa_runtime::{Session, Tensor};
-use dorefac::codegen::target::{Arch, Level, host_features};
+use dorefac::codegen::target::{Level, host_features};
 use dorefac::compile::{Options, compile, profile};
-use dorefac::emit::elf;
 use dorefac::emit::jit::JitImage;
 use dorefac::graph::{Graph, Value};
 use dorefac::{interp, passes, text};
-use dorefac_tests::native::Machine;
 use net::Net;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 use std::cell::{Cell, RefCell};
@@ -184,33 +182,4 @@ fn lift_moves_a_layer_by_its_roundings_only() {
     let (lifted, all) = (lifted.get(), all.get());
     println!("{lifted} of {all} layers are integer");
     assert!(lifted * 5 >= all * 3, "only {lifted} of {all} layers became integer");
-}
-
-/// The same networks as aarch64 code, under an emulator.
-#[test]
-fn random_networks_on_aarch64() {
-    let Some(machine) = Machine::new(Arch::Aarch64) else { return };
-    let folder = tempfile::tempdir().expect("folder");
-    let driver = machine.driver(folder.path(), &[]);
-    let triple = "aarch64-unknown-linux-gnu".parse().expect("triple");
-    let every = ["generic", "generic,generic+dotprod+i8mm"].map(|l| Level::parse(l, &triple).expect("levels"));
-    let so = folder.path().join("net.so");
-    let turn = Cell::new(0);
-    let result = runner(40).run(&net::net(), |net| {
-        turn.set(turn.get() + 1);
-        let lowered = lower(&net.build(), &[], true, false)?;
-        let levels = &every[turn.get() % every.len()];
-        let compiled = compile(&lowered, levels, &Options::default()).map_err(|e| fail(&e.to_string(), &lowered))?;
-        let bytes = elf::shared_object(&compiled.image, "net.so").map_err(|e| fail(&e.to_string(), &lowered))?;
-        std::fs::write(&so, bytes)?;
-        let x = net.input(true);
-        let want = interpret(&lowered, &x, true)?;
-        let raw = machine.run(&driver, Some(&so), x.as_f32().unwrap_or_default(), 3, 1 + turn.get() as u32 % 3);
-        let floats = raw.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-        let got = Tensor::f32(want.shape().to_vec(), floats).map_err(|e| fail(&e.to_string(), &lowered))?;
-        if same(&want, &got) { Ok(()) } else { Err(fail(&format!("aarch64: {}", first(&want, &got)), &lowered)) }
-    });
-    if let Err(e) = result {
-        panic!("{e}");
-    }
 }
