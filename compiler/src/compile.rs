@@ -8,6 +8,7 @@ use crate::codegen::target::Level;
 use crate::graph::types::{Dim, Layout};
 use crate::graph::{Graph, Value};
 use crate::lower::{self, LowerError, Place, Plan};
+use dorefa_runtime::abi::{F32, U8};
 
 /// Why a graph could not be compiled.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +67,7 @@ pub fn compile(graph: &Graph, levels: &[Level], options: &Options) -> Result<Com
     }
     let tensor = |name: &str, value: Value| TensorSpec {
         name: name.to_owned(),
-        dtype: 1,
+        dtype: if graph.value_type(value).is_some_and(|t| t.codes().is_some()) { U8 } else { F32 },
         dims: graph.value_type(value).map_or(Vec::new(), |t| {
             t.shape.0.iter().map(|d| if let Dim::Fixed(n) = d { *n as i64 } else { -1 }).collect()
         }),

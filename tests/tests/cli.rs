@@ -128,6 +128,41 @@ fn compile_leaves_nothing_behind_where_it_fails() {
 }
 
 #[test]
+fn pixels_give_the_bits_of_the_floats_that_they_stand_for() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    let model = repository().join("models/mnist.dorefa");
+    let pixels: Vec<u8> = (0..3 * 784).map(|i| (i * 37 % 256) as u8).collect();
+    let floats = |mean: f64, std: f64| {
+        let v = pixels.iter().map(|&p| ((1.0 / 255.0 * f64::from(p) - mean) / std) as f32).collect();
+        Tensor::f32([3, 1, 28, 28], v).expect("shape")
+    };
+    let bytes = Tensor::new([3, 1, 28, 28], dorefa_runtime::Data::U8(pixels.clone())).expect("shape");
+    io::npy::write(Path::new(&file("u8.npy")), &bytes).expect("writes");
+    let done = |args: &[&str]| {
+        let ran = dorefac(args);
+        assert!(ran.status.success(), "{args:?}: {}", String::from_utf8_lossy(&ran.stderr));
+    };
+    for (spec, mean, std) in [("u8,scale=1/255", 0.0, 1.0), ("x=u8,scale=1/255,mean=0.1307,std=0.3081", 0.1307, 0.3081)]
+    {
+        io::npy::write(Path::new(&file("f32.npy")), &floats(mean, std)).expect("writes");
+        done(&["run", text(&model), "--input", &file("f32.npy"), "--output", &file("want.npy")]);
+        done(&["compile", text(&model), "-o", &file("m.so"), "--input", spec]);
+        done(&["run", &file("m.so"), "--input", &file("u8.npy"), "--output", &file("so.npy")]);
+        done(&["run", text(&model), "--input", spec, "--input", &file("u8.npy"), "--output", &file("jit.npy")]);
+        done(&["verify", &file("m.so"), "--against", text(&model), "--input", &file("u8.npy"), "--samples", "2"]);
+        done(&["bench", text(&model), "--input", spec, "--seconds", "0"]);
+        let read = |name: &str| std::fs::read(file(name)).expect("output");
+        assert!(read("want.npy") == read("so.npy") && read("want.npy") == read("jit.npy"), "{spec}");
+        let refused = dorefac(&["run", &file("m.so"), "--input", &file("f32.npy"), "--output", &file("no.npy")]);
+        assert_eq!(refused.status.code(), Some(2));
+    }
+    let refused = dorefac(&["run", text(&model), "--input", &file("u8.npy"), "--output", &file("no.npy")]);
+    assert_eq!(refused.status.code(), Some(2), "u8 into a float input");
+    assert!(!Path::new(&file("no.npy")).exists());
+}
+
+#[test]
 fn verify_names_steps_and_codes() {
     let folder = tempfile::tempdir().expect("folder");
     let so = folder.path().join("m.so");

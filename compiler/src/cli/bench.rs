@@ -1,6 +1,7 @@
 //! `dorefac bench`: how long a model takes.
 
 use super::engine::{self, Engine, Kind};
+use super::pixels::Pixels;
 use super::{Failure, Outcome, print};
 use serde_json::json;
 use std::path::PathBuf;
@@ -23,6 +24,9 @@ pub struct Args {
     /// Seconds to measure
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
+    /// The model takes 8-bit pixels: [NAME=]u8,scale=S[,mean=A:B:C][,std=A:B:C]
+    #[arg(long, value_name = "SPEC")]
+    input: Vec<String>,
     /// Also each layer's time
     #[arg(long)]
     layers: bool,
@@ -34,7 +38,8 @@ pub struct Args {
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Outcome {
     let budget = Duration::try_from_secs_f64(args.seconds).map_err(|e| Failure::Input(format!("--seconds: {e}")))?;
-    let mut engine = Engine::open(&args.model, Kind::Jit, args.threads)?;
+    let pixels = args.input.iter().map(|a| Pixels::parse(a)).collect::<Result<Vec<_>, _>>()?;
+    let mut engine = Engine::open(&args.model, Kind::Jit, args.threads, &pixels)?;
     let inputs = engine::samples(&engine.inputs(), args.batch.max(1), 1)?;
     engine.run(&inputs)?;
     let (start, mut times) = (Instant::now(), Vec::new());

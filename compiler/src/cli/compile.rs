@@ -3,6 +3,7 @@
 use super::emit::Emit;
 use super::files::{self, Outputs};
 use super::model::{self, Source};
+use super::pixels::Pixels;
 use super::{Failure, Outcome, print};
 use crate::codegen::target::Arch;
 use crate::compile::{self, Options};
@@ -15,7 +16,7 @@ use target_lexicon::Triple;
 /// Arguments of `dorefac compile`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  dorefac compile net.onnx -o net.so\n  dorefac compile net.onnx -o net.so --cpu x86-64-v2,x86-64-v4\n  dorefac compile net.onnx -o net.so --target aarch64-unknown-linux-gnu\n  dorefac compile net.onnx -o net.a --header net.h --prefix net\n  dorefac compile net.onnx -o net.so --report net.json --emit lowered --emit asm=net.s"
+    after_help = "Examples:\n  dorefac compile net.onnx -o net.so\n  dorefac compile net.onnx -o net.so --cpu x86-64-v2,x86-64-v4\n  dorefac compile net.onnx -o net.so --target aarch64-unknown-linux-gnu\n  dorefac compile net.onnx -o net.a --header net.h --prefix net\n  dorefac compile net.onnx -o net.so --input u8,scale=1/255\n  dorefac compile net.onnx -o net.so --report net.json --emit lowered --emit asm=net.s"
 )]
 pub struct Args {
     /// The model: .onnx or .dorefa
@@ -32,6 +33,9 @@ pub struct Args {
     /// Numeric profile of float layers: fma or nofma
     #[arg(long, value_parser = ["fma", "nofma"])]
     numerics: Option<String>,
+    /// The caller passes 8-bit pixels: [NAME=]u8,scale=S[,mean=A:B:C][,std=A:B:C]; the value is (S·pixel − mean)/std
+    #[arg(long, value_name = "SPEC")]
+    input: Vec<String>,
     /// Write a C header for the model
     #[arg(long)]
     header: Option<PathBuf>,
@@ -50,6 +54,7 @@ pub struct Args {
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Outcome {
     let mut emit = Emit::parse(&args.emit)?;
+    let pixels = args.input.iter().map(|a| Pixels::parse(a)).collect::<Result<Vec<_>, _>>()?;
     let suffix = args.output.extension().and_then(|s| s.to_str()).unwrap_or_default();
     check_names(args, suffix)?;
     let others = args.header.iter().chain(&args.report).chain(emit.paths());
@@ -68,7 +73,7 @@ pub fn run(args: &Args) -> Outcome {
         Some(word) => word == "fma",
         None => compile::profile(&levels),
     };
-    let Source::Graph(mut graph) = model::load(&args.model)? else {
+    let Source::Graph(mut graph) = model::load_with(&args.model, &pixels)? else {
         return Err(model::problem(&args.model, &"is compiled already; pass the .onnx or .dorefa"));
     };
 

@@ -2,9 +2,11 @@
 
 use super::Failure;
 use super::model::{self, Source};
+use super::pixels::Pixels;
 use crate::graph::{Graph, Value};
 use crate::interp;
 use dorefa_runtime::{Data, RunError, Session, Tensor};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Samples that the interpreter takes at once.
@@ -42,9 +44,9 @@ impl Engine {
     ///
     /// # Errors
     /// When the file is wrong, or no level of a compiled model fits the CPU.
-    pub fn open(path: &Path, kind: Kind, threads: u32) -> Result<Engine, Failure> {
+    pub fn open(path: &Path, kind: Kind, threads: u32, pixels: &[Pixels]) -> Result<Engine, Failure> {
         let fma = model::native_fma();
-        match (model::load(path)?, kind) {
+        match (model::load_with(path, pixels)?, kind) {
             (Source::Compiled(model), Kind::Jit) => Self::session(&model, threads),
             (Source::Compiled(_), Kind::Interp) => {
                 Err(model::problem(path, &"is compiled; the interpreter runs graphs, pass the .onnx or .dorefa"))
@@ -73,6 +75,14 @@ impl Engine {
         match self {
             Engine::Compiled(s) => ports(s.model()),
             Engine::Interp(g, _) => graph_inputs(g),
+        }
+    }
+
+    /// The text that travels with the model.
+    pub fn metadata(&self) -> BTreeMap<String, String> {
+        match self {
+            Engine::Compiled(s) => metadata(s.model()),
+            Engine::Interp(g, _) => g.metadata.clone(),
         }
     }
 
@@ -131,6 +141,12 @@ pub fn ports(model: &dorefa_runtime::Model) -> Vec<Input> {
     model.inputs().iter().map(port).collect()
 }
 
+/// The text that travels with a compiled model.
+pub fn metadata(model: &dorefa_runtime::Model) -> BTreeMap<String, String> {
+    let map = model.metadata()["metadata"].as_object();
+    map.into_iter().flatten().filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect()
+}
+
 /// The caller's mistake, or a failure of the run.
 pub fn run_failure(error: RunError) -> Failure {
     match error {
@@ -147,7 +163,7 @@ fn graph_inputs(graph: &Graph) -> Vec<Input> {
             crate::graph::types::Dim::Batch => None,
             crate::graph::types::Dim::Fixed(n) => Some(*n),
         });
-        Some(Input { name: graph.node(id)?.name.clone(), dims: dims.collect(), bytes: false })
+        Some(Input { name: graph.node(id)?.name.clone(), dims: dims.collect(), bytes: ty.codes().is_some() })
     });
     ports.collect()
 }

@@ -1,6 +1,7 @@
 //! `dorefac eval`: a classifier's accuracy on a data set.
 
 use super::engine::{Engine, Kind};
+use super::pixels::{self, Pixels};
 use super::{Failure, Outcome, print};
 use dorefa_runtime::eval::{EvalError, accuracy};
 use dorefa_runtime::{DataSpec, Normalise, Split, Tensor};
@@ -20,7 +21,10 @@ pub struct Args {
     /// Which part of it: train or test
     #[arg(long, default_value = "test")]
     split: String,
-    /// Pixels as (scale·pixel − mean)/std: scale=S,mean=A:B:C,std=A:B:C; pixel/255 where absent
+    /// The model takes 8-bit pixels: [NAME=]u8,scale=S[,mean=A:B:C][,std=A:B:C]
+    #[arg(long, value_name = "SPEC")]
+    input: Vec<String>,
+    /// Pixels as (scale·pixel − mean)/std: scale=S,mean=A:B:C,std=A:B:C; where absent as the model says, else pixel/255
     #[arg(long)]
     normalize: Option<String>,
     /// Print one JSON document
@@ -45,9 +49,11 @@ struct Failed(String);
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Outcome {
     let split: Split = args.split.parse().map_err(Failure::Input)?;
-    let mut normalise = args.normalize.as_deref().map_or(Ok(Normalise::default()), parse)?;
+    let normalise = args.normalize.as_deref().map(parse).transpose()?;
+    let pixels = args.input.iter().map(|a| Pixels::parse(a)).collect::<Result<Vec<_>, _>>()?;
     let spec = DataSpec::parse(&args.data).map_err(Failure::input)?;
-    let mut engine = Engine::open(&args.model, args.engine, args.threads)?;
+    let mut engine = Engine::open(&args.model, args.engine, args.threads, &pixels)?;
+    let mut normalise = normalise.unwrap_or_else(|| pixels::default_normalise(&engine.metadata()));
     normalise.raw = engine.inputs().first().is_some_and(|p| p.bytes);
     let set = spec.open(split).map_err(Failure::input)?;
     let score = |x: Tensor| -> Result<Tensor, Failed> {

@@ -13,6 +13,7 @@ mod files;
 mod inspect;
 mod lift_check;
 mod model;
+mod pixels;
 mod run;
 mod verify;
 

@@ -1,6 +1,7 @@
 //! Loading a MODEL argument, whatever kind of file it is.
 
 use super::Failure;
+use super::pixels::{self, Pixels};
 use crate::codegen::target::Level;
 use crate::compile::{self, Compiled, Options};
 use crate::emit::jit::JitImage;
@@ -36,6 +37,25 @@ pub fn load(path: &Path) -> Result<Source, Failure> {
             path.display()
         ))),
     }
+}
+
+/// As [`load`], the inputs that `pixels` name taking 8-bit pixels.
+///
+/// # Errors
+/// As [`load`]; when an argument does not fit the model, or it is compiled already.
+pub fn load_with(path: &Path, pixels: &[Pixels]) -> Result<Source, Failure> {
+    let mut source = load(path)?;
+    match &mut source {
+        Source::Compiled(_) if !pixels.is_empty() => {
+            return Err(problem(
+                path,
+                &"is compiled, so its inputs are fixed; leave --input u8 out, or compile with it",
+            ));
+        }
+        Source::Compiled(_) => {}
+        Source::Graph(graph) => pixels::apply(graph, pixels)?,
+    }
+    Ok(source)
 }
 
 /// Runs all passes on a copy of `graph`; problems name `file`.

@@ -4,13 +4,14 @@ use super::compare::{Difference, Subject};
 use super::engine::{self, Input};
 use super::lift_check::Stages;
 use super::model::{self, Source};
+use super::pixels::{self, Pixels};
 use super::{Failure, Outcome, print, run};
 use crate::compile::Options;
 use crate::emit::jit::JitImage;
 use crate::graph::Graph;
 use crate::lower::{self, Place, Plan};
 use dorefa_runtime::{Model, Session, Tensor, abi};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Arguments of `dorefac verify`.
 #[derive(clap::Args)]
@@ -23,9 +24,10 @@ pub struct Args {
     /// The graph that the .so was compiled from
     #[arg(long, value_name = "MODEL")]
     against: Option<PathBuf>,
-    /// Inputs to compare on besides random and extreme ones: .npy, .npz, .png or .jpg
-    #[arg(long)]
-    input: Option<PathBuf>,
+    /// Inputs to compare on besides random and extreme ones: .npy, .npz, .png or .jpg. Besides, where the model shall take
+    /// 8-bit pixels: [NAME=]u8,scale=S[,mean=A:B:C][,std=A:B:C]
+    #[arg(long, value_name = "FILE|SPEC")]
+    input: Vec<String>,
     /// Random samples
     #[arg(long, default_value_t = 8)]
     samples: usize,
@@ -49,7 +51,11 @@ pub fn run(args: &Args) -> Outcome {
             return Err(model::problem(&args.model, &"is a graph; --against is for a .so, leave it out"));
         }
     };
-    let Source::Graph(imported) = model::load(source)? else {
+    let (mut pixels, files) = pixels::split(&args.input)?;
+    if let Some(model) = &given {
+        pixels.extend(Pixels::of_metadata(&engine::metadata(model))?);
+    }
+    let Source::Graph(imported) = model::load_with(source, &pixels)? else {
         return Err(model::problem(source, &"is compiled; --against takes the .onnx or .dorefa"));
     };
     let fma = given.as_ref().map_or_else(model::native_fma, |m| m.descriptor().profile == abi::FMA);
@@ -81,7 +87,7 @@ pub fn run(args: &Args) -> Outcome {
     let ports = engine::ports(&model);
     let subject = Subject { graph: &lowered, plan: &plan, steps, fma };
     let stages = Stages::new(&imported, fma).map_err(|e| model::problem(source, &e))?;
-    for (round, (what, inputs)) in inputs(args, &ports)?.into_iter().enumerate() {
+    for (round, (what, inputs)) in inputs(args, &ports, &files, &imported)?.into_iter().enumerate() {
         if let Some(d) = subject.compare(&mut session, &inputs)? {
             return Err(Failure::Run(format!("{}: {what}: {}", args.model.display(), sentence(&d, &lowered, &model))));
         }
@@ -119,13 +125,19 @@ fn same_steps(graph: &Graph, plan: &Plan, model: &Model) -> bool {
 }
 
 /// Everything that is compared on: a name and the tensors.
-fn inputs(args: &Args, ports: &[Input]) -> Result<Vec<(&'static str, Vec<Tensor>)>, Failure> {
+fn inputs(
+    args: &Args,
+    ports: &[Input],
+    files: &[&String],
+    graph: &Graph,
+) -> Result<Vec<(&'static str, Vec<Tensor>)>, Failure> {
     let mut sets = vec![
         ("random pixels", engine::samples(ports, args.samples.max(1), 1)?),
         ("worst cases", engine::samples(ports, 6, 0)?),
     ];
-    if let Some(file) = &args.input {
-        sets.push(("given inputs", run::read_inputs(file, ports)?));
+    let normalise = pixels::default_normalise(&graph.metadata);
+    for file in files {
+        sets.push(("given inputs", run::read_inputs(Path::new(file), ports, &normalise)?));
     }
     Ok(sets)
 }

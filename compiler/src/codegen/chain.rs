@@ -122,6 +122,11 @@ impl<'g> Chain<'g> {
                     tensors.get(2).copied().flatten().and_then(|t| t.as_i64()).ok_or("the table must be constant")?;
                 link.tables = vec![e.data("table", pack::i32_bytes(&t.iter().map(|&v| v as i32).collect::<Vec<_>>()))];
             }
+            "lookup" => {
+                let t =
+                    tensors.get(1).copied().flatten().and_then(|t| t.as_f32()).ok_or("the table must be constant")?;
+                link.tables = vec![e.data("values", pack::f32_bytes(t))];
+            }
             "decode" => {
                 let source = operands.first().and_then(|&v| graph.value_type(v)).ok_or("no operand")?;
                 let scales = match &source.elem {
@@ -270,6 +275,13 @@ impl<'g> Chain<'g> {
                 let c = node.types.first().and_then(|t| t.codes()).ok_or("encodes to codes")?;
                 encode(e, c, x)
             }
+            "lookup" => {
+                let shape = self.graph.operands(link.id).get(1).and_then(|&v| self.graph.value_type(v));
+                let [rows, width] = *shape.ok_or("no table")?.shape.per_sample() else {
+                    return Err("no table".to_owned());
+                };
+                lookup(e, table(0)?, x, channel, [rows, width])
+            }
             "table_add" => {
                 let ty =
                     self.graph.operands(link.id).get(1).and_then(|&v| self.graph.value_type(v)).and_then(|t| t.codes());
@@ -285,6 +297,24 @@ impl<'g> Chain<'g> {
 pub fn pick(e: &mut Emitter<'_, '_>, cc: FloatCC, a: Value, b: Value) -> Value {
     let mask = e.b.ins().fcmp(cc, a, b);
     e.select(mask, a, b)
+}
+
+/// table[channel][code]; lanes beyond the last channel read its row.
+fn lookup(e: &mut Emitter<'_, '_>, table: Value, codes: Value, channel: Value, [rows, width]: [usize; 2]) -> Value {
+    let zero = e.splat_i32(0);
+    let mut out = e.cast(F32X4, zero);
+    let last = e.int(rows - 1);
+    for lane in 0..4u8 {
+        let c = e.add(channel, lane.into());
+        let c = e.min(c, last);
+        let row = e.at(table, c, width * 4);
+        let code = e.b.ins().extractlane(codes, lane);
+        let code = e.b.ins().uextend(types::I64, code);
+        let at = e.at(row, code, 4);
+        let v = e.load(types::F32, at, 0);
+        out = e.b.ins().insertlane(out, v, lane);
+    }
+    out
 }
 
 fn clip(e: &mut Emitter<'_, '_>, x: Value, lo: f32, hi: f32) -> Value {

@@ -199,6 +199,14 @@ impl Graph {
         }
     }
 
+    /// Sets the element type of an input of the graph; its readers must fit it.
+    pub fn set_input_elem(&mut self, input: NodeId, elem: Elem) {
+        let at = self.index.get(&input).copied().filter(|_| self.inputs.contains(&input));
+        if let Some(ty) = at.and_then(|at| self.inner.node_weight_mut(at)).and_then(|n| n.types.first_mut()) {
+            ty.elem = elem;
+        }
+    }
+
     /// The inputs of a node in the order of its ports.
     pub fn operands(&self, id: NodeId) -> Vec<Value> {
         let Some(&at) = self.index.get(&id) else {

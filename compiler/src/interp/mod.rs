@@ -3,7 +3,7 @@
 
 use crate::graph::ops::{self, Eval};
 use crate::graph::{Graph, NodeId, Value};
-use dorefa_runtime::tensor::Tensor;
+use dorefa_runtime::tensor::{Data, Tensor};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -120,10 +120,23 @@ fn bind_inputs(
         if tensor.shape() != ty.shape.concrete(batch) {
             return Err(fail(&node.name, format!("takes shape {}, was given {:?}", ty.shape, tensor.shape())));
         }
-        if tensor.as_f32().is_none() {
-            return Err(fail(&node.name, format!("takes f32, was given {}", tensor.data().type_name())));
-        }
-        values.insert(Value { node: id, port: 0 }, Arc::new(tensor.clone()));
+        let given = tensor.data().type_name();
+        let tensor = match (ty.codes(), tensor.data()) {
+            (None, Data::F32(_)) => tensor.clone(),
+            (Some(_), Data::U8(v)) => {
+                let codes = Data::I32(v.iter().map(|&p| p.into()).collect());
+                Tensor::new(tensor.shape(), codes).map_err(|e| fail(&node.name, e.to_string()))?
+            }
+            (None, Data::U8(_)) => {
+                let remedy = "scale the pixels to floats, or pass --input u8,scale=1/255";
+                return Err(fail(&node.name, format!("takes f32, was given u8; {remedy}")));
+            }
+            (want, _) => {
+                let want = if want.is_some() { "u8" } else { "f32" };
+                return Err(fail(&node.name, format!("takes {want}, was given {given}; convert the data")));
+            }
+        };
+        values.insert(Value { node: id, port: 0 }, Arc::new(tensor));
     }
     Ok(batch)
 }

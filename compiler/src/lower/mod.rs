@@ -60,11 +60,16 @@ impl Buffer {
         self.image.0.next_multiple_of(4)
     }
 
+    /// Bytes of an element of [`Layout::Dense`]: the caller's codes are pixels of one byte.
+    pub fn element(&self) -> usize {
+        if self.integer && matches!(self.place, Place::Input(_)) { 1 } else { 4 }
+    }
+
     /// Bytes of a sample.
     pub fn bytes(&self) -> usize {
         let area = self.image.1 * self.image.2;
         match self.layout {
-            Layout::Dense => area * self.image.0 * 4,
+            Layout::Dense => area * self.image.0 * self.element(),
             Layout::Nhwc => area * self.pitch() * 4,
             Layout::Nibbles => area * self.image.0 / 4,
             Layout::Bits => area * self.planes * self.words() * 8,

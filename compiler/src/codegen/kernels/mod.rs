@@ -6,7 +6,6 @@ mod int_conv;
 mod int_direct;
 mod look_up;
 mod moves;
-mod nibble_pool;
 mod pool;
 mod rows;
 
@@ -142,7 +141,7 @@ fn load_lanes_at(e: &mut Emitter<'_, '_>, o: &Operand, flat: Value, channel: Val
             let at = e.at(row, channel, 4);
             e.load(ty, at, 0)
         }
-        Layout::Dense if h * w == 1 && c % 4 == 0 => {
+        Layout::Dense if h * w == 1 && c % 4 == 0 && o.buffer.element() == 4 => {
             let at = e.at(o.base, channel, 4);
             e.load(ty, at, 0)
         }
@@ -153,9 +152,14 @@ fn load_lanes_at(e: &mut Emitter<'_, '_>, o: &Operand, flat: Value, channel: Val
             for lane in 0..4u8 {
                 let c = e.add(channel, lane.into());
                 let c = e.min(c, last);
-                let plane = e.at(o.base, c, h * w * 4);
-                let at = e.at(plane, flat, 4);
-                let v = e.load(ty.lane_type(), at, 0);
+                let element = o.buffer.element();
+                let plane = e.at(o.base, c, h * w * element);
+                let at = e.at(plane, flat, element);
+                let v = if element == 1 {
+                    e.b.ins().uload8(types::I32, MemFlagsData::new().with_notrap(), at, 0)
+                } else {
+                    e.load(ty.lane_type(), at, 0)
+                };
                 lanes = e.b.ins().insertlane(lanes, v, lane);
             }
             lanes

@@ -247,6 +247,34 @@ pub static TABLE_ADD: OpDef = OpDef {
     },
 };
 
+/// A value for each code.
+pub static LOOKUP: OpDef = OpDef {
+    name: "lookup",
+    doc: "Codes u and a table (C, top+1) or (1, top+1) of f32: y = table[c][u], c the place along axis 1. What a pixel is \
+          worth where no exact scale says it.",
+    inputs: (2, 2),
+    attrs: &[],
+    elementwise: true,
+    infer: |_, types| {
+        let (c, shape) = codes(types, 0)?;
+        let table = super::f32_input(types, 1)?.shape.clone();
+        let channels = if shape.has_batch() { shape.per_sample().first().copied().unwrap_or(1) } else { 1 };
+        let width = c.top as usize + 1;
+        if table != Shape::fixed(&[channels, width]) && table != Shape::fixed(&[1, width]) {
+            return Err(format!("the table must be ({channels} or 1, {width}), is {table}"));
+        }
+        Ok(vec![ValueType::f32(shape)])
+    },
+    eval: |e| {
+        let width = codes(e.types, 0)?.0.top as usize + 1;
+        let (u, table) = (e.i32(0)?, e.f32(1)?);
+        let (channel, single) = (channel_of(&e.shape(), 1), table.len() == width);
+        let row = |i: usize| if single { 0 } else { channel(i) * width };
+        let out = u.iter().enumerate().map(|(i, &u)| table.get(row(i) + u as usize).copied().unwrap_or(0.0));
+        e.floats(out.collect())
+    },
+};
+
 /// Classes of output positions that see the same set of padding taps.
 pub struct BorderClasses {
     /// For each output row or column, its class.

@@ -194,6 +194,7 @@ pub static TABLE: &[&OpDef] = &[
     &integer::THRESHOLD,
     &integer::CODE_POOL,
     &integer::TABLE_ADD,
+    &integer::LOOKUP,
 ];
 
 /// The operator of a name.
