@@ -157,10 +157,15 @@ fn box_sums(e: &mut Emitter<'_, '_>, k: &LookUp<'_, '_>, group: Value) -> Vec<Va
                         accumulate(e, sum, n);
                     });
                 }
-                for rest in quads / 8 * 8..quads {
-                    let v = e.read_byte(base, rest as i32);
-                    let n = sum_of(e, v);
-                    accumulate(e, sum, n);
+                let mut rest = quads / 8 * 8;
+                for (ty, size) in [(types::I32, 4), (types::I16, 2), (types::I8, 1)] {
+                    if quads & size != 0 {
+                        let v = e.read(ty, base, rest as i32);
+                        let v = e.b.ins().uextend(types::I64, v);
+                        let n = sum_of(e, v);
+                        accumulate(e, sum, n);
+                        rest += size;
+                    }
                 }
             });
             e.b.use_var(sum)

@@ -8,6 +8,7 @@ mod look_up;
 mod moves;
 mod pool;
 mod rows;
+mod store;
 
 use super::chain::Chain;
 use super::emitter::{Emitter, F32X4, I32X4};
@@ -222,12 +223,6 @@ fn word_of(e: &mut Emitter<'_, '_>, buffer: &Buffer, channel: Value) -> (Value, 
     (word, e.b.ins().band_imm_s(inside, 63))
 }
 
-/// Plane `q` of four codes as bits 0 … 3 of an i32.
-fn plane_bits(e: &mut Emitter<'_, '_>, codes: Value, q: usize) -> Value {
-    let top = e.b.ins().ishl_imm_u(codes, 31 - q as i64);
-    e.b.ins().vhigh_bits(types::I32, top)
-}
-
 /// Lanes of the step's main result at a channel.
 type Source<'f> = dyn FnMut(&mut Emitter<'_, '_>, Value) -> Result<Value, KernelError> + 'f;
 
@@ -338,135 +333,6 @@ impl Task<'_> {
             });
             result
         })
-    }
-
-    /// Runs the chain over the result's channels at one position and stores: `words` limits it to these words of channels.
-    fn finish(
-        &self,
-        e: &mut Emitter<'_, '_>,
-        p: Position,
-        words: Option<(Value, Value)>,
-        source: &mut Source<'_>,
-    ) -> Result<(), KernelError> {
-        let mut failed = None;
-        let mut lanes = |e: &mut Emitter<'_, '_>, channel: Value| {
-            let value = source(e, channel).and_then(|v| {
-                self.chain.emit(e, self.step.source, v, channel, &mut |e, other| match self.operands.get(&other) {
-                    Some(o) => moves::load_broadcast(e, o, self.result.buffer.image, p, channel),
-                    None => e.splat_i32(0),
-                })
-            });
-            match value {
-                Ok(v) => v,
-                Err(error) => {
-                    failed = Some(error);
-                    e.splat_i32(0)
-                }
-            }
-        };
-        if self.result.buffer.layout == Layout::Bits {
-            self.store_bits(e, p, words, &mut lanes);
-        } else {
-            let end = self.result.buffer.pitch();
-            let (start, end) = match words {
-                None => (e.int(0), e.int(end)),
-                Some((a, b)) => {
-                    let (b, end) = (e.mul(b, 64), e.int(end));
-                    (e.mul(a, 64), e.min(b, end))
-                }
-            };
-            e.range(start, end, 4, |e, channel| {
-                let v = lanes(e, channel);
-                self.store_lanes(e, p, channel, v);
-            });
-        }
-        failed.map_or(Ok(()), Err)
-    }
-
-    fn store_lanes(&self, e: &mut Emitter<'_, '_>, p: Position, channel: Value, v: Value) {
-        let (c, h, w) = self.result.buffer.image;
-        if self.result.buffer.layout == Layout::Nibbles {
-            let row = e.at(self.result.base, p.flat, c / 4);
-            let at = e.b.ins().ushr_imm_u(channel, 2);
-            let at = e.b.ins().iadd(row, at);
-            let mut byte = plane_bits(e, v, 0);
-            if self.result.buffer.planes > 1 {
-                let high = plane_bits(e, v, 1);
-                let high = e.b.ins().ishl_imm_u(high, 4);
-                byte = e.b.ins().bor(byte, high);
-            }
-            e.b.ins().istore8(MemFlagsData::new().with_notrap(), byte, at, 0);
-            return;
-        }
-        if self.result.buffer.layout == Layout::Nhwc || (h * w == 1 && c % 4 == 0) {
-            let row = e.at(self.result.base, p.flat, self.result.buffer.pitch() * 4);
-            let at = e.at(row, channel, 4);
-            return e.store(v, at, 0);
-        }
-        for lane in 0..4u8 {
-            let one = e.b.ins().extractlane(v, lane);
-            let channel = e.add(channel, lane.into());
-            let plane = e.at(self.result.base, channel, h * w * 4);
-            let at = e.at(plane, p.flat, 4);
-            if c % 4 == 0 {
-                e.store(one, at, 0);
-            } else {
-                let inside = e.b.ins().icmp_imm_s(IntCC::SignedLessThan, channel, c as i64);
-                e.when(inside, |e| e.store(one, at, 0));
-            }
-        }
-    }
-
-    fn store_bits(
-        &self,
-        e: &mut Emitter<'_, '_>,
-        p: Position,
-        words: Option<(Value, Value)>,
-        lanes: &mut dyn FnMut(&mut Emitter<'_, '_>, Value) -> Value,
-    ) {
-        let b = &self.result.buffer;
-        let (group, planes, per_group) = (b.group, b.planes, b.group.div_ceil(64));
-        let row = e.at(self.result.base, p.flat, planes * b.words() * 8);
-        e.times(b.image.0 / group.max(1), |e, g| {
-            let (start, end) = words.unwrap_or_else(|| (e.int(0), e.int(per_group)));
-            e.range(start, end, 1, |e, word| {
-                let first = e.mul(word, 64);
-                let left = e.int(group);
-                let left = e.b.ins().isub(left, first);
-                let full = e.int(64);
-                let valid = e.min(left, full);
-                let channel = e.at(first, g, group);
-                let zero = e.int(0);
-                let sums: Vec<_> = (0..planes).map(|_| e.var(zero)).collect();
-                e.range(zero, valid, 4, |e, i| {
-                    let c = e.b.ins().iadd(channel, i);
-                    let code = lanes(e, c);
-                    for (q, sum) in sums.iter().enumerate() {
-                        let bits = plane_bits(e, code, q);
-                        let bits = e.b.ins().uextend(types::I64, bits);
-                        let bits = e.b.ins().ishl(bits, i);
-                        let old = e.b.use_var(*sum);
-                        let new = e.b.ins().bor(old, bits);
-                        e.b.def_var(*sum, new);
-                    }
-                });
-                let at = e.at(word, g, per_group);
-                let at = e.at(row, at, 8);
-                for (q, sum) in sums.iter().enumerate() {
-                    let mut v = e.b.use_var(*sum);
-                    if group % 4 != 0 {
-                        // Channels beyond the last must be zero: box sums count them.
-                        let (one, all) = (e.int(1), e.b.ins().iconst(types::I64, -1));
-                        let mask = e.b.ins().ishl(one, valid);
-                        let mask = e.b.ins().iadd_imm_s(mask, -1);
-                        let whole = e.b.ins().icmp_imm_s(IntCC::Equal, valid, 64);
-                        let mask = e.b.ins().select(whole, all, mask);
-                        v = e.b.ins().band(v, mask);
-                    }
-                    e.store(v, at, (q * b.words() * 8) as i32);
-                }
-            });
-        });
     }
 
     /// A buffer on the stack for one position's results, `channels` elements of 4 bytes and some room.
