@@ -6,6 +6,8 @@
 mod chain;
 pub mod dead;
 pub mod fold;
+#[cfg(test)]
+mod golden;
 pub mod lift;
 pub mod pool;
 pub mod ranges;
@@ -15,6 +17,7 @@ pub mod residual;
 #[cfg(test)]
 mod testing;
 pub mod threshold;
+pub mod transpose;
 
 use crate::graph::attrs::Attrs;
 use crate::graph::{Graph, GraphError, Value, ops, verify};
@@ -94,8 +97,12 @@ pub fn run(graph: &mut Graph, fma: bool, observe: &mut dyn FnMut(&'static str, &
     let hints = recover::hints(graph);
     let r = fold::run(graph, fma);
     done("fold", r, graph)?;
+    let r = transpose::run(graph);
+    done("transpose", r, graph)?;
     let r = recover::check(graph).and_then(|()| lift::run(graph, &hints, &mut report));
     done("lift", r, graph)?;
+    let r = transpose::run(graph);
+    done("transpose_codes", r, graph)?;
     let r = pool::run(graph);
     done("pool", r, graph)?;
     let r = threshold::run(graph, &mut report);
