@@ -283,12 +283,7 @@ fn choose_layout(graph: &Graph, value: Value, callers: bool, image: (usize, usiz
     if callers {
         return (Layout::Dense, image.0);
     }
-    // What a reshape copies lies dense on both sides.
-    let copied = |n: &crate::graph::Node| is(n, &["reshape", "softmax"]) && !same_image(graph, n);
-    let reshaped = graph.users(value).iter().filter_map(|(n, _)| graph.node(*n)).any(copied);
-    let own = graph.node(value.node).is_some_and(copied);
-    let codes = graph.value_type(value).and_then(|t| t.codes()).filter(|_| !reshaped && !own);
-    if let Some(bits) = codes.map(|c| c.bits()) {
+    if let Some(bits) = graph.value_type(value).and_then(|t| t.codes()).map(|c| c.bits()) {
         let groups = readers_groups(graph, value);
         let group = image.0 / groups.last().copied().unwrap_or(1);
         // Whole words are the same words however they are grouped.
@@ -300,6 +295,9 @@ fn choose_layout(graph: &Graph, value: Value, callers: bool, image: (usize, usiz
             return (Layout::Bits, group);
         }
     }
+    let reshaped =
+        graph.users(value).iter().filter_map(|(n, _)| graph.node(*n)).any(|n| is(n, &["reshape", "softmax"]));
+    let own = graph.node(value.node).is_some_and(|n| is(n, &["reshape", "softmax"]));
     let flat = image.1 * image.2 == 1;
     let float = graph.value_type(value).is_some_and(|t| t.elem == Elem::F32);
     if (reshaped || own) && !flat && float { (Layout::Dense, image.0) } else { (Layout::Nhwc, image.0) }

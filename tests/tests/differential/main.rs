@@ -1,16 +1,18 @@
 //! Random small networks: the interpreter gives the same bits after every pass but `lift`, and compiled code gives the
 //! interpreter's, at each CPU level, with one thread and with several, one sample and more.
 //!
-//! `PROPTEST_CASES` sets how many networks (default 150), `PROPTEST_RNG_SEED` which ones.
+//! `PROPTEST_CASES` sets how many networks (default 250), `PROPTEST_RNG_SEED` which ones.
 
 mod net;
 
 use dorefa_runtime::{Session, Tensor};
-use dorefac::codegen::target::{Level, host_features};
+use dorefac::codegen::target::{Arch, Level, host_features};
 use dorefac::compile::{Options, compile, profile};
+use dorefac::emit::elf;
 use dorefac::emit::jit::JitImage;
 use dorefac::graph::{Graph, Value};
 use dorefac::{interp, passes, text};
+use dorefac_tests::native::Machine;
 use net::Net;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 use std::cell::{Cell, RefCell};
@@ -106,7 +108,8 @@ fn check(net: &Net, seen: &mut BTreeMap<&'static str, usize>) -> Result<(), Test
             }
         }
         for node in lowered.order().into_iter().filter_map(|id| lowered.node(id)) {
-            *seen.entry(node.op.name).or_default() += 1;
+            let minimum = node.op.name == "code_pool" && lowered.operands(node.id).len() > 1;
+            *seen.entry(if minimum { "code_pool of minima" } else { node.op.name }).or_default() += 1;
         }
     }
     Ok(())
@@ -127,13 +130,14 @@ fn runner(cases: u32) -> TestRunner {
 #[test]
 fn random_networks() {
     let seen = RefCell::new(BTreeMap::new());
-    let result = runner(150).run(&net::net(), |net| check(&net, &mut seen.borrow_mut()));
+    let result = runner(250).run(&net::net(), |net| check(&net, &mut seen.borrow_mut()));
     if let Err(e) = result {
         panic!("{e}");
     }
     let seen = seen.into_inner();
     println!("operators and kernels: {seen:?}");
-    let operators = ["int_conv", "threshold", "code_pool", "table_add", "decode", "conv", "average_pool", "batch_norm"];
+    let operators =
+        ["int_conv", "threshold", "code_pool", "code_pool of minima", "table_add", "decode", "average_pool"];
     let kernels = ["look-up 16", "bit-serial popcount", "direct integer"];
     for op in operators.into_iter().chain(kernels) {
         assert!(seen.get(op).is_some_and(|&n| n >= 5), "the networks hardly exercise {op}: {seen:?}");
@@ -182,4 +186,33 @@ fn lift_moves_a_layer_by_its_roundings_only() {
     let (lifted, all) = (lifted.get(), all.get());
     println!("{lifted} of {all} layers are integer");
     assert!(lifted * 5 >= all * 3, "only {lifted} of {all} layers became integer");
+}
+
+/// The same networks as aarch64 code, under an emulator.
+#[test]
+fn random_networks_on_aarch64() {
+    let Some(machine) = Machine::new(Arch::Aarch64) else { return };
+    let folder = tempfile::tempdir().expect("folder");
+    let driver = machine.driver(folder.path(), &[]);
+    let triple = "aarch64-unknown-linux-gnu".parse().expect("triple");
+    let every = ["generic", "generic,generic+dotprod+i8mm"].map(|l| Level::parse(l, &triple).expect("levels"));
+    let so = folder.path().join("net.so");
+    let turn = Cell::new(0);
+    let result = runner(40).run(&net::net(), |net| {
+        turn.set(turn.get() + 1);
+        let lowered = lower(&net.build(), &[], true, false)?;
+        let levels = &every[turn.get() % every.len()];
+        let compiled = compile(&lowered, levels, &Options::default()).map_err(|e| fail(&e.to_string(), &lowered))?;
+        let bytes = elf::shared_object(&compiled.image, "net.so").map_err(|e| fail(&e.to_string(), &lowered))?;
+        std::fs::write(&so, bytes)?;
+        let x = net.input(true);
+        let want = interpret(&lowered, &x, true)?;
+        let raw = machine.run(&driver, Some(&so), x.as_f32().unwrap_or_default(), 3, 1 + turn.get() as u32 % 3);
+        let floats = raw.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let got = Tensor::f32(want.shape().to_vec(), floats).map_err(|e| fail(&e.to_string(), &lowered))?;
+        if same(&want, &got) { Ok(()) } else { Err(fail(&format!("aarch64: {}", first(&want, &got)), &lowered)) }
+    });
+    if let Err(e) = result {
+        panic!("{e}");
+    }
 }

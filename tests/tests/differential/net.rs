@@ -209,8 +209,19 @@ fn residual() -> impl Strategy<Value = Vec<Layer>> {
     })
 }
 
+/// A max pool of several values in front of falling and rising channels: a min pool of codes on some.
+fn falling() -> impl Strategy<Value = Vec<Layer>> {
+    let pool = pool().prop_map(|mut p| {
+        p.kind = "max_pool";
+        p.kernel = p.kernel.map(|k| k.max(2));
+        Layer::Pool(p)
+    });
+    (conv(), pool, act())
+        .prop_map(|(conv, pool, act)| vec![Layer::Conv(conv), pool, Layer::Norm { negative: true }, Layer::Act(act)])
+}
+
 pub fn net() -> impl Strategy<Value = Net> {
-    let part = prop_oneof![6 => block(), 4 => layer().prop_map(|l| vec![l]), 1 => residual()];
+    let part = prop_oneof![6 => block(), 4 => layer().prop_map(|l| vec![l]), 1 => residual(), 1 => falling()];
     let parts = prop::collection::vec(part, 1..=4);
     let end = prop::option::of(act());
     (channels(), prop::array::uniform2(1usize..=9), parts, end).prop_map(|(channels, extent, parts, end)| {
