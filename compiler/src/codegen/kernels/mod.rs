@@ -6,6 +6,7 @@ mod int_conv;
 mod int_direct;
 mod look_up;
 mod moves;
+mod nibble_pool;
 mod pool;
 mod rows;
 mod store;

@@ -1,6 +1,6 @@
 //! Pools on lanes: windows of floats or codes, and the global average. Taps in row-major window order; padding never wins.
 
-use super::{KernelError, Task, load_lanes_at};
+use super::{KernelError, Task, load_lanes_at, nibble_pool};
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::functions::later_if_greater;
 use crate::graph::Node;
@@ -16,6 +16,10 @@ pub(super) fn windows(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> 
     let whole = node.attrs.bool("count_padding", false).then_some(window.kernel[0] * window.kernel[1]);
     let top = ty.codes().map_or(0, |c| c.top as i32);
     let minimum = operands.get(1).and_then(|&v| task.graph.constant(v)).and_then(|t| t.as_i64());
+    if let Some(code) = ty.codes().filter(|_| nibble_pool::fits(task, &input)) {
+        nibble_pool::emit(e, task, &window, &input, code, minimum)?;
+        return Ok("code pool, packed");
+    }
     let minimum = minimum.map(|m| {
         let masks: Vec<i32> = m.iter().map(|&v| -i32::from(v != 0)).collect();
         e.data("minimum", pack::i32_bytes(&pack::transposed(&masks, window.channels, 1, 0)))
@@ -76,7 +80,7 @@ pub(super) fn windows(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> 
     Ok(if op == "code_pool" { "code pool" } else { "float pool" })
 }
 
-fn each_tap(
+pub(super) fn each_tap(
     e: &mut Emitter<'_, '_>,
     g: &Window,
     [y, x]: [Value; 2],
