@@ -102,6 +102,20 @@ fn codes_move() {
 }
 
 #[test]
+fn levels_and_accumulators_beyond_32_bits() {
+    let read = |body: &str| {
+        let source = format!("dorefa 1\ngraph g(x: f32[N, 4]) -> (y) {{\n  {body}\n}}\n");
+        text::parse(&source, "wide.dorefa", &|_| None).map(drop)
+    };
+    assert!(read("y = decode(encode(x, top=65535, step=65536, scale=1))").is_err());
+    let wide = "u16<0..65535, step 65536, offset 0, scale 1>";
+    assert!(read(&format!("y = decode(int_conv(encode(x, top=3, scale=1), @w: {wide}[2, 4]))")).is_err());
+    // 255·255·34 000 exceeds 2³¹: such a layer stays float.
+    let quantised = "q = quantize_activation(x, bits=8); y = matmul(q, quantize_weights(@w: f32[2, 34000], bits=8))";
+    check(&[34000], quantised);
+}
+
+#[test]
 fn layers_of_other_ranks() {
     check(
         &[4, 3, 5],

@@ -33,7 +33,7 @@ impl Scale {
         }
         num /= a;
         den /= a;
-        (num < LIMIT && den < LIMIT && exp.abs() < 900).then_some(Scale { num, den, exp })
+        (num < LIMIT && den < LIMIT && exp.unsigned_abs() < 900).then_some(Scale { num, den, exp })
     }
 
     /// `num / den`; `None` where either is zero.
@@ -150,5 +150,8 @@ mod tests {
         assert_eq!(a.to_f64(), f64::from(0.1f32) / 3.0);
         assert_eq!(a.to_string().parse(), Ok(a));
         assert_eq!(a.times(a.inverse()), Some(Scale::ONE));
+        for extreme in ["1*2^-2147483648", "1*2^2147483647", "2/1*2^2147483647", "1/2*2^-2147483648", "1*2^900"] {
+            assert!(extreme.parse::<Scale>().is_err(), "{extreme}");
+        }
     }
 }

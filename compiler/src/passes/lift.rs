@@ -11,10 +11,10 @@
 
 use super::ranges::{Range, ranges};
 use super::recover::{self, Hint};
-use super::{PassError, Report, add, name_of, op_of, uniform};
+use super::{PassError, Report, add, flatten, name_of, op_of, uniform};
 use crate::graph::attrs::{Attr, Attrs};
 use crate::graph::scale::Scale;
-use crate::graph::types::{CodeType, Dim, Elem};
+use crate::graph::types::{CodeType, Elem};
 use crate::graph::{Graph, NodeId, Value, ops};
 use dorefa_runtime::tensor::Tensor;
 use std::collections::BTreeMap;
@@ -78,7 +78,7 @@ pub fn run(graph: &mut Graph, hints: &BTreeMap<NodeId, Hint>, report: &mut Repor
     }
     let Lifter { graph, report, .. } = lifter;
     for id in graph.order() {
-        flatten(graph, id)?;
+        flatten::run(graph, id)?;
     }
     for id in graph.order() {
         if let Some(node) = graph.node(id).filter(|n| matches!(n.op.name, "conv" | "matmul")) {
@@ -249,6 +249,13 @@ impl Lifter<'_> {
         );
         let w =
             self.graph.add_typed_constant(&format!("{}_codes", name_of(self.graph, weights)), data, Elem::Codes(ty));
+        // Kernels add up in 32 bits.
+        let reason = |g: &Graph, acc: Value| {
+            let range = g.value_type(acc).and_then(|t| t.acc()).map(|a| (a.lo, a.hi));
+            let (lo, hi) = range.unwrap_or((0, 0));
+            (lo < i32::MIN.into() || hi > i32::MAX.into())
+                .then(|| format!("stays float because its accumulator, {lo} … {hi}, needs more than 32 bits"))
+        };
         let acc = match self.graph.add(ops::known("int_conv"), &format!("{name}_int"), &[codes, w], attrs) {
             Ok(acc) => acc,
             Err(e) => {
@@ -256,6 +263,11 @@ impl Lifter<'_> {
                 return Ok(false);
             }
         };
+        if let Some(text) = reason(self.graph, acc) {
+            self.graph.remove(acc.node);
+            self.report.note(&name, text);
+            return Ok(false);
+        }
         let mut y = add(self.graph, "decode", &format!("{name}_value"), &[acc], Attrs::new())?;
         if let Some(&bias) = operands.get(2) {
             let rank = self.graph.value_type(y).map_or(2, |t| t.shape.rank());
@@ -283,54 +295,4 @@ fn broadcast_bias(graph: &mut Graph, bias: Value, rank: usize) -> Result<Value, 
             add(graph, "reshape", "bias_wide", &[bias], Attrs::new().with("shape", Attr::Ints(dims)))
         }
     }
-}
-
-/// Turns a matrix product over a flattened image into a convolution with a full kernel, so that flattening moves nothing.
-fn flatten(graph: &mut Graph, id: NodeId) -> Result<(), PassError> {
-    let operands = graph.operands(id);
-    let Some((node, (&x, &weights))) = graph.node(id).zip(operands.first().zip(operands.get(1))) else { return Ok(()) };
-    if !matches!(node.op.name, "matmul" | "int_conv" | "conv")
-        || graph.value_type(x).is_none_or(|t| t.shape.rank() != 2)
-    {
-        return Ok(());
-    }
-    let (name, op, attrs) = (node.name.clone(), node.op.name, node.attrs.clone());
-    let decoded = if op_of(graph, x) == "decode" { graph.operands(x.node).first().copied() } else { None };
-    let Some(mut image) = flattened(graph, decoded.unwrap_or(x)) else { return Ok(()) };
-    let Some((c, h, w)) = graph.value_type(image).filter(|t| t.shape.rank() == 4).and_then(|t| t.shape.image()) else {
-        return Ok(());
-    };
-    let Some((tensor, ty)) = graph.constant(weights).cloned().zip(graph.value_type(weights).cloned()) else {
-        return Ok(());
-    };
-    let [Dim::Fixed(o), Dim::Fixed(inner)] = *ty.shape.0 else { return Ok(()) };
-    if inner != c * h * w || attrs.int("groups", 1) != 1 {
-        return Ok(());
-    }
-    let tensor = (*tensor).clone().reshape(vec![o, c, h, w]).map_err(|e| e.to_string())?;
-    let kernel = graph.add_typed_constant(&format!("{}_kernel", name_of(graph, weights)), tensor, ty.elem);
-    if decoded.is_some() {
-        // decode(reshape(codes)) is reshape(decode(codes)).
-        image = add(graph, "decode", &format!("{}_value", name_of(graph, image)), &[image], Attrs::new())?;
-    }
-    let mut inputs = vec![image, kernel];
-    inputs.extend(operands.get(2));
-    let op = if op == "int_conv" { "int_conv" } else { "conv" };
-    let y = add(graph, op, &format!("{name}_full"), &inputs, Attrs::new())?;
-    let y =
-        add(graph, "reshape", &format!("{name}_flat"), &[y], Attrs::new().with("shape", Attr::Ints(vec![o as i64])))?;
-    graph.replace(Value { node: id, port: 0 }, y);
-    graph.remove(id);
-    Ok(())
-}
-
-/// The image that a chain of reshapes flattens.
-fn flattened(graph: &Graph, mut x: Value) -> Option<Value> {
-    while op_of(graph, x) == "reshape" {
-        x = *graph.operands(x.node).first()?;
-        if graph.value_type(x)?.shape.rank() == 4 {
-            return Some(x);
-        }
-    }
-    None
 }

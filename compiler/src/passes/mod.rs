@@ -5,6 +5,7 @@
 
 mod chain;
 pub mod dead;
+mod flatten;
 pub mod fold;
 #[cfg(test)]
 mod golden;

@@ -12,7 +12,13 @@ use dorefa_runtime::tensor::{Data, Tensor};
 fn codes(types: &[&ValueType], i: usize) -> Result<(CodeType, Shape), String> {
     let ty = types.get(i).ok_or_else(|| format!("input {i} is missing"))?;
     let c = ty.codes().ok_or_else(|| format!("input {i} must be codes, is {ty}"))?;
-    Ok((c.clone(), ty.shape.clone()))
+    Ok((check_levels(c.clone())?, ty.shape.clone()))
+}
+
+/// Kernels and interpreter hold levels in 32 bits.
+fn check_levels(c: CodeType) -> Result<CodeType, String> {
+    let (lo, hi) = c.levels();
+    if lo >= i32::MIN.into() && hi <= i32::MAX.into() { Ok(c) } else { Err("levels need more than 32 bits".to_owned()) }
 }
 
 fn code_type(attrs: &Attrs) -> Result<CodeType, String> {
@@ -22,7 +28,10 @@ fn code_type(attrs: &Attrs) -> Result<CodeType, String> {
     let offset =
         i32::try_from(attrs.int("offset", 0)).ok().filter(|o| o.abs() <= 1 << 24).ok_or("offset is too large")?;
     let scale: Scales = attrs.scales("scale").into();
-    if scale.is_empty() { Err("scale is empty".to_owned()) } else { Ok(CodeType { top, step, offset, scale }) }
+    if scale.is_empty() {
+        return Err("scale is empty".to_owned());
+    }
+    check_levels(CodeType { top, step, offset, scale })
 }
 
 /// The attributes that [`code_type`] reads.
@@ -76,6 +85,7 @@ pub static DECODE: OpDef = OpDef {
     elementwise: true,
     infer: |_, types| {
         let x = types.first().ok_or("input 0 is missing")?;
+        x.codes().cloned().map(check_levels).transpose()?;
         if x.elem == Elem::F32 {
             Err("decodes codes or accumulators, not f32".to_owned())
         } else {
