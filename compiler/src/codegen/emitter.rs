@@ -1,9 +1,10 @@
 //! A thin layer over Cranelift's `FunctionBuilder`: counted loops, addresses and 128-bit lanes. It knows no operator.
 
-use super::image::{DataId, Image, import_data};
-use super::target::Arch;
+use super::image::{DataId, FunctionId, Image, import_data, import_function};
+use super::target::{Arch, Level};
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{self, InstBuilder, MemFlagsData, Type, Value, types};
+use cranelift_codegen::isa::CallConv;
+use cranelift_codegen::ir::{self, AbiParam, InstBuilder, Signature, MemFlagsData, Type, Value, types};
 use cranelift_frontend::{FunctionBuilder, Variable};
 
 /// Emits one function for one CPU level.
@@ -12,6 +13,8 @@ pub struct Emitter<'a, 'b> {
     pub b: FunctionBuilder<'a>,
     /// The image that takes constants.
     pub image: &'b mut Image,
+    /// The CPU level.
+    pub level: &'b Level,
     /// The numeric profile: fused multiply-add.
     pub fma: bool,
 }
@@ -69,6 +72,10 @@ impl Emitter<'_, '_> {
 
     /// Puts bytes into the image's constants and gives their address.
     pub fn data(&mut self, name: &str, bytes: Vec<u8>) -> Value {
+        // Levels and layers share what is equal.
+        if let Some(known) = self.image.data.iter().position(|d| d.bytes == bytes && d.fixups.is_empty()) {
+            return self.data_address(DataId(known as u32));
+        }
         let name = format!("{name}.{}", self.image.data.len());
         let id = self.image.add_data(name, bytes, 64);
         self.data_address(id)
@@ -78,6 +85,14 @@ impl Emitter<'_, '_> {
     pub fn data_address(&mut self, id: DataId) -> Value {
         let global = import_data(self.b.func, id);
         self.b.ins().symbol_value(types::I64, global)
+    }
+
+    /// Calls a tile: a leaf function of 64-bit arguments without a result.
+    pub fn call(&mut self, tile: FunctionId, arguments: &[Value]) {
+        let mut signature = Signature::new(CallConv::SystemV);
+        signature.params = vec![AbiParam::new(types::I64); arguments.len()];
+        let tile = import_function(self.b.func, tile, signature);
+        self.b.ins().call(tile, arguments);
     }
 
     /// A new variable holding `v`.

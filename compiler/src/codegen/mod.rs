@@ -12,6 +12,7 @@ mod kernels;
 pub mod steps;
 mod stubs;
 pub mod target;
+mod tiles;
 
 use cranelift_codegen::isa::OwnedTargetIsa;
 use target::TargetError;

@@ -53,7 +53,7 @@ pub fn compile_steps(
     let isa = target::isa(level).map_err(|e| vec![StepError::Codegen(e.into())])?;
     let (mut steps, mut problems) = (Vec::new(), Vec::new());
     for step in &plan.steps {
-        match compile_step(image, graph, plan, step, &level.name, fma, &*isa) {
+        match compile_step(image, graph, plan, step, level, fma, &*isa) {
             Ok(step) => steps.push(step),
             Err(error) => problems.push(error),
         }
@@ -66,18 +66,18 @@ fn compile_step(
     graph: &Graph,
     plan: &Plan,
     step: &Step,
-    level: &str,
+    level: &Level,
     fma: bool,
     isa: &dyn TargetIsa,
 ) -> Result<CompiledStep, StepError> {
     let name = graph.node(step.result.node).map_or("step", |n| &n.name);
-    let task = image.declare_function(format!("{name}.{level}"));
+    let task = image.declare_function(format!("{name}.{}", level.name));
     let mut context = Context::new();
     context.func.signature = signature(isa.default_call_conv());
     context.func.name = UserFuncName::user(0, task.0);
     let mut builders = FunctionBuilderContext::new();
     let b = FunctionBuilder::new(&mut context.func, &mut builders);
-    let mut e = Emitter { b, image, fma };
+    let mut e = Emitter { b, image, level, fma };
     let kernel = emit_step(&mut e, graph, plan, step).map_err(|(id, m)| StepError::Node(id, m))?;
     e.b.seal_all_blocks();
     e.b.finalize(isa.frontend_config());

@@ -2,11 +2,15 @@
 //! +0, bias last (numerics contract, rule 5). Vectors run over output channels.
 //!
 //! One position × up to 48 outputs: 12 chains in flight, each multiply-add reading its weights from memory. Where all taps
-//! are valid the inner loop only moves two pointers. Cost: 6 to 7 MAC a cycle with 128-bit FMA. Needs nothing beyond the
-//! level's base.
+//! are valid the inner loop only moves two pointers, or an AVX2 tile runs. Cost: 6 to 7 MAC a cycle with 128-bit FMA, 12 to
+//! 15 with AVX2. Needs nothing beyond the level's base.
 
 use super::{KernelError, Operand, Position, Task};
+use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, F32X4};
+use crate::codegen::image::FunctionId;
+use crate::codegen::target::{Arch, x86};
+use crate::codegen::tiles::FloatShape;
 use crate::graph::Node;
 use crate::graph::ops::Geometry;
 use crate::graph::types::Layout;
@@ -26,6 +30,8 @@ struct FloatLayer {
     buffer: Value,
     /// Outputs computed together.
     tile: usize,
+    /// The AVX2 tile and the blocks that it computes at once, where the level has it.
+    wide: Option<(FunctionId, usize)>,
 }
 
 pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Result<&'static str, KernelError> {
@@ -71,7 +77,12 @@ fn prepare(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Result<Floa
         return Err(fail("the bias must be constant"));
     }
     let buffer = task.lane_buffer(e, pitch);
-    Ok(FloatLayer { g, input, weights: table, bias, buffer, tile })
+    let mut layer = FloatLayer { g, input, weights: table, bias, buffer, tile, wide: None };
+    let x86 = e.level.arch == Arch::X86_64 && e.level.has(x86::AVX2 | x86::FMA);
+    if x86 && e.fma && layer.g.output != [1, 1] {
+        layer.wide = Some(wide_tile(e, &layer).map_err(|m| (node.id, m.to_string()))?);
+    }
+    Ok(layer)
 }
 
 /// Runs the chain over the buffer.
@@ -194,6 +205,9 @@ fn inside(e: &mut Emitter<'_, '_>, layer: &FloatLayer, p: Position) {
     let (y, x) = (e.b.ins().iadd_imm_s(y, -(g.pads[0] as i64)), e.b.ins().iadd_imm_s(x, -(g.pads[1] as i64)));
     let flat = e.mul(y, w);
     let flat = e.b.ins().iadd(flat, x);
+    if let Some(function) = layer.wide {
+        return wide(e, layer, function, flat);
+    }
     e.times(g.groups, |e, group| {
         e.times(blocks, |e, block| {
             let row = e.at(block, group, blocks);
@@ -228,6 +242,50 @@ fn inside(e: &mut Emitter<'_, '_>, layer: &FloatLayer, p: Position) {
             let first = e.mul(block, tile);
             let first = e.at(first, group, per_group);
             store(e, layer, &sums, first);
+        });
+    });
+}
+
+fn wide_tile(e: &mut Emitter<'_, '_>, layer: &FloatLayer) -> Result<(FunctionId, usize), CodegenError> {
+    let g = &layer.g;
+    let blocks = (g.outputs / g.groups).div_ceil(layer.tile);
+    let blocks = if blocks.is_multiple_of(2) { 2 } else { 1 };
+    let (_, h, w) = layer.input.buffer.image;
+    let (plane, scale) = match layer.input.buffer.layout {
+        Layout::Dense => (h * w * 4, 4),
+        _ => (4, layer.input.buffer.pitch() * 4),
+    };
+    let shape = FloatShape {
+        outputs: layer.tile,
+        blocks,
+        extents: [g.channels / g.groups, g.kernel[0], g.kernel[1]],
+        steps: [plane, g.dilations[0] * w * scale, g.dilations[1] * scale],
+    };
+    Ok((shape.function(e.image)?, blocks))
+}
+
+/// [`inside`] by the AVX2 tile; the bias is added to what it stores.
+fn wide(e: &mut Emitter<'_, '_>, layer: &FloatLayer, (function, at_once): (FunctionId, usize), flat: Value) {
+    let (g, tile) = (&layer.g, layer.tile);
+    let (inner, per_group) = (g.channels / g.groups, g.outputs / g.groups);
+    let blocks = per_group.div_ceil(tile);
+    let stride = e.int(g.taps() * tile * 4);
+    e.times(g.groups, |e, group| {
+        let channel = e.mul(group, inner);
+        let (base, scale) = plane(e, &layer.input, channel);
+        let input = e.at(base, flat, scale);
+        e.times(blocks / at_once, |e, i| {
+            let block = e.mul(i, at_once);
+            let row = e.at(block, group, blocks);
+            let weights = e.at(layer.weights, row, g.taps() * tile * 4);
+            let first = e.mul(block, tile);
+            let first = e.at(first, group, per_group);
+            let out = e.at(layer.buffer, first, 4);
+            e.call(function, &[input, weights, stride, out]);
+            if layer.bias.is_some() {
+                let sums: Vec<_> = (0..tile * at_once / 4).map(|i| e.load(F32X4, out, (i * 16) as i32)).collect();
+                store(e, layer, &sums, first);
+            }
         });
     });
 }

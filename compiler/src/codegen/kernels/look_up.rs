@@ -4,12 +4,18 @@
 //!
 //! A tile is up to 4 neighbouring positions × 16 outputs. Padding taps read a row of zero bytes, whose table is all zero.
 //!
-//! Cost: about 64/W MAC a cycle with 128-bit shuffles. Limits: an entry is at most 3·4 = 12 (2 bits) or 4 (1 bit), so a u8 lane
+//! Two blocks of outputs go to an AVX2 tile where the level has it.
+//!
+//! Cost: about 50/W MAC a cycle with 128-bit shuffles, twice that with AVX2. Limits: an entry is at most 3·4 = 12 (2 bits) or 4 (1 bit), so a u8 lane
 //! holds 20 or 60 look-ups; u16 sums hold K·top ≤ 65 535, which lowering checks. Needs SSSE3 on x86-64 (`tbl` on aarch64).
 
 use super::int_conv::IntLayer;
 use super::{KernelError, Task};
+use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, I32X4};
+use crate::codegen::image::FunctionId;
+use crate::codegen::target::{Arch, x86};
+use crate::codegen::tiles::LookUpShape;
 use crate::lower::pack::{self, LOOK_UP_TILE};
 use cranelift_codegen::ir::{InstBuilder, StackSlotData, StackSlotKind, Type, Value, types};
 use cranelift_frontend::Variable;
@@ -37,6 +43,16 @@ impl LookUp<'_, '_> {
         self.layer.g.kernel[0] * self.layer.g.kernel[1]
     }
 
+    /// Look-ups that a byte can sum.
+    fn limit(&self) -> usize {
+        if self.layer.input.buffer.planes > 1 { 20 } else { 60 }
+    }
+
+    /// Bytes of one plane of one block's weights.
+    fn plane_bytes(&self) -> usize {
+        self.taps() * self.quads().div_ceil(2) * LOOK_UP_TILE
+    }
+
     fn quads(&self) -> usize {
         self.layer.g.channels / self.layer.g.groups / 4
     }
@@ -59,20 +75,33 @@ pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, layer: &IntLayer<'_
     let buffer = task.lane_buffer(e, pitch * positions);
     let k = LookUp { layer, positions, tables, weights, offsets, zeros, pointers, buffer, pitch };
     let outputs = g.outputs / g.groups;
+    let shape = LookUpShape { positions, taps, quads: k.quads(), limit: k.limit() };
+    let tile = if e.level.arch == Arch::X86_64 && e.level.has(x86::AVX2) && outputs >= 2 * LOOK_UP_TILE {
+        let failed = |m: CodegenError| (task.step.result.node, m.to_string());
+        Some((shape.function(e.image).map_err(failed)?, task.lane_buffer(e, positions * LOOK_UP_TILE)))
+    } else {
+        None
+    };
     task.each_row(e, |task, e, y| {
         let mut result = Ok(());
-        e.times(width.div_ceil(positions), |e, tile| {
+        e.times(width.div_ceil(positions), |e, column| {
             // The last tile overlaps its neighbour rather than being narrower.
-            let (x, last) = (e.mul(tile, positions), e.int(width - positions));
+            let (x, last) = (e.mul(column, positions), e.int(width - positions));
             let x = e.min(x, last);
             point(e, &k, y, x);
             e.times(g.groups, |e, group| {
                 let sums = box_sums(e, &k, group);
-                e.times(outputs / LOOK_UP_TILE, |e, block| {
-                    let blocks = outputs / LOOK_UP_TILE;
+                let blocks = outputs / LOOK_UP_TILE;
+                let wide = if tile.is_some() { blocks / 2 } else { 0 };
+                e.times(wide, |e, pair| {
+                    let block = e.mul(pair, 2);
                     let row = e.at(block, group, blocks);
-                    let first = e.mul(row, LOOK_UP_TILE);
-                    products(e, &k, [group, row, first], &sums);
+                    products(e, &k, [group, row], &sums, tile);
+                });
+                e.times(blocks - 2 * wide, |e, block| {
+                    let block = e.add(block, 2 * wide);
+                    let row = e.at(block, group, blocks);
+                    products(e, &k, [group, row], &sums, None);
                 });
             });
             for i in 0..positions {
@@ -173,26 +202,31 @@ fn box_sums(e: &mut Emitter<'_, '_>, k: &LookUp<'_, '_>, group: Value) -> Vec<Va
         .collect()
 }
 
-/// The accumulators of a tile's positions for one block of 16 outputs, into the buffer.
-fn products(e: &mut Emitter<'_, '_>, k: &LookUp<'_, '_>, [group, row, first]: [Value; 3], box_sums: &[Value]) {
+/// A wide tile and the memory for its sums.
+type WideTile = Option<(FunctionId, Value)>;
+
+/// The accumulators of a tile's positions into the buffer: one block of 16 outputs, or two by a wide tile.
+fn products(e: &mut Emitter<'_, '_>, k: &LookUp<'_, '_>, [group, row]: [Value; 2], box_sums: &[Value], tile: WideTile) {
     let planes = k.layer.w.bits() as usize;
-    let plane_bytes = k.taps() * k.quads().div_ceil(2) * LOOK_UP_TILE;
-    let base = e.at(k.weights, row, planes * plane_bytes);
-    let zero = e.splat_i32(0);
-    // Four i32x4 a position: outputs 0 … 15.
-    let mut totals: Vec<[Value; 4]> = vec![[zero; 4]; k.positions];
+    let base = e.at(k.weights, row, planes * k.plane_bytes());
+    let first = e.mul(row, LOOK_UP_TILE);
+    // For each position the outputs by four.
+    let mut totals: Vec<Vec<Value>> = vec![Vec::new(); k.positions];
     for q in 0..planes {
-        let weights = e.add(base, q * plane_bytes);
-        let sums = plane_sums(e, k, group, weights);
-        for (total, [even, odd]) in totals.iter_mut().zip(sums) {
-            let parts = [
-                e.b.ins().uwiden_low(even),
-                e.b.ins().uwiden_high(even),
-                e.b.ins().uwiden_low(odd),
-                e.b.ins().uwiden_high(odd),
-            ];
+        let weights = e.add(base, q * k.plane_bytes());
+        let sums = match tile {
+            None => plane_sums(e, k, group, weights),
+            Some((function, scratch)) => wide_sums(e, k, group, weights, function, scratch),
+        };
+        for (total, sums) in totals.iter_mut().zip(sums) {
+            let parts = sums.into_iter().flat_map(|s| [e.b.ins().uwiden_low(s), e.b.ins().uwiden_high(s)]);
+            let parts: Vec<Value> = parts.collect();
+            if q == 0 {
+                *total = parts;
+                continue;
+            }
             for (t, part) in total.iter_mut().zip(parts) {
-                let part = if q == 0 { part } else { e.b.ins().ishl_imm_u(part, q as i64) };
+                let part = e.b.ins().ishl_imm_u(part, q as i64);
                 *t = e.b.ins().iadd(*t, part);
             }
         }
@@ -219,7 +253,7 @@ fn products(e: &mut Emitter<'_, '_>, k: &LookUp<'_, '_>, [group, row, first]: [V
                 v = e.b.ins().iadd(v, s);
             }
             if let Some(table) = k.offsets {
-                v = add_offsets(e, k, v, table, [first, group], [i, lane]);
+                v = add_offsets(e, k, v, table, first, [i, lane]);
             }
             e.store(v, out, ((i * k.pitch + lane * 4) * 4) as i32);
         }
@@ -232,7 +266,7 @@ fn add_offsets(
     k: &LookUp<'_, '_>,
     v: Value,
     table: Value,
-    [first, _]: [Value; 2],
+    first: Value,
     [position, lane]: [usize; 2],
 ) -> Value {
     let sum = e.var(v);
@@ -249,10 +283,27 @@ fn add_offsets(
     e.b.use_var(sum)
 }
 
+/// Sums of one weight plane by a wide tile: for each position four vectors of 8 outputs as u16.
+fn wide_sums(
+    e: &mut Emitter<'_, '_>,
+    k: &LookUp<'_, '_>,
+    group: Value,
+    weights: Value,
+    function: FunctionId,
+    scratch: Value,
+) -> Vec<Vec<Value>> {
+    let shift = e.mul(group, k.quads());
+    let stride = e.int(k.layer.w.bits() as usize * k.plane_bytes());
+    e.call(function, &[k.pointers, shift, weights, stride, k.tables, scratch]);
+    let bytes = 4 * LOOK_UP_TILE;
+    (0..k.positions)
+        .map(|i| (0..4).map(|v| e.load(I16X8, scratch, (i * bytes + v * 16) as i32)).collect())
+        .collect()
+}
+
 /// Sums of one weight plane: for each position the outputs 0 … 7 and 8 … 15 as u16.
-fn plane_sums(e: &mut Emitter<'_, '_>, k: &LookUp<'_, '_>, group: Value, weights: Value) -> Vec<[Value; 2]> {
-    let quads = k.quads();
-    let limit = if k.layer.input.buffer.planes > 1 { 20 } else { 60 };
+fn plane_sums(e: &mut Emitter<'_, '_>, k: &LookUp<'_, '_>, group: Value, weights: Value) -> Vec<Vec<Value>> {
+    let (quads, limit) = (k.quads(), k.limit());
     let zero = e.splat_i32(0);
     let zero16 = e.cast(I16X8, zero);
     let sums: Vec<[Variable; 2]> = (0..k.positions).map(|_| [e.var(zero16), e.var(zero16)]).collect();
@@ -281,7 +332,7 @@ fn plane_sums(e: &mut Emitter<'_, '_>, k: &LookUp<'_, '_>, group: Value, weights
         .map(|&[all, high]| {
             let (all, high) = (e.b.use_var(all), e.b.use_var(high));
             let shifted = e.b.ins().ishl_imm_u(high, 8);
-            [e.b.ins().isub(all, shifted), high]
+            vec![e.b.ins().isub(all, shifted), high]
         })
         .collect()
 }

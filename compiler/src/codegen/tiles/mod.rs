@@ -1,0 +1,36 @@
+//! Wide tiles: leaf functions of 256-bit instructions, which Cranelift cannot emit, assembled and put into the same image.
+//! A tile computes what a kernel's 128-bit inner loop computes, from the same packed weights, to the same bits.
+//!
+//! A tile follows the System V convention and touches volatile registers only, or saves them. One function serves every
+//! step and level with the same shape. Must never know the graph.
+
+mod float_avx2;
+mod look_up_avx2;
+
+pub use float_avx2::FloatShape;
+pub use look_up_avx2::LookUpShape;
+
+use super::CodegenError;
+use super::image::{FunctionId, Image};
+use iced_x86::IcedError;
+use iced_x86::code_asm::CodeAssembler;
+
+/// The tile of this name, assembled on first use.
+fn tile(
+    image: &mut Image,
+    name: &str,
+    assemble: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>,
+) -> Result<FunctionId, CodegenError> {
+    if let Some(known) = image.functions.iter().position(|f| f.name == name) {
+        return Ok(FunctionId(known as u32));
+    }
+    let failed = |e: IcedError| CodegenError::Compile { name: name.to_owned(), detail: e.to_string() };
+    let mut a = CodeAssembler::new(64).map_err(failed)?;
+    // VEX forms only: an EVEX form would be illegal on AVX2 machines.
+    a.set_prefer_vex(true);
+    assemble(&mut a).map_err(failed)?;
+    let bytes = a.assemble(0).map_err(failed)?;
+    let id = image.declare_function(name);
+    image.define_bytes(id, bytes, Vec::new(), 32)?;
+    Ok(id)
+}
