@@ -3,8 +3,8 @@
 use super::image::{DataId, FunctionId, Image, import_data, import_function};
 use super::target::{Arch, Level};
 use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{self, AbiParam, InstBuilder, MemFlagsData, Signature, Type, Value, types};
 use cranelift_codegen::isa::CallConv;
-use cranelift_codegen::ir::{self, AbiParam, InstBuilder, Signature, MemFlagsData, Type, Value, types};
 use cranelift_frontend::{FunctionBuilder, Variable};
 
 /// Emits one function for one CPU level.

@@ -17,6 +17,9 @@ use crate::graph::types::Layout;
 use crate::lower::pack;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
+/// The most positions of a tile.
+const POSITIONS: usize = 6;
+
 /// Outputs computed together: the least padding, then the most accumulators.
 fn tile(outputs: usize) -> usize {
     [48, 32, 16].into_iter().min_by_key(|t| outputs.next_multiple_of(*t)).unwrap_or(16)
@@ -30,8 +33,10 @@ struct FloatLayer {
     buffer: Value,
     /// Outputs computed together.
     tile: usize,
-    /// The AVX2 tile and the blocks that it computes at once, where the level has it.
-    wide: Option<(FunctionId, usize)>,
+    /// Elements of one position's sums in `buffer`.
+    pitch: usize,
+    /// The AVX2 tile, where the level has it.
+    wide: Option<(FunctionId, FloatShape)>,
 }
 
 pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Result<&'static str, KernelError> {
@@ -42,17 +47,26 @@ pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Res
         return Ok("float chain");
     }
     let interior = layer.g.interior();
+    let width = layer.wide.map_or(1, |(_, shape)| shape.positions());
     task.each_tile(
         e,
-        1,
+        width,
         interior,
         |task, e, p| {
-            inside(e, &layer, p);
-            finish(e, task, &layer, p, None)
+            match layer.wide {
+                None => inside(e, &layer, p),
+                Some(tile) => wide(e, &layer, tile, p),
+            }
+            for i in 0..width {
+                let x = e.add(p.x, i);
+                let p = task.position(e, p.y, x);
+                finish(e, task, &layer, p, i, None)?;
+            }
+            Ok(())
         },
         |task, e, p| single(e, task, &layer, p),
     )?;
-    Ok("float chain")
+    Ok(if layer.wide.is_some() { "float chain, AVX2" } else { "float chain" })
 }
 
 fn prepare(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Result<FloatLayer, KernelError> {
@@ -76,8 +90,8 @@ fn prepare(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Result<Floa
     if operands.len() > 2 && bias.is_none() {
         return Err(fail("the bias must be constant"));
     }
-    let buffer = task.lane_buffer(e, pitch);
-    let mut layer = FloatLayer { g, input, weights: table, bias, buffer, tile, wide: None };
+    let buffer = task.lane_buffer(e, pitch * POSITIONS);
+    let mut layer = FloatLayer { g, input, weights: table, bias, buffer, tile, pitch, wide: None };
     let x86 = e.level.arch == Arch::X86_64 && e.level.has(x86::AVX2 | x86::FMA);
     if x86 && e.fma && layer.g.output != [1, 1] {
         layer.wide = Some(wide_tile(e, &layer).map_err(|m| (node.id, m.to_string()))?);
@@ -85,22 +99,23 @@ fn prepare(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Result<Floa
     Ok(layer)
 }
 
-/// Runs the chain over the buffer.
+/// Runs the chain over position `index` of the buffer.
 fn finish(
     e: &mut Emitter<'_, '_>,
     task: &Task<'_>,
     layer: &FloatLayer,
     p: Position,
+    index: usize,
     words: Option<(Value, Value)>,
 ) -> Result<(), KernelError> {
     task.finish(e, p, words, &mut |e, channel| {
         let at = e.at(layer.buffer, channel, 4);
-        Ok(e.load(F32X4, at, 0))
+        Ok(e.load(F32X4, at, (index * layer.pitch * 4) as i32))
     })
 }
 
-/// Adds the bias and stores one position's sums of the outputs from `first` on.
-fn store(e: &mut Emitter<'_, '_>, layer: &FloatLayer, sums: &[Value], first: Value) {
+/// Adds the bias and stores the sums of position `index` for the outputs from `first` on.
+fn store(e: &mut Emitter<'_, '_>, layer: &FloatLayer, sums: &[Value], first: Value, index: usize) {
     let out = e.at(layer.buffer, first, 4);
     let bias = layer.bias.map(|b| e.at(b, first, 4));
     for (i, &sum) in sums.iter().enumerate() {
@@ -112,7 +127,7 @@ fn store(e: &mut Emitter<'_, '_>, layer: &FloatLayer, sums: &[Value], first: Val
                 e.b.ins().fadd(sum, b)
             }
         };
-        e.store(sum, out, offset);
+        e.store(sum, out, offset + (index * layer.pitch * 4) as i32);
     }
 }
 
@@ -136,10 +151,10 @@ fn single(e: &mut Emitter<'_, '_>, task: &Task<'_>, layer: &FloatLayer, p: Posit
             let sums = sum_taps(e, layer, [p.y, p.x, group], row);
             let first = e.mul(block, tile);
             let first = e.at(first, group, per_group);
-            store(e, layer, &sums, first);
+            store(e, layer, &sums, first, 0);
         });
     });
-    finish(e, task, layer, p, words)
+    finish(e, task, layer, p, 0, words)
 }
 
 fn sum_taps(e: &mut Emitter<'_, '_>, layer: &FloatLayer, [y, x, group]: [Value; 3], weights: Value) -> Vec<Value> {
@@ -201,13 +216,7 @@ fn inside(e: &mut Emitter<'_, '_>, layer: &FloatLayer, p: Position) {
     let (inner, per_group) = (g.channels / g.groups, g.outputs / g.groups);
     let blocks = per_group.div_ceil(tile);
     let w = layer.input.buffer.image.2;
-    let (y, x) = (e.mul(p.y, g.strides[0]), e.mul(p.x, g.strides[1]));
-    let (y, x) = (e.b.ins().iadd_imm_s(y, -(g.pads[0] as i64)), e.b.ins().iadd_imm_s(x, -(g.pads[1] as i64)));
-    let flat = e.mul(y, w);
-    let flat = e.b.ins().iadd(flat, x);
-    if let Some(function) = layer.wide {
-        return wide(e, layer, function, flat);
-    }
+    let flat = corner(e, layer, p);
     e.times(g.groups, |e, group| {
         e.times(blocks, |e, block| {
             let row = e.at(block, group, blocks);
@@ -241,51 +250,63 @@ fn inside(e: &mut Emitter<'_, '_>, layer: &FloatLayer, p: Position) {
             let sums: Vec<_> = sums.iter().map(|s| e.b.use_var(*s)).collect();
             let first = e.mul(block, tile);
             let first = e.at(first, group, per_group);
-            store(e, layer, &sums, first);
+            store(e, layer, &sums, first, 0);
         });
     });
 }
 
-fn wide_tile(e: &mut Emitter<'_, '_>, layer: &FloatLayer) -> Result<(FunctionId, usize), CodegenError> {
+fn wide_tile(e: &mut Emitter<'_, '_>, layer: &FloatLayer) -> Result<(FunctionId, FloatShape), CodegenError> {
     let g = &layer.g;
-    let blocks = (g.outputs / g.groups).div_ceil(layer.tile);
-    let blocks = if blocks.is_multiple_of(2) { 2 } else { 1 };
     let (_, h, w) = layer.input.buffer.image;
     let (plane, scale) = match layer.input.buffer.layout {
         Layout::Dense => (h * w * 4, 4),
         _ => (4, layer.input.buffer.pitch() * 4),
     };
     let shape = FloatShape {
-        outputs: layer.tile,
-        blocks,
+        vectors: FloatShape::vectors(layer.tile),
+        row: layer.tile * 4,
         extents: [g.channels / g.groups, g.kernel[0], g.kernel[1]],
         steps: [plane, g.dilations[0] * w * scale, g.dilations[1] * scale],
+        position: g.strides[1] * scale,
+        pitch: layer.pitch * 4,
     };
-    Ok((shape.function(e.image)?, blocks))
+    Ok((shape.function(e.image)?, shape))
 }
 
-/// [`inside`] by the AVX2 tile; the bias is added to what it stores.
-fn wide(e: &mut Emitter<'_, '_>, layer: &FloatLayer, (function, at_once): (FunctionId, usize), flat: Value) {
+/// A tile of neighbouring positions whose taps are all valid, by AVX2; the bias is added to what the tile stores.
+fn wide(e: &mut Emitter<'_, '_>, layer: &FloatLayer, (function, shape): (FunctionId, FloatShape), p: Position) {
     let (g, tile) = (&layer.g, layer.tile);
     let (inner, per_group) = (g.channels / g.groups, g.outputs / g.groups);
     let blocks = per_group.div_ceil(tile);
-    let stride = e.int(g.taps() * tile * 4);
+    let flat = corner(e, layer, p);
     e.times(g.groups, |e, group| {
         let channel = e.mul(group, inner);
         let (base, scale) = plane(e, &layer.input, channel);
         let input = e.at(base, flat, scale);
-        e.times(blocks / at_once, |e, i| {
-            let block = e.mul(i, at_once);
+        e.times(blocks, |e, block| {
             let row = e.at(block, group, blocks);
             let weights = e.at(layer.weights, row, g.taps() * tile * 4);
             let first = e.mul(block, tile);
             let first = e.at(first, group, per_group);
             let out = e.at(layer.buffer, first, 4);
-            e.call(function, &[input, weights, stride, out]);
-            if layer.bias.is_some() {
-                let sums: Vec<_> = (0..tile * at_once / 4).map(|i| e.load(F32X4, out, (i * 16) as i32)).collect();
-                store(e, layer, &sums, first);
+            for i in 0..tile / (8 * shape.vectors) {
+                let (weights, out) = (e.add(weights, i * shape.vectors * 32), e.add(out, i * shape.vectors * 32));
+                e.call(function, &[input, weights, out]);
+            }
+            for index in (0..shape.positions()).filter(|_| layer.bias.is_some()) {
+                let at = |i: usize| (i * 16 + index * layer.pitch * 4) as i32;
+                let sums: Vec<_> = (0..tile / 4).map(|i| e.load(F32X4, out, at(i))).collect();
+                store(e, layer, &sums, first, index);
             }
         });
     });
+}
+
+/// The flat index of a position's first tap.
+fn corner(e: &mut Emitter<'_, '_>, layer: &FloatLayer, p: Position) -> Value {
+    let g = &layer.g;
+    let (y, x) = (e.mul(p.y, g.strides[0]), e.mul(p.x, g.strides[1]));
+    let (y, x) = (e.b.ins().iadd_imm_s(y, -(g.pads[0] as i64)), e.b.ins().iadd_imm_s(x, -(g.pads[1] as i64)));
+    let flat = e.mul(y, layer.input.buffer.image.2);
+    e.b.ins().iadd(flat, x)
 }

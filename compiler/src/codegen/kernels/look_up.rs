@@ -296,9 +296,7 @@ fn wide_sums(
     let stride = e.int(k.layer.w.bits() as usize * k.plane_bytes());
     e.call(function, &[k.pointers, shift, weights, stride, k.tables, scratch]);
     let bytes = 4 * LOOK_UP_TILE;
-    (0..k.positions)
-        .map(|i| (0..4).map(|v| e.load(I16X8, scratch, (i * bytes + v * 16) as i32)).collect())
-        .collect()
+    (0..k.positions).map(|i| (0..4).map(|v| e.load(I16X8, scratch, (i * bytes + v * 16) as i32)).collect()).collect()
 }
 
 /// Sums of one weight plane: for each position the outputs 0 … 7 and 8 … 15 as u16.
