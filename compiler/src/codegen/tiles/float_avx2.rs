@@ -47,7 +47,7 @@ impl FloatShape {
         tile(image, &name, |a| self.assemble(a))
     }
 
-    fn assemble(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
+    pub(super) fn assemble(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
         for sum in SUMS {
             a.vxorps(sum, sum, sum)?;
         }

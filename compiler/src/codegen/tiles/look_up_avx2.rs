@@ -35,7 +35,7 @@ impl LookUpShape {
         tile(image, &name, |a| self.assemble(a))
     }
 
-    fn assemble(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
+    pub(super) fn assemble(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
         for r in SAVED {
             a.push(r)?;
         }
@@ -43,16 +43,16 @@ impl LookUpShape {
         a.mov(eax, 0x0F0F_0F0F_u32)?;
         a.vmovd(xmm15, eax)?;
         a.vpbroadcastd(ymm15, xmm15)?;
-        for i in 0..self.positions {
-            a.vpxor(ALL[i], ALL[i], ALL[i])?;
-            a.vpxor(HIGH[i], HIGH[i], HIGH[i])?;
+        for (all, high) in ALL.into_iter().zip(HIGH).take(self.positions) {
+            a.vpxor(all, all, all)?;
+            a.vpxor(high, high, high)?;
         }
         a.mov(r15d, self.taps as u32)?;
         let mut next_tap = a.create_label();
         a.set_label(&mut next_tap)?;
-        for i in 0..self.positions {
-            a.mov(ROWS[i], qword_ptr(rdi + (i * self.taps * 8) as i32))?;
-            a.add(ROWS[i], rsi)?;
+        for (i, row) in ROWS.into_iter().enumerate().take(self.positions) {
+            a.mov(row, qword_ptr(rdi + (i * self.taps * 8) as i32))?;
+            a.add(row, rsi)?;
         }
         a.add(rdi, 8)?;
         let full = self.quads / self.limit;
@@ -96,10 +96,10 @@ impl LookUpShape {
         if rest > 0 {
             self.pairs(a, rest)?;
         }
-        for i in 0..self.positions {
-            a.vpaddw(ALL[i], ALL[i], SUMS[i])?;
-            a.vpsrlw(SUMS[i], SUMS[i], 8)?;
-            a.vpaddw(HIGH[i], HIGH[i], SUMS[i])?;
+        for ((all, high), sum) in ALL.into_iter().zip(HIGH).zip(SUMS).take(self.positions) {
+            a.vpaddw(all, all, sum)?;
+            a.vpsrlw(sum, sum, 8)?;
+            a.vpaddw(high, high, sum)?;
         }
         Ok(())
     }
@@ -118,12 +118,12 @@ impl LookUpShape {
                 a.vpand(ymm12, ymm12, ymm15)?;
                 ymm12
             };
-            for i in 0..self.positions {
-                a.movzx(eax, byte_ptr(ROWS[i] + quad as i32))?;
+            for (row, sum) in ROWS.into_iter().zip(SUMS).take(self.positions) {
+                a.movzx(eax, byte_ptr(row + quad as i32))?;
                 a.shl(eax, 4)?;
                 a.vbroadcasti128(ymm14, xmmword_ptr(r8 + rax))?;
                 a.vpshufb(ymm14, ymm14, index)?;
-                a.vpaddb(SUMS[i], SUMS[i], ymm14)?;
+                a.vpaddb(sum, sum, ymm14)?;
             }
         }
         for row in ROWS.iter().take(self.positions) {
@@ -136,15 +136,16 @@ impl LookUpShape {
 
     /// Outputs in order: even bytes of a block are its outputs 0 … 7, odd ones 8 … 15.
     fn store(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
+        // The lower halves of HIGH.
         const LOW: [AsmRegisterXmm; 4] = [xmm8, xmm9, xmm10, xmm11];
-        for i in 0..self.positions {
+        for (i, ((all, high), low)) in ALL.into_iter().zip(HIGH).zip(LOW).enumerate().take(self.positions) {
             let at = (i * 64) as i32;
-            a.vpsllw(ymm0, HIGH[i], 8)?;
-            a.vpsubw(ymm0, ALL[i], ymm0)?;
+            a.vpsllw(ymm0, high, 8)?;
+            a.vpsubw(ymm0, all, ymm0)?;
             a.vmovdqu(xmmword_ptr(r9 + at), xmm0)?;
-            a.vmovdqu(xmmword_ptr(r9 + at + 16), LOW[i])?;
+            a.vmovdqu(xmmword_ptr(r9 + at + 16), low)?;
             a.vextracti128(xmmword_ptr(r9 + at + 32), ymm0, 1)?;
-            a.vextracti128(xmmword_ptr(r9 + at + 48), HIGH[i], 1)?;
+            a.vextracti128(xmmword_ptr(r9 + at + 48), high, 1)?;
         }
         Ok(())
     }

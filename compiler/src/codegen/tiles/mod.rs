@@ -25,12 +25,47 @@ fn tile(
         return Ok(FunctionId(known as u32));
     }
     let failed = |e: IcedError| CodegenError::Compile { name: name.to_owned(), detail: e.to_string() };
-    let mut a = CodeAssembler::new(64).map_err(failed)?;
-    // VEX forms only: an EVEX form would be illegal on AVX2 machines.
-    a.set_prefer_vex(true);
-    assemble(&mut a).map_err(failed)?;
-    let bytes = a.assemble(0).map_err(failed)?;
+    let bytes = assembler(assemble).and_then(|mut a| a.assemble(0)).map_err(failed)?;
     let id = image.declare_function(name);
     image.define_bytes(id, bytes, Vec::new(), 32)?;
     Ok(id)
+}
+
+fn assembler(assemble: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>) -> Result<CodeAssembler, IcedError> {
+    let mut a = CodeAssembler::new(64)?;
+    // VEX forms only: an EVEX form would be illegal on AVX2 machines.
+    a.set_prefer_vex(true);
+    assemble(&mut a)?;
+    Ok(a)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every instruction of a tile is legal on a machine with AVX2 and FMA and no more.
+    fn only_avx2(a: &CodeAssembler) {
+        for instruction in a.instructions() {
+            let code = format!("{:?}", instruction.code());
+            assert!(!code.starts_with("EVEX"), "{code}");
+            assert!(code.starts_with("VEX") || !code.contains("mm_"), "{code} is no VEX form");
+        }
+    }
+
+    #[test]
+    fn avx2_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
+        for positions in 1..=4 {
+            for (quads, limit) in [(1, 20), (7, 20), (16, 60), (131, 20)] {
+                let shape = LookUpShape { positions, taps: 9, quads, limit };
+                only_avx2(&assembler(|a| shape.assemble(a))?);
+            }
+        }
+        for outputs in [16, 32, 48] {
+            let (extents, steps) = ([3, 5, 5], [6400, 160, 4]);
+            let vectors = FloatShape::vectors(outputs);
+            let shape = FloatShape { vectors, row: 4 * outputs, extents, steps, position: 4, pitch: 256 };
+            only_avx2(&assembler(|a| shape.assemble(a))?);
+        }
+        Ok(())
+    }
 }
