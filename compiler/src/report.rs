@@ -73,7 +73,14 @@ pub struct ModelReport {
 
 /// Multiply-accumulates a cycle of a kernel, by the beginning of its name; measured on one 2.x GHz x86-64-v3 core.
 /// Bit-serial kernels do `RATE / (W·A)`.
-const RATES: &[(&str, f64)] = &[("float", 6.0), ("direct", 2.0), ("bit-serial", 40.0), ("look-up", 60.0)];
+const RATES: &[(&str, f64)] = &[
+    ("float chain, AVX2", 13.0),
+    ("float", 6.0),
+    ("direct", 2.0),
+    ("bit-serial", 40.0),
+    ("look-up 16, AVX2", 100.0),
+    ("look-up", 50.0),
+];
 
 /// Estimated cycles of a step on one sample:
 /// MACs / rate(kernel) + result elements · (2 + chain nodes) / 4 lanes, where rate is a table by kernel and a bit-serial

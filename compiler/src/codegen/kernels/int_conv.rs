@@ -41,7 +41,7 @@ pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Res
     }
     let layer = IntLayer { g, a: code(0)?, w: code(1)?, codes, input };
     match layer.input.buffer.layout {
-        Layout::Nibbles => look_up::emit(e, task, &layer).map(|()| "look-up 16"),
+        Layout::Nibbles => look_up::emit(e, task, &layer),
         Layout::Bits => bit_serial(e, task, &layer).map(|()| "bit-serial popcount"),
         Layout::Nhwc | Layout::Dense => int_direct::emit(e, task, &layer).map(|()| "direct integer"),
     }

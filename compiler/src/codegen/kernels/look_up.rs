@@ -58,7 +58,11 @@ impl LookUp<'_, '_> {
     }
 }
 
-pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, layer: &IntLayer<'_>) -> Result<(), KernelError> {
+pub(super) fn emit(
+    e: &mut Emitter<'_, '_>,
+    task: &Task<'_>,
+    layer: &IntLayer<'_>,
+) -> Result<&'static str, KernelError> {
     let g = &layer.g;
     let width = g.output[1];
     let positions = width.min(4);
@@ -115,7 +119,8 @@ pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, layer: &IntLayer<'_
             }
         });
         result
-    })
+    })?;
+    Ok(if tile.is_some() { "look-up 16, AVX2" } else { "look-up 16" })
 }
 
 /// Fills in the taps' pointers: `pointers[position·taps + tap]`.
