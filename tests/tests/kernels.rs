@@ -8,17 +8,30 @@ use dorefac::{interp, passes, text};
 
 /// Runs a graph with the input `x` of `extents`, interpreted and compiled, before and after the passes.
 fn check(extents: &[usize], body: &str) {
+    // Neither sorted nor symmetric, with ties and exact halves.
+    let pixel = |i: usize| ((i * 7919 + 13) % 97) as f32 / 32.0 - 1.25;
+    let kernels = check_on(extents, body, &|_| None, pixel);
+    assert!(!kernels.is_empty());
+}
+
+/// [`check`] with weights and pixels of one's own; gives the lowered graph's kernels.
+fn check_on(
+    extents: &[usize],
+    body: &str,
+    weights: &dyn Fn(&str) -> Option<Tensor>,
+    pixel: impl Fn(usize) -> f32,
+) -> Vec<&'static str> {
     let dims = extents.iter().map(|d| format!(", {d}")).collect::<String>();
     let source = format!("dorefa 1\ngraph g(x: f32[N{dims}]) -> (y) {{\n  {}\n}}\n", body.replace("; ", "\n  "));
-    let graph = text::parse(&source, "kernels.dorefa", &|_| None)
+    let graph = text::parse(&source, "kernels.dorefa", weights)
         .unwrap_or_else(|p| panic!("{}", p.iter().map(ToString::to_string).collect::<String>()));
     let levels = Level::parse("native", &target_lexicon::Triple::host()).expect("levels");
     let fma = profile(&levels);
     let mut lowered = graph.clone();
     passes::run(&mut lowered, fma, &mut |_, _| {}).expect("passes");
     let len = 3 * extents.iter().product::<usize>();
-    // Neither sorted nor symmetric, with ties and exact halves.
-    let data = (0..len).map(|i| ((i * 7919 + 13) % 97) as f32 / 32.0 - 1.25).collect();
+    let data = (0..len).map(pixel).collect();
+    let mut kernels = Vec::new();
     let shape: Vec<usize> = std::iter::once(3).chain(extents.iter().copied()).collect();
     let x = Tensor::f32(shape, data).expect("fits");
     for (stage, graph) in [("imported", &graph), ("lowered", &lowered)] {
@@ -27,14 +40,16 @@ fn check(extents: &[usize], body: &str) {
             continue;
         }
         let compiled = compile(graph, &levels, &Options::default());
-        let image = compiled.unwrap_or_else(|e| panic!("{stage}: {e}\n{source}")).image;
-        let jit = JitImage::new(&image).expect("links").into_model().expect("loads");
+        let compiled = compiled.unwrap_or_else(|e| panic!("{stage}: {e}\n{source}"));
+        kernels.clone_from(&compiled.kernels);
+        let jit = JitImage::new(&compiled.image).expect("links").into_model().expect("loads");
         let got = Session::new(&jit, 2).expect("session").run(std::slice::from_ref(&x)).expect("runs");
         let want = interp::run(graph, std::slice::from_ref(&x), fma).expect("runs");
         let bits = |t: &Tensor| t.as_f32().map(|v| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
         assert_eq!(want[0].shape(), got[0].shape(), "{stage}\n{source}");
         assert!(bits(&want[0]) == bits(&got[0]), "{stage}: compiled code differs from the interpreter\n{source}");
     }
+    kernels
 }
 
 #[test]
@@ -110,9 +125,15 @@ fn levels_and_accumulators_beyond_32_bits() {
     assert!(read("y = decode(encode(x, top=65535, step=65536, scale=1))").is_err());
     let wide = "u16<0..65535, step 65536, offset 0, scale 1>";
     assert!(read(&format!("y = decode(int_conv(encode(x, top=3, scale=1), @w: {wide}[2, 4]))")).is_err());
-    // 255·255·34 000 exceeds 2³¹: such a layer stays float.
+    // 255·255·34 000 exceeds 2³¹, and really does with the greatest codes everywhere.
     let quantised = "q = quantize_activation(x, bits=8); y = matmul(q, quantize_weights(@w: f32[2, 34000], bits=8))";
     check(&[34000], quantised);
+    let ones = |_: &str| Tensor::f32([2, 34000], vec![1.0; 68000]).ok();
+    let kernels = check_on(&[34000], quantised, &ones, |_| 1.0);
+    assert!(kernels.contains(&"direct integer, 64 bits"), "{kernels:?}");
+    // The layer's result, thresholded: the float steps stay.
+    let next = quantised.replace("y = matmul", "a = matmul");
+    check_on(&[34000], &format!("{next}; y = quantize_activation(a, bits=2)"), &ones, |i| (i % 3) as f32 / 2.0);
 }
 
 #[test]

@@ -136,6 +136,13 @@ pub struct AccType {
     pub scale: Scales,
 }
 
+impl AccType {
+    /// Whether 32 bits hold every accumulator.
+    pub fn fits_i32(&self) -> bool {
+        self.lo >= i32::MIN.into() && self.hi <= i32::MAX.into()
+    }
+}
+
 /// The element of a value.
 #[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub enum Elem {

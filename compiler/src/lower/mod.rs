@@ -201,6 +201,17 @@ pub fn lower(graph: &Graph) -> Result<Plan, Vec<LowerError>> {
             absorbed.insert(next);
             result = Value { node: next, port: 0 };
         }
+        let source = match wide_accumulator(graph, source) {
+            true => match decoded(graph, &mut chain) {
+                Some(value) => value,
+                None => {
+                    let message = "needs more than 32 bits, and something other than one decode reads it";
+                    problems.push(refuse(node.name.clone(), node.op, message));
+                    continue;
+                }
+            },
+            false => source,
+        };
         done.insert(result, ());
         plan.steps.push(Step { main, chain, source, result, tasks: 1 });
     }
@@ -218,6 +229,21 @@ pub fn lower(graph: &Graph) -> Result<Plan, Vec<LowerError>> {
         }
     }
     Ok(plan)
+}
+
+/// Whether a value is an accumulator that lanes of 32 bits do not hold: its kernel gives the decoded value instead.
+pub fn wide_accumulator(graph: &Graph, value: Value) -> bool {
+    graph.value_type(value).and_then(|t| t.acc()).is_some_and(|a| !a.fits_i32())
+}
+
+/// Takes the decode, and a reshape before it, from the front of a chain; gives the decoded value.
+fn decoded(graph: &Graph, chain: &mut Vec<NodeId>) -> Option<Value> {
+    let at = chain.iter().position(|&id| graph.node(id).is_some_and(|n| is(n, &["decode"])))?;
+    let before = chain.get(..at)?.iter().filter_map(|&id| graph.node(id));
+    if !before.into_iter().all(|n| is(n, &["reshape"])) {
+        return None;
+    }
+    chain.drain(..=at).next_back().map(|node| Value { node, port: 0 })
 }
 
 fn refuse(node: String, op: &OpDef, message: &str) -> LowerError {
@@ -283,7 +309,9 @@ fn choose_layout(graph: &Graph, value: Value, callers: bool, image: (usize, usiz
     if callers {
         return (Layout::Dense, image.0);
     }
-    if let Some(bits) = graph.value_type(value).and_then(|t| t.codes()).map(|c| c.bits()) {
+    let users = graph.users(value);
+    let wide = users.iter().any(|&(node, _)| wide_accumulator(graph, Value { node, port: 0 }));
+    if let Some(bits) = graph.value_type(value).and_then(|t| t.codes()).map(|c| c.bits()).filter(|_| !wide) {
         let groups = readers_groups(graph, value);
         let group = image.0 / groups.last().copied().unwrap_or(1);
         // Whole words are the same words however they are grouped.

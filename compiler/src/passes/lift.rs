@@ -249,13 +249,6 @@ impl Lifter<'_> {
         );
         let w =
             self.graph.add_typed_constant(&format!("{}_codes", name_of(self.graph, weights)), data, Elem::Codes(ty));
-        // Kernels add up in 32 bits.
-        let reason = |g: &Graph, acc: Value| {
-            let range = g.value_type(acc).and_then(|t| t.acc()).map(|a| (a.lo, a.hi));
-            let (lo, hi) = range.unwrap_or((0, 0));
-            (lo < i32::MIN.into() || hi > i32::MAX.into())
-                .then(|| format!("stays float because its accumulator, {lo} … {hi}, needs more than 32 bits"))
-        };
         let acc = match self.graph.add(ops::known("int_conv"), &format!("{name}_int"), &[codes, w], attrs) {
             Ok(acc) => acc,
             Err(e) => {
@@ -263,11 +256,6 @@ impl Lifter<'_> {
                 return Ok(false);
             }
         };
-        if let Some(text) = reason(self.graph, acc) {
-            self.graph.remove(acc.node);
-            self.report.note(&name, text);
-            return Ok(false);
-        }
         let mut y = add(self.graph, "decode", &format!("{name}_value"), &[acc], Attrs::new())?;
         if let Some(&bias) = operands.get(2) {
             let rank = self.graph.value_type(y).map_or(2, |t| t.shape.rank());

@@ -6,7 +6,7 @@
 //! Only valid taps are summed, so a padding tap holds level 0 whatever the codes mean: no correction is left to do.
 //!
 //! Cost: about 30/(W·A/2) MAC a cycle on x86-64 with scalar popcnt. Accumulator: wrapping i32, exact because the proved
-//! range of the result fits i32; wider ranges go to the direct kernel's error. Needs POPCNT on x86-64.
+//! range of the result fits i32; wider ranges go to the direct kernel. Needs POPCNT on x86-64.
 
 use super::{KernelError, Operand, Task, int_direct, look_up};
 use crate::codegen::emitter::{Emitter, I32X4};
@@ -35,11 +35,11 @@ pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Res
     let codes = operands.get(1).and_then(|&v| task.graph.constant(v)).and_then(|t| t.as_i32());
     let codes = codes.ok_or(fail("the weight codes must be constant"))?;
     let input = task.main_operand(node.id, 0)?.clone();
-    let range = node.types.first().and_then(|t| t.acc()).ok_or(fail("the result is no accumulator"))?;
-    if range.lo < i32::MIN.into() || range.hi > i32::MAX.into() {
-        return Err(fail("its accumulator needs more than 32 bits, for which there is no kernel yet"));
-    }
     let layer = IntLayer { g, a: code(0)?, w: code(1)?, codes, input };
+    let acc = node.types.first().and_then(|t| t.acc()).ok_or(fail("the result is no accumulator"))?;
+    if !acc.fits_i32() {
+        return int_direct::emit_wide(e, task, &layer, acc).map(|()| "direct integer, 64 bits");
+    }
     match layer.input.buffer.layout {
         Layout::Nibbles => look_up::emit(e, task, &layer),
         Layout::Bits => bit_serial(e, task, &layer).map(|()| "bit-serial popcount"),

@@ -160,7 +160,7 @@ fn int_conv(e: &Eval<'_>) -> Result<Tensor, String> {
     let geometry = super::conv::Geometry::new(e.attrs, &ashape, &wshape)?;
     let x: Vec<i32> = e.i32(0)?.iter().map(|&u| a.level(u.into()) as i32).collect();
     let k: Vec<i32> = e.i32(1)?.iter().map(|&u| w.level(u.into()) as i32).collect();
-    let narrow = matches!(&e.output.elem, Elem::Acc(t) if t.lo >= i32::MIN.into() && t.hi <= i32::MAX.into());
+    let narrow = matches!(&e.output.elem, Elem::Acc(t) if t.fits_i32());
     let out = geometry.convolve(e.batch, &x, &k, 0, |_, x, w| {
         if narrow {
             // Every partial sum lies in the proved range, so 32 bits hold it.
