@@ -59,3 +59,25 @@ models! {
     zzz_w1a2: "exporters/zzz_bn_w1a2_ts",
     zzz_w1a1: "exporters/zzz_w1a1_ts_nofold",
 }
+
+/// Every shared model imports, but for channels-last operators, which are refused with advice.
+#[test]
+fn every_model_imports() {
+    let mut failed = Vec::new();
+    for folder in ["models/third-party", "models/exporters"] {
+        let Some(folder) = dorefac_tests::shared(folder) else { return };
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.extension().is_none_or(|e| e != "onnx") {
+                continue;
+            }
+            let refused = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("separable_conv"));
+            match dorefac::import::onnx::load(&path) {
+                Ok(_) => assert!(!refused, "{} is understood now: say so", path.display()),
+                Err(e) if refused => assert!(e.to_string().contains("channels_last"), "{e}"),
+                Err(e) => failed.push(e.to_string()),
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
