@@ -1,0 +1,58 @@
+//! One shared object for several CPU levels: the best that fits runs by itself, each gives the interpreter's bits when
+//! forced, a level beyond the CPU is refused, and the levels share their weights.
+
+use dorefa_runtime::{Model, Session, Tensor};
+use dorefac::codegen::target::{Level, host_features};
+use dorefac::compile::{Compiled, Options, compile, profile};
+use dorefac::emit::elf;
+use dorefac::{interp, passes, text};
+
+fn lowered(name: &str, fma: bool) -> dorefac::graph::Graph {
+    let mut graph = text::load(&dorefac_tests::repository().join("models").join(name)).expect("a model");
+    passes::run(&mut graph, fma, &mut |_, _| {}).expect("passes");
+    graph
+}
+
+fn pixels(shape: &[usize]) -> Tensor {
+    let data = (0..shape.iter().product()).map(|i: usize| (i * 7919 % 256) as f32 / 255.0).collect();
+    Tensor::f32(shape.to_vec(), data).expect("fits")
+}
+
+fn constants(compiled: &Compiled) -> usize {
+    compiled.image.data.iter().map(|d| d.bytes.len()).sum()
+}
+
+#[test]
+fn several_levels_in_one_object() {
+    let triple = "x86_64-unknown-linux-gnu".parse().expect("a triple");
+    let levels = Level::parse("x86-64-v2,x86-64-v3,x86-64-v4", &triple).expect("levels");
+    let fma = profile(&levels);
+    assert!(!fma, "level v2 has no fused multiply-add, so the whole image has none");
+    let graph = lowered("mnist.dorefa", fma);
+    let compiled = compile(&graph, &levels, &Options::default()).expect("compiles");
+    let alone = compile(&graph, &levels[..1], &Options::default()).expect("compiles");
+    // The descriptor grows by a table of layers a level; the weights do not.
+    assert!(constants(&compiled) < constants(&alone) + 16_384, "{} {}", constants(&compiled), constants(&alone));
+    if !cfg!(target_arch = "x86_64") {
+        eprintln!("SKIPPED: this machine runs no x86-64 code");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("net.so");
+    std::fs::write(&file, elf::shared_object(&compiled.image, "net.so").expect("links")).expect("writes");
+    let model = Model::load(&file).expect("loads");
+    let x = pixels(&[3, 1, 28, 28]);
+    let want = interp::run(&graph, std::slice::from_ref(&x), fma).expect("runs");
+    let mut session = Session::new(&model, 2).expect("a session");
+    assert_eq!(Some(session.level()), model.best_level());
+    assert_eq!(session.run(std::slice::from_ref(&x)).expect("runs"), want);
+    for (i, level) in levels.iter().enumerate() {
+        if level.features & !host_features() == 0 {
+            session.use_level(i).expect("the CPU has it");
+            assert_eq!(session.run(std::slice::from_ref(&x)).expect("runs"), want, "{}", level.name);
+        } else {
+            eprintln!("SKIPPED: this CPU lacks {}", level.name);
+            assert!(session.use_level(i).is_err(), "{}", level.name);
+        }
+    }
+}
