@@ -137,6 +137,29 @@ fn levels_and_accumulators_beyond_32_bits() {
 }
 
 #[test]
+fn average_pools_of_codes() {
+    let kernels = |extents: &[usize], body: &str| {
+        check(extents, body);
+        check_on(extents, body, &|_| None, |i| (i % 5) as f32 / 4.0)
+    };
+    let q = "q = quantize_activation(x, bits=3)";
+    let window = "kernel=[3, 2], strides=[2, 1], pads=[1, 1, 1, 0]";
+    for pool in [
+        format!("y = average_pool(q, {window})"),
+        format!("y = average_pool(q, {window}, count_padding=true)"),
+        "y = global_average_pool(q)".to_owned(),
+        format!("a = average_pool(q, {window}); y = quantize_activation(a, bits=2)"),
+        "a = average_pool(q, kernel=[2, 2]); b = conv(a, quantize_weights(@w: f32[4, 6, 1, 1], bits=1)); y = relu(b)"
+            .to_owned(),
+    ] {
+        let kernels = kernels(&[6, 5, 7], &format!("{q}; {pool}"));
+        assert!(kernels.contains(&"code sum"), "{kernels:?}");
+    }
+    // Signed codes: level 0 is no code of bipolar values, so padding must not count.
+    check(&[4, 5, 5], &format!("q = step(x); y = average_pool(q, {window})"));
+}
+
+#[test]
 fn layers_of_other_ranks() {
     check(
         &[4, 3, 5],

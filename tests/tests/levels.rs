@@ -8,7 +8,7 @@ use dorefac::emit::elf;
 use dorefac::{interp, passes, text};
 
 fn lowered(name: &str, fma: bool) -> dorefac::graph::Graph {
-    let mut graph = text::load(&dorefac_tests::repository().join("models").join(name)).expect("a model");
+    let mut graph = text::load(dorefac_tests::repository().join("models").join(name)).expect("a model");
     passes::run(&mut graph, fma, &mut |_, _| {}).expect("passes");
     graph
 }

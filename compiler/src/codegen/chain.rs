@@ -365,7 +365,8 @@ fn multi_threshold(
     e.b.ins().fcvt_from_sint(F32X4, sum)
 }
 
-fn levels(e: &mut Emitter<'_, '_>, c: &CodeType, codes: Value) -> Value {
+/// The levels of four codes.
+pub(super) fn levels(e: &mut Emitter<'_, '_>, c: &CodeType, codes: Value) -> Value {
     let (step, offset) = (e.splat_i32(c.step), e.splat_i32(c.offset));
     let scaled = if c.step == 1 { codes } else { e.b.ins().imul(codes, step) };
     e.b.ins().iadd(scaled, offset)

@@ -112,6 +112,7 @@ const KERNELS: &[&str] = &[
     "average_pool",
     "global_average_pool",
     "code_pool",
+    "sum_pool",
     "softmax",
     "reshape",
     "transpose",

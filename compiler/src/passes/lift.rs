@@ -9,6 +9,7 @@
 //! their scale and offset as exact rationals; pools and reshapes are applied to the codes instead. Every other reader of
 //! such a value gets `decode`. A fully connected layer over a flattened image becomes a convolution with a full kernel.
 
+use super::average;
 use super::ranges::{Range, ranges};
 use super::recover::{self, Hint};
 use super::{PassError, Report, add, flatten, name_of, op_of, uniform};
@@ -60,6 +61,9 @@ pub fn run(graph: &mut Graph, hints: &BTreeMap<NodeId, Hint>, report: &mut Repor
         for (user, port) in readers {
             let op = op_of(lifter.graph, Value { node: user, port: 0 });
             if port == 0 && matches!(op, "conv" | "matmul") && lifter.layer(user, codes)? {
+                continue;
+            }
+            if average::lift(lifter.graph, user, codes)? {
                 continue;
             }
             let d = match decoded {

@@ -3,6 +3,7 @@
 //! Every pass but [`lift`] keeps every value to the bit (numerics contract, rule 2). A pass must never know a target
 //! machine, a memory layout or a file format.
 
+mod average;
 mod chain;
 pub mod dead;
 mod flatten;

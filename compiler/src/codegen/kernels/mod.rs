@@ -95,7 +95,7 @@ pub fn emit_step(
         Some(main) => match main.op.name {
             "conv" | "matmul" => float_conv::emit(e, &task, main)?,
             "int_conv" => int_conv::emit(e, &task, main)?,
-            "max_pool" | "average_pool" | "code_pool" => pool::windows(e, &task, main)?,
+            "max_pool" | "average_pool" | "code_pool" | "sum_pool" => pool::windows(e, &task, main)?,
             "global_average_pool" => pool::global(e, &task, main)?,
             "softmax" => rows::softmax(e, &task, main)?,
             "reshape" | "transpose" | "concat" | "pad" | "reduce_mean" | "reduce_max" | "reduce_sum" => {

@@ -1,6 +1,7 @@
 //! Pools on lanes: windows of floats or codes, and the global average. Taps in row-major window order; padding never wins.
 
 use super::{KernelError, Task, load_lanes_at, nibble_pool};
+use crate::codegen::chain::levels;
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::functions::later_if_greater;
 use crate::graph::Node;
@@ -14,9 +15,10 @@ pub(super) fn windows(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> 
     let window = Window::new(&node.attrs, &ty.shape).map_err(|m| (node.id, m))?;
     let input = task.main_operand(node.id, 0)?.clone();
     let whole = node.attrs.bool("count_padding", false).then_some(window.kernel[0] * window.kernel[1]);
-    let top = ty.codes().map_or(0, |c| c.top as i32);
+    let code = ty.codes();
+    let top = code.map_or(0, |c| c.top as i32);
     let minimum = operands.get(1).and_then(|&v| task.graph.constant(v)).and_then(|t| t.as_i64());
-    if let Some(code) = ty.codes().filter(|_| nibble_pool::fits(task, &input)) {
+    if let Some(code) = code.filter(|_| nibble_pool::fits(task, &input)) {
         nibble_pool::emit(e, task, &window, &input, code, minimum)?;
         return Ok("code pool, packed");
     }
@@ -51,6 +53,10 @@ pub(super) fn windows(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> 
                 let new = match (op, mask) {
                     ("max_pool", _) => later_if_greater(e, old, v),
                     ("average_pool", _) => e.b.ins().fadd(old, v),
+                    ("sum_pool", _) => {
+                        let v = code.map_or(v, |c| levels(e, c, v));
+                        e.b.ins().iadd(old, v)
+                    }
                     (_, None) => e.b.ins().smax(old, v),
                     (_, Some(mask)) => {
                         let (low, high) = (e.b.ins().smin(old, v), e.b.ins().smax(old, v));
@@ -77,7 +83,11 @@ pub(super) fn windows(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> 
             Ok(e.b.ins().fdiv(best, divisor))
         })
     })?;
-    Ok(if op == "code_pool" { "code pool" } else { "float pool" })
+    Ok(match op {
+        "code_pool" => "code pool",
+        "sum_pool" => "code sum",
+        _ => "float pool",
+    })
 }
 
 pub(super) fn each_tap(

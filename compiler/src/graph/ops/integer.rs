@@ -233,6 +233,34 @@ pub static CODE_POOL: OpDef = OpDef {
     },
 };
 
+/// Sum pool of codes.
+pub static SUM_POOL: OpDef = OpDef {
+    name: "sum_pool",
+    doc: "Sum of the levels under a window, exact; a padding tap holds level 0. What `lift` makes of an average pool of \
+          codes, whose division by the number of taps stays a float step.",
+    inputs: (1, 1),
+    attrs: super::pool::ATTRS,
+    elementwise: false,
+    infer: |attrs, types| {
+        let (c, shape) = codes(types, 0)?;
+        let window = Window::new(attrs, &shape)?;
+        let taps = i64::try_from(window.kernel[0].saturating_mul(window.kernel[1])).unwrap_or(i64::MAX);
+        let (lo, hi) = c.levels();
+        let bound = |level: i64| level.checked_mul(taps).ok_or("the sum does not fit 64 bits");
+        let acc = AccType { lo: bound(lo.min(0))?, hi: bound(hi.max(0))?, scale: c.scale.clone() };
+        Ok(vec![ValueType { elem: Elem::Acc(acc), ..ValueType::f32(window.output_shape()) }])
+    },
+    eval: |e| {
+        let (c, shape) = codes(e.types, 0)?;
+        let window = Window::new(e.attrs, &shape)?;
+        let (x, mut out) = (e.i32(0)?, Vec::new());
+        window.for_each_output(e.batch, |_, taps| {
+            out.push(taps.iter().filter_map(|&i| x.get(i)).map(|&u| c.level(u.into())).sum());
+        });
+        Tensor::new(e.shape(), Data::I64(out)).map_err(|e| e.to_string())
+    },
+};
+
 /// Two codes to one by a table.
 pub static TABLE_ADD: OpDef = OpDef {
     name: "table_add",

@@ -193,6 +193,7 @@ pub static TABLE: &[&OpDef] = &[
     &integer::INT_CONV,
     &integer::THRESHOLD,
     &integer::CODE_POOL,
+    &integer::SUM_POOL,
     &integer::TABLE_ADD,
     &integer::LOOKUP,
 ];
