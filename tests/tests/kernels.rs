@@ -117,6 +117,19 @@ fn codes_move() {
 }
 
 #[test]
+fn codes_whose_readers_group_them_differently() {
+    // 192 channels are whole words in three groups and half words in two; 12 are whole quads in three, not in two.
+    for (channels, bits) in [(192, 3), (192, 2), (12, 3), (12, 2)] {
+        let conv = |name: &str, groups: usize| {
+            let weights = format!("@{name}: f32[48, {}, 1, 1]", channels / groups);
+            format!("{name}c = conv(q, quantize_weights({weights}, bits=1), groups={groups})")
+        };
+        let body = format!("{}; {}; y = add(vc, wc)", conv("v", 2), conv("w", 3));
+        check(&[channels, 2, 5], &format!("q = quantize_activation(x, bits={bits}); {body}"));
+    }
+}
+
+#[test]
 fn levels_and_accumulators_beyond_32_bits() {
     let read = |body: &str| {
         let source = format!("dorefa 1\ngraph g(x: f32[N, 4]) -> (y) {{\n  {body}\n}}\n");

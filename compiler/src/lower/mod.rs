@@ -315,12 +315,12 @@ fn choose_layout(graph: &Graph, value: Value, callers: bool, image: (usize, usiz
     if let Some(bits) = graph.value_type(value).and_then(|t| t.codes()).map(|c| c.bits()).filter(|_| !wide) {
         let groups = readers_groups(graph, value);
         let group = image.0 / groups.last().copied().unwrap_or(1);
-        // Whole words are the same words however they are grouped.
-        let agree = groups.len() <= 1 || group.is_multiple_of(64);
-        if bits <= 2 && group.is_multiple_of(4) && reads_by_look_up(graph, value) {
+        // Whole quads, and whole words, are the same however they are grouped: if they are whole for every reader.
+        let whole = |n: usize| group.is_multiple_of(n) && groups.iter().all(|g| (image.0 / g).is_multiple_of(n));
+        if bits <= 2 && whole(4) && reads_by_look_up(graph, value) {
             return (Layout::Nibbles, group);
         }
-        if agree && (group == image.0 || group.is_multiple_of(4)) {
+        if (groups.len() <= 1 && (group == image.0 || whole(4))) || whole(64) {
             return (Layout::Bits, group);
         }
     }
