@@ -144,6 +144,8 @@ fn levels_and_accumulators_beyond_32_bits() {
     let ones = |_: &str| Tensor::f32([2, 34000], vec![1.0; 68000]).ok();
     let kernels = check_on(&[34000], quantised, &ones, |_| 1.0);
     assert!(kernels.contains(&"direct integer, 64 bits"), "{kernels:?}");
+    // Enough outputs for several tasks, each with its own share of them.
+    check(&[34000], &quantised.replace("f32[2, 34000]", "f32[70, 34000]"));
     // The layer's result, thresholded: the float steps stay.
     let next = quantised.replace("y = matmul", "a = matmul");
     check_on(&[34000], &format!("{next}; y = quantize_activation(a, bits=2)"), &ones, |i| (i % 3) as f32 / 2.0);

@@ -157,6 +157,13 @@ impl Emitter<'_, '_> {
         (first, second)
     }
 
+    /// sum += v, integers.
+    pub fn accumulate(&mut self, sum: Variable, v: Value) {
+        let old = self.b.use_var(sum);
+        let new = self.b.ins().iadd(old, v);
+        self.b.def_var(sum, new);
+    }
+
     /// Emits a loop from `start` while below `end`; the body gives the step.
     pub fn walk(&mut self, start: Value, end: Value, mut body: impl FnMut(&mut Self, Value) -> Value) {
         let counter = self.var(start);

@@ -5,6 +5,7 @@
 //! are valid the inner loop only moves two pointers, or an AVX2 tile runs. Cost: 6 to 7 MAC a cycle with 128-bit FMA, 12 to
 //! 15 with AVX2. Needs nothing beyond the level's base.
 
+use super::taps::Taps;
 use super::{KernelError, Operand, Position, Task};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, F32X4};
@@ -16,6 +17,7 @@ use crate::graph::ops::Geometry;
 use crate::graph::types::Layout;
 use crate::lower::pack;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
+use cranelift_frontend::Variable;
 
 /// The most positions of a tile.
 const POSITIONS: usize = 6;
@@ -108,10 +110,8 @@ fn finish(
     index: usize,
     words: Option<(Value, Value)>,
 ) -> Result<(), KernelError> {
-    task.finish(e, p, words, &mut |e, channel| {
-        let at = e.at(layer.buffer, channel, 4);
-        Ok(e.load(F32X4, at, (index * layer.pitch * 4) as i32))
-    })
+    let sums = e.add(layer.buffer, index * layer.pitch * 4);
+    task.finish_from(e, p, words, sums, F32X4)
 }
 
 /// Adds the bias and stores the sums of position `index` for the outputs from `first` on.
@@ -138,13 +138,7 @@ fn single(e: &mut Emitter<'_, '_>, task: &Task<'_>, layer: &FloatLayer, p: Posit
     let blocks = per_group.div_ceil(tile);
     let words = task.splits_channels().then(|| task.word_range(e));
     e.times(g.groups, |e, group| {
-        let (start, end) = match words {
-            None => (e.int(0), e.int(blocks)),
-            Some((a, b)) => {
-                let (b, all) = (e.mul(b, 64 / tile), e.int(blocks));
-                (e.mul(a, 64 / tile), e.min(b, all))
-            }
-        };
+        let (start, end) = task.block_range(e, words, tile, blocks);
         e.range(start, end, 1, |e, block| {
             let row = e.at(block, group, blocks);
             let row = e.at(layer.weights, row, g.taps() * tile * 4);
@@ -164,41 +158,40 @@ fn sum_taps(e: &mut Emitter<'_, '_>, layer: &FloatLayer, [y, x, group]: [Value; 
     let sums: Vec<_> = (0..layer.tile / 4).map(|_| e.var(zero)).collect();
     let cursor = e.var(weights);
     let padded = g.pads != [0; 4];
-    let (_, h, w) = input.buffer.image;
+    let taps = Taps::of_convolution(g);
     e.times(inner, |e, c| {
         let channel = e.at(c, group, inner);
-        e.times(g.kernel[0], |e, ky| {
-            let (iy, vy) = e.tap(y, ky, [g.strides[0], g.dilations[0], g.pads[0], h]);
-            e.times(g.kernel[1], |e, kx| {
-                let (ix, vx) = e.tap(x, kx, [g.strides[1], g.dilations[1], g.pads[1], w]);
-                let flat = e.mul(iy, w);
-                let flat = e.b.ins().iadd(flat, ix);
-                let (base, scale) = plane(e, input, channel);
-                let v = if padded {
-                    let valid = e.b.ins().band(vy, vx);
-                    let start = e.int(0);
-                    let flat = e.b.ins().select(valid, flat, start);
-                    let at = e.at(base, flat, scale);
-                    let (v, none) = (e.load(types::F32, at, 0), e.b.ins().f32const(0.0));
-                    e.b.ins().select(valid, v, none)
-                } else {
-                    let at = e.at(base, flat, scale);
-                    e.load(types::F32, at, 0)
-                };
-                let v = e.b.ins().splat(F32X4, v);
-                let row = e.b.use_var(cursor);
-                for (i, sum) in sums.iter().enumerate() {
-                    let w = e.read(F32X4, row, (i * 16) as i32);
-                    let old = e.b.use_var(*sum);
-                    let new = e.mul_add(v, w, old);
-                    e.b.def_var(*sum, new);
-                }
-                let next = e.add(row, layer.tile * 4);
-                e.b.def_var(cursor, next);
-            });
+        taps.each(e, y, x, |e, tap| {
+            let (base, scale) = plane(e, input, channel);
+            let v = if padded {
+                let start = e.int(0);
+                let flat = e.b.ins().select(tap.valid, tap.flat, start);
+                let at = e.at(base, flat, scale);
+                let (v, none) = (e.load(types::F32, at, 0), e.b.ins().f32const(0.0));
+                e.b.ins().select(tap.valid, v, none)
+            } else {
+                let at = e.at(base, tap.flat, scale);
+                e.load(types::F32, at, 0)
+            };
+            let row = e.b.use_var(cursor);
+            multiply_add(e, &sums, v, row);
+            let next = e.add(row, layer.tile * 4);
+            e.b.def_var(cursor, next);
         });
     });
     sums.iter().map(|s| e.b.use_var(*s)).collect()
+}
+
+/// Adds input `v` times one tap's weights to the sums. Each weight vector has one reader, so that the multiply-add takes it
+/// from memory.
+fn multiply_add(e: &mut Emitter<'_, '_>, sums: &[Variable], v: Value, weights: Value) {
+    let v = e.b.ins().splat(F32X4, v);
+    for (i, &sum) in sums.iter().enumerate() {
+        let w = e.load(F32X4, weights, (i * 16) as i32);
+        let old = e.b.use_var(sum);
+        let new = e.mul_add(v, w, old);
+        e.b.def_var(sum, new);
+    }
 }
 
 /// Address of a channel's first position, and the bytes from one position to the next.
@@ -234,13 +227,7 @@ fn inside(e: &mut Emitter<'_, '_>, layer: &FloatLayer, p: Position) {
                     e.times(g.kernel[1], |e, _| {
                         let (input, weights) = (e.b.use_var(at), e.b.use_var(cursor));
                         let v = e.load(types::F32, input, 0);
-                        let v = e.b.ins().splat(F32X4, v);
-                        for (i, &sum) in sums.iter().enumerate() {
-                            let w = e.load(F32X4, weights, (i * 16) as i32);
-                            let old = e.b.use_var(sum);
-                            let new = e.mul_add(v, w, old);
-                            e.b.def_var(sum, new);
-                        }
+                        multiply_add(e, &sums, v, weights);
                         let (input, weights) = (e.add(input, g.dilations[1] * scale), e.add(weights, tile * 4));
                         e.b.def_var(at, input);
                         e.b.def_var(cursor, weights);

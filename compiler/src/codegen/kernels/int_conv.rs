@@ -8,6 +8,7 @@
 //! Cost: about 30/(W·A/2) MAC a cycle on x86-64 with scalar popcnt. Accumulator: wrapping i32, exact because the proved
 //! range of the result fits i32; wider ranges go to the direct kernel. Needs POPCNT on x86-64.
 
+use super::taps::Taps;
 use super::{KernelError, Operand, Task, int_direct, look_up};
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::graph::Node;
@@ -76,13 +77,7 @@ fn bit_serial(e: &mut Emitter<'_, '_>, task: &Task<'_>, layer: &IntLayer<'_>) ->
         e.times(g.groups, |e, group| {
             let shift = e.mul(group, words * 8);
             let box_sum = (layer.w.offset != 0).then(|| box_sum(e, layer, &taps_here, shift, words));
-            let (start, end) = match range {
-                None => (e.int(0), e.int(blocks)),
-                Some((a, b)) => {
-                    let (b, all) = (e.mul(b, 64 / OUTPUT_TILE), e.int(blocks));
-                    (e.mul(a, 64 / OUTPUT_TILE), e.min(b, all))
-                }
-            };
+            let (start, end) = task.block_range(e, range, OUTPUT_TILE, blocks);
             e.range(start, end, 1, |e, block| {
                 let row = e.at(block, group, blocks);
                 let row = e.at(weights, row, planes * taps * words * OUTPUT_TILE * 8);
@@ -98,10 +93,7 @@ fn bit_serial(e: &mut Emitter<'_, '_>, task: &Task<'_>, layer: &IntLayer<'_>) ->
                 e.store(acc, out, 0);
             });
         });
-        task.finish(e, p, range, &mut |e, channel| {
-            let at = e.at(buffer, channel, 4);
-            Ok(e.load(I32X4, at, 0))
-        })
+        task.finish_from(e, p, range, buffer, I32X4)
     })
 }
 
@@ -112,29 +104,19 @@ fn gather_taps(
     [y, x]: [Value; 2],
     bytes: usize,
 ) -> TapList {
-    let g = &layer.g;
-    let (b, [h, w]) = (&layer.input.buffer, g.input);
+    let b = &layer.input.buffer;
     let zero = e.int(0);
     let count = e.var(zero);
-    e.times(g.kernel[0], |e, ky| {
-        let (iy, vy) = e.tap(y, ky, [g.strides[0], g.dilations[0], g.pads[0], h]);
-        e.times(g.kernel[1], |e, kx| {
-            let (ix, vx) = e.tap(x, kx, [g.strides[1], g.dilations[1], g.pads[1], w]);
-            let valid = e.b.ins().band(vy, vx);
-            e.when(valid, |e| {
-                let flat = e.mul(iy, w);
-                let flat = e.b.ins().iadd(flat, ix);
-                let address = e.at(layer.input.base, flat, b.planes * b.words() * 8);
-                let tap = e.mul(ky, g.kernel[1]);
-                let tap = e.b.ins().iadd(tap, kx);
-                let offset = e.mul(tap, bytes);
-                let n = e.b.use_var(count);
-                let entry = e.at(list, n, ENTRY);
-                e.store(address, entry, 0);
-                e.store(offset, entry, 8);
-                let n = e.add(n, 1);
-                e.b.def_var(count, n);
-            });
+    Taps::of_convolution(&layer.g).each(e, y, x, |e, tap| {
+        e.when(tap.valid, |e| {
+            let address = e.at(layer.input.base, tap.flat, b.planes * b.words() * 8);
+            let offset = e.mul(tap.index, bytes);
+            let n = e.b.use_var(count);
+            let entry = e.at(list, n, ENTRY);
+            e.store(address, entry, 0);
+            e.store(offset, entry, 8);
+            let n = e.add(n, 1);
+            e.b.def_var(count, n);
         });
     });
     TapList { base: list, count }
@@ -147,12 +129,6 @@ fn each_tap(e: &mut Emitter<'_, '_>, taps: &TapList, mut body: impl FnMut(&mut E
         let (address, offset) = (e.load(types::I64, entry, 0), e.load(types::I64, entry, 8));
         body(e, address, offset);
     });
-}
-
-fn accumulate(e: &mut Emitter<'_, '_>, sum: Variable, v: Value) {
-    let old = e.b.use_var(sum);
-    let new = e.b.ins().iadd(old, v);
-    e.b.def_var(sum, new);
 }
 
 /// Σ over valid taps and words of Σ 2^p·popcount(v_p), for one group.
@@ -168,7 +144,7 @@ fn box_sum(e: &mut Emitter<'_, '_>, layer: &IntLayer<'_>, taps: &TapList, shift:
                 let v = e.load(types::I64, at, (p * b.words() * 8) as i32);
                 let n = e.b.ins().popcnt(v);
                 let n = e.b.ins().ishl_imm_u(n, p as i64);
-                accumulate(e, sum, n);
+                e.accumulate(sum, n);
             }
         });
     });
@@ -215,7 +191,7 @@ fn block_totals(
                                 let both = e.b.ins().band(*v, w);
                                 let n = e.b.ins().popcnt(both);
                                 if let Some(sum) = sums.get(o) {
-                                    accumulate(e, *sum, n);
+                                    e.accumulate(*sum, n);
                                 }
                             }
                         }
@@ -226,7 +202,7 @@ fn block_totals(
                 for (sum, total) in sums.iter().zip(&totals) {
                     let n = e.b.use_var(*sum);
                     let n = e.b.ins().ishl_imm_u(n, (p + q + k) as i64);
-                    accumulate(e, *total, n);
+                    e.accumulate(*total, n);
                 }
             }
         }
@@ -271,7 +247,7 @@ fn add_offsets(
         let row = e.at(table, tap, pitch * 4);
         let at = e.at(row, first, 4);
         let v = e.load(I32X4, at, 0);
-        accumulate(e, sum, v);
+        e.accumulate(sum, v);
     });
     e.b.use_var(sum)
 }

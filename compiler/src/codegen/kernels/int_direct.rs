@@ -3,6 +3,7 @@
 //! one MAC in two cycles.
 
 use super::int_conv::IntLayer;
+use super::taps::Taps;
 use super::{KernelError, Position, Task};
 use crate::codegen::emitter::{Emitter, F32X4, I32X4};
 use crate::graph::types::AccType;
@@ -10,18 +11,7 @@ use crate::lower::pack;
 use cranelift_codegen::ir::{InstBuilder, Type, Value, types};
 
 pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, layer: &IntLayer<'_>) -> Result<(), KernelError> {
-    let weights = weights(e, layer);
-    let buffer = task.lane_buffer(e, layer.g.outputs);
-    task.each_position(e, |task, e, p| {
-        e.times(layer.g.outputs, |e, o| {
-            let (sum, at) = (output(e, layer, weights, p, o, types::I32), e.at(buffer, o, 4));
-            e.store(sum, at, 0);
-        });
-        task.finish(e, p, None, &mut |e, channel| {
-            let at = e.at(buffer, channel, 4);
-            Ok(e.load(I32X4, at, 0))
-        })
-    })
+    outputs(e, task, layer, I32X4, |e, p, o, weights| output(e, layer, weights, p, o, types::I32))
 }
 
 /// The decoded value f32(f64(acc)·scale) of an accumulator of 64 bits, which lanes could not hold.
@@ -31,68 +21,64 @@ pub(super) fn emit_wide(
     layer: &IntLayer<'_>,
     acc: &AccType,
 ) -> Result<(), KernelError> {
-    let weights = weights(e, layer);
     let scale = |o: usize| acc.scale.get(if acc.scale.len() == 1 { 0 } else { o }).map_or(0.0, |s| s.to_f64());
     let scales: Vec<f64> = (0..layer.g.outputs).map(scale).collect();
     let scales = e.data("scale", pack::f64_bytes(&scales));
-    let buffer = task.lane_buffer(e, layer.g.outputs);
-    task.each_position(e, |task, e, p| {
-        e.times(layer.g.outputs, |e, o| {
-            let sum = output(e, layer, weights, p, o, types::I64);
-            let sum = e.b.ins().fcvt_from_sint(types::F64, sum);
-            let scale = e.at(scales, o, 8);
-            let scale = e.read(types::F64, scale, 0);
-            let value = e.b.ins().fmul(sum, scale);
-            let (value, at) = (e.b.ins().fdemote(types::F32, value), e.at(buffer, o, 4));
-            e.store(value, at, 0);
-        });
-        task.finish(e, p, None, &mut |e, channel| {
-            let at = e.at(buffer, channel, 4);
-            Ok(e.load(F32X4, at, 0))
-        })
+    outputs(e, task, layer, F32X4, |e, p, o, weights| {
+        let sum = output(e, layer, weights, p, o, types::I64);
+        let sum = e.b.ins().fcvt_from_sint(types::F64, sum);
+        let scale = e.at(scales, o, 8);
+        let scale = e.read(types::F64, scale, 0);
+        let value = e.b.ins().fmul(sum, scale);
+        e.b.ins().fdemote(types::F32, value)
     })
 }
 
-fn weights(e: &mut Emitter<'_, '_>, layer: &IntLayer<'_>) -> Value {
+/// Runs the task: `result` gives the lane, of type `ty`, of the output at a position.
+fn outputs(
+    e: &mut Emitter<'_, '_>,
+    task: &Task<'_>,
+    layer: &IntLayer<'_>,
+    ty: Type,
+    mut result: impl FnMut(&mut Emitter<'_, '_>, Position, Value, Value) -> Value,
+) -> Result<(), KernelError> {
     let levels: Vec<i32> = layer.codes.iter().map(|&u| layer.w.level(u.into()) as i32).collect();
-    e.data("weights", pack::i32_bytes(&levels))
+    let weights = e.data("weights", pack::i32_bytes(&levels));
+    let buffer = task.lane_buffer(e, layer.g.outputs);
+    task.each_position(e, |task, e, p| {
+        let words = task.splits_channels().then(|| task.word_range(e));
+        let (start, end) = task.block_range(e, words, 1, layer.g.outputs);
+        e.range(start, end, 1, |e, o| {
+            let (value, at) = (result(e, p, o, weights), e.at(buffer, o, 4));
+            e.store(value, at, 0);
+        });
+        task.finish_from(e, p, words, buffer, ty)
+    })
 }
 
 /// One output's sum of products over the valid taps, in accumulators of `ty`.
 fn output(e: &mut Emitter<'_, '_>, layer: &IntLayer<'_>, weights: Value, p: Position, o: Value, ty: Type) -> Value {
     let g = &layer.g;
     let (inner, outputs, taps) = (g.channels / g.groups, g.outputs / g.groups, g.kernel[0] * g.kernel[1]);
-    let [h, w] = g.input;
     let zero = e.b.ins().iconst(ty, 0);
     let sum = e.var(zero);
     let per_group = e.int(outputs);
     let group = e.b.ins().udiv(o, per_group);
     let row = e.at(weights, o, inner * taps * 4);
     let wide = |e: &mut Emitter<'_, '_>, v: Value| if ty == types::I64 { e.b.ins().sextend(ty, v) } else { v };
-    e.times(g.kernel[0], |e, ky| {
-        let (iy, vy) = e.tap(p.y, ky, [g.strides[0], g.dilations[0], g.pads[0], h]);
-        e.times(g.kernel[1], |e, kx| {
-            let (ix, vx) = e.tap(p.x, kx, [g.strides[1], g.dilations[1], g.pads[1], w]);
-            let valid = e.b.ins().band(vy, vx);
-            e.when(valid, |e| {
-                let flat = e.mul(iy, w);
-                let flat = e.b.ins().iadd(flat, ix);
-                let position = e.at(layer.input.base, flat, layer.input.buffer.pitch() * 4);
-                let position = e.at(position, group, inner * 4);
-                let tap = e.mul(ky, g.kernel[1]);
-                let tap = e.b.ins().iadd(tap, kx);
-                let row = e.at(row, tap, 4);
-                e.times(inner, |e, c| {
-                    let (a, k) = (e.at(position, c, 4), e.at(row, c, taps * 4));
-                    let (a, k) = (e.load(types::I32, a, 0), e.load(types::I32, k, 0));
-                    let a = e.b.ins().imul_imm_s(a, i64::from(layer.a.step));
-                    let a = e.b.ins().iadd_imm_s(a, i64::from(layer.a.offset));
-                    let (a, k) = (wide(e, a), wide(e, k));
-                    let product = e.b.ins().imul(a, k);
-                    let old = e.b.use_var(sum);
-                    let new = e.b.ins().iadd(old, product);
-                    e.b.def_var(sum, new);
-                });
+    Taps::of_convolution(g).each(e, p.y, p.x, |e, tap| {
+        e.when(tap.valid, |e| {
+            let position = e.at(layer.input.base, tap.flat, layer.input.buffer.pitch() * 4);
+            let position = e.at(position, group, inner * 4);
+            let row = e.at(row, tap.index, 4);
+            e.times(inner, |e, c| {
+                let (a, k) = (e.at(position, c, 4), e.at(row, c, taps * 4));
+                let (a, k) = (e.load(types::I32, a, 0), e.load(types::I32, k, 0));
+                let a = e.b.ins().imul_imm_s(a, i64::from(layer.a.step));
+                let a = e.b.ins().iadd_imm_s(a, i64::from(layer.a.offset));
+                let (a, k) = (wide(e, a), wide(e, k));
+                let product = e.b.ins().imul(a, k);
+                e.accumulate(sum, product);
             });
         });
     });

@@ -10,6 +10,7 @@
 //! holds 20 or 60 look-ups; u16 sums hold K·top ≤ 65 535, which lowering checks. Needs SSSE3 on x86-64 (`tbl` on aarch64).
 
 use super::int_conv::IntLayer;
+use super::taps::Taps;
 use super::{KernelError, Task};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, I32X4};
@@ -111,10 +112,8 @@ pub(super) fn emit(
             for i in 0..positions {
                 let x = e.add(x, i);
                 let p = task.position(e, y, x);
-                let done = task.finish(e, p, None, &mut |e, channel| {
-                    let at = e.at(k.buffer, channel, 4);
-                    Ok(e.load(I32X4, at, (i * pitch * 4) as i32))
-                });
+                let sums = e.add(k.buffer, i * pitch * 4);
+                let done = task.finish_from(e, p, None, sums, I32X4);
                 result = std::mem::replace(&mut result, Ok(())).and(done);
             }
         });
@@ -126,23 +125,13 @@ pub(super) fn emit(
 /// Fills in the taps' pointers: `pointers[position·taps + tap]`.
 fn point(e: &mut Emitter<'_, '_>, k: &LookUp<'_, '_>, y: Value, x: Value) {
     let g = &k.layer.g;
-    let [h, w] = g.input;
     for i in 0..k.positions {
         let x = e.add(x, i);
-        e.times(g.kernel[0], |e, ky| {
-            let (iy, vy) = e.tap(y, ky, [g.strides[0], g.dilations[0], g.pads[0], h]);
-            e.times(g.kernel[1], |e, kx| {
-                let (ix, vx) = e.tap(x, kx, [g.strides[1], g.dilations[1], g.pads[1], w]);
-                let flat = e.mul(iy, w);
-                let flat = e.b.ins().iadd(flat, ix);
-                let address = e.at(k.layer.input.base, flat, g.channels / 4);
-                let valid = e.b.ins().band(vy, vx);
-                let address = e.b.ins().select(valid, address, k.zeros);
-                let tap = e.mul(ky, g.kernel[1]);
-                let tap = e.b.ins().iadd(tap, kx);
-                let at = e.at(k.pointers, tap, 8);
-                e.store(address, at, (i * k.taps() * 8) as i32);
-            });
+        Taps::of_convolution(g).each(e, y, x, |e, tap| {
+            let address = e.at(k.layer.input.base, tap.flat, g.channels / 4);
+            let address = e.b.ins().select(tap.valid, address, k.zeros);
+            let at = e.at(k.pointers, tap.index, 8);
+            e.store(address, at, (i * k.taps() * 8) as i32);
         });
     }
 }
@@ -150,12 +139,6 @@ fn point(e: &mut Emitter<'_, '_>, k: &LookUp<'_, '_>, y: Value, x: Value) {
 fn pointer(e: &mut Emitter<'_, '_>, k: &LookUp<'_, '_>, tap: Value, position: usize) -> Value {
     let at = e.at(k.pointers, tap, 8);
     e.load(types::I64, at, (position * k.taps() * 8) as i32)
-}
-
-fn accumulate(e: &mut Emitter<'_, '_>, sum: Variable, v: Value) {
-    let old = e.b.use_var(sum);
-    let new = e.b.ins().iadd(old, v);
-    e.b.def_var(sum, new);
 }
 
 /// Σ of the activation codes under each position's taps, of one group; empty where the weights' offset is 0.
@@ -188,7 +171,7 @@ fn box_sums(e: &mut Emitter<'_, '_>, k: &LookUp<'_, '_>, group: Value) -> Vec<Va
                         let at = e.at(base, word, 8);
                         let v = e.read(types::I64, at, 0);
                         let n = sum_of(e, v);
-                        accumulate(e, sum, n);
+                        e.accumulate(sum, n);
                     });
                 }
                 let mut rest = quads / 8 * 8;
@@ -197,7 +180,7 @@ fn box_sums(e: &mut Emitter<'_, '_>, k: &LookUp<'_, '_>, group: Value) -> Vec<Va
                         let v = e.read(ty, base, rest as i32);
                         let v = e.b.ins().uextend(types::I64, v);
                         let n = sum_of(e, v);
-                        accumulate(e, sum, n);
+                        e.accumulate(sum, n);
                         rest += size;
                     }
                 }
@@ -282,7 +265,7 @@ fn add_offsets(
             let row = e.at(table, tap, k.pitch * 4);
             let at = e.at(row, first, 4);
             let part = e.load(I32X4, at, (lane * 16) as i32);
-            accumulate(e, sum, part);
+            e.accumulate(sum, part);
         });
     });
     e.b.use_var(sum)
@@ -374,7 +357,7 @@ fn flush(
                 let table = e.b.ins().iadd(k.tables, v);
                 let table = e.read(I8X16, table, 0);
                 let part = e.shuffle_bytes(table, index);
-                accumulate(e, sum, part);
+                e.accumulate(sum, part);
             }
         }
         let next = e.add(weights, n.div_ceil(2) * LOOK_UP_TILE);
@@ -391,8 +374,8 @@ fn flush(
     for (&[all, high], &byte) in sums.iter().zip(&bytes) {
         let v = e.b.use_var(byte);
         let v = e.cast(I16X8, v);
-        accumulate(e, all, v);
+        e.accumulate(all, v);
         let top = e.b.ins().ushr_imm_u(v, 8);
-        accumulate(e, high, top);
+        e.accumulate(high, top);
     }
 }

@@ -10,6 +10,7 @@ mod nibble_pool;
 mod pool;
 mod rows;
 mod store;
+mod taps;
 
 use super::chain::Chain;
 use super::emitter::{Emitter, F32X4, I32X4};
@@ -247,6 +248,24 @@ impl Task<'_> {
     fn word_range(&self, e: &mut Emitter<'_, '_>) -> (Value, Value) {
         let words = self.result.buffer.image.0.div_ceil(64);
         self.share(e, words)
+    }
+
+    /// The blocks of `tile` result channels, of `blocks` in all, that `words` (see [`Task::word_range`]) stands for.
+    fn block_range(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        words: Option<(Value, Value)>,
+        tile: usize,
+        blocks: usize,
+    ) -> (Value, Value) {
+        let all = e.int(blocks);
+        match words {
+            None => (e.int(0), all),
+            Some((a, b)) => {
+                let b = e.mul(b, 64 / tile);
+                (e.mul(a, 64 / tile), e.min(b, all))
+            }
+        }
     }
 
     fn share(&self, e: &mut Emitter<'_, '_>, total: usize) -> (Value, Value) {

@@ -1,5 +1,6 @@
 //! Pools on lanes: windows of floats or codes, and the global average. Taps in row-major window order; padding never wins.
 
+use super::taps::Taps;
 use super::{KernelError, Task, load_lanes_at, nibble_pool};
 use crate::codegen::chain::levels;
 use crate::codegen::emitter::{Emitter, I32X4};
@@ -90,23 +91,14 @@ pub(super) fn windows(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> 
     })
 }
 
+/// Calls `body` with the input index of every valid tap, in row-major window order.
 pub(super) fn each_tap(
     e: &mut Emitter<'_, '_>,
-    g: &Window,
+    window: &Window,
     [y, x]: [Value; 2],
     mut body: impl FnMut(&mut Emitter<'_, '_>, Value),
 ) {
-    let [h, w] = g.input;
-    e.times(g.kernel[0], |e, ky| {
-        let (iy, vy) = e.tap(y, ky, [g.strides[0], 1, g.pads[0], h]);
-        e.times(g.kernel[1], |e, kx| {
-            let (ix, vx) = e.tap(x, kx, [g.strides[1], 1, g.pads[1], w]);
-            let valid = e.b.ins().band(vy, vx);
-            let flat = e.mul(iy, w);
-            let flat = e.b.ins().iadd(flat, ix);
-            e.when(valid, |e| body(e, flat));
-        });
-    });
+    Taps::of_pool(window).each(e, y, x, |e, tap| e.when(tap.valid, |e| body(e, tap.flat)));
 }
 
 /// Mean over all positions: 4 virtual lanes by position mod 4, then (l0 + l2) + (l1 + l3).

@@ -4,7 +4,7 @@ use super::{KernelError, Position, Source, Task, moves};
 use crate::codegen::emitter::Emitter;
 use crate::graph::types::Layout;
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value, types};
 
 impl Task<'_> {
     /// Runs the chain over the result's channels at one position and stores: `words` limits it to these words of channels.
@@ -51,6 +51,21 @@ impl Task<'_> {
             });
         }
         failed.map_or(Ok(()), Err)
+    }
+
+    /// [`Task::finish`] of lanes of type `ty` that lie in memory, four bytes a channel.
+    pub(super) fn finish_from(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        p: Position,
+        words: Option<(Value, Value)>,
+        lanes: Value,
+        ty: Type,
+    ) -> Result<(), KernelError> {
+        self.finish(e, p, words, &mut |e, channel| {
+            let at = e.at(lanes, channel, 4);
+            Ok(e.load(ty, at, 0))
+        })
     }
 
     fn store_lanes(&self, e: &mut Emitter<'_, '_>, p: Position, channel: Value, v: Value) {
