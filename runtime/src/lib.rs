@@ -11,8 +11,9 @@ pub mod io;
 pub mod model;
 pub mod pool;
 pub mod tensor;
+pub mod train;
 
 pub use data::{Batch, DataSet, DataSpec, Normalise, Split};
-pub use model::{Model, ModelError, RunError, Session};
+pub use model::{Model, ModelError, RunError, Session, Stepper};
 pub use pool::Pool;
 pub use tensor::{Data, Tensor};

@@ -52,6 +52,12 @@ impl AlignedBuffer {
         unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len()) }
     }
 
+    /// The bytes as 32-bit floats, for reading.
+    pub fn as_f32(&self) -> &[f32] {
+        // SAFETY: as above; every bit pattern is a float, and the alignment suffices.
+        unsafe { std::slice::from_raw_parts(self.as_ptr().cast(), self.len() / 4) }
+    }
+
     /// The bytes as 32-bit floats.
     pub fn as_f32_mut(&mut self) -> &mut [f32] {
         let n = self.len() / 4;

@@ -8,7 +8,11 @@ pub mod buffer;
 mod elf;
 mod error;
 mod info;
+mod profile;
 pub mod session;
+pub mod stepper;
+#[cfg(test)]
+mod stepper_tests;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -16,7 +20,9 @@ mod view;
 pub use buffer::AlignedBuffer;
 pub use error::{ModelError, RunError};
 pub use info::{DType, Layer, Level, Port, State};
-pub use session::{LayerEvent, LayerTime, Session};
+pub use profile::{LayerEvent, LayerTime};
+pub use session::Session;
+pub use stepper::Stepper;
 
 use crate::abi;
 use std::any::Any;

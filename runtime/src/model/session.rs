@@ -4,47 +4,20 @@
 //! Unsigned bytes are never converted to floats here: whether a pixel means x or x/255 only the caller knows.
 #![allow(unsafe_code)]
 
+use super::profile::{Hook, LayerEvent, LayerTime, Profile, hook, zero_times};
 use super::{AlignedBuffer, DType, Model, Port, RunError};
 use crate::abi;
 use crate::pool::{Pool, parallel_for};
 use crate::tensor::{Data, Tensor};
-use std::any::Any;
 use std::ffi::c_void;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::ptr::null;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// Arena bytes above which a batch is split.
 const ARENA_BUDGET: u64 = 128 << 20;
 /// Samples above which a batch is split.
 const CHUNK: usize = 256;
-
-/// What the callback of [`Session::run_profiled`] sees after each layer.
-pub struct LayerEvent<'a> {
-    /// Index into [`Model::layers`].
-    pub layer: usize,
-    /// The first sample of the chunk.
-    pub first_sample: usize,
-    /// Samples of the chunk.
-    pub batch: usize,
-    /// The whole arena; the layer's result starts at its `offset`.
-    pub arena: &'a [u8],
-    /// How long the layer took.
-    pub elapsed: Duration,
-}
-
-/// The time a layer took in one profiled run, all chunks together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LayerTime {
-    /// Index into [`Model::layers`].
-    pub layer: usize,
-    /// Sum over the chunks.
-    pub elapsed: Duration,
-}
-
-/// A profiled run's callback and times.
-type Profile<'a, 'b> = (&'a mut dyn FnMut(LayerEvent<'_>), &'b mut Vec<LayerTime>);
 
 /// Runs a model, keeping arena, prepared weights and threads between runs.
 pub struct Session {
@@ -56,38 +29,6 @@ pub struct Session {
     features: u64,
     budget: u64,
     chunk: usize,
-}
-
-/// The profile hook's context.
-struct Hook<'a> {
-    callback: &'a mut dyn FnMut(LayerEvent<'_>),
-    arena: *const u8,
-    arena_len: usize,
-    first_sample: usize,
-    batch: usize,
-    start: Instant,
-    times: &'a mut Vec<LayerTime>,
-    panic: Option<Box<dyn Any + Send>>,
-}
-
-unsafe extern "C" fn hook(ctx: *mut c_void, layer: u32, phase: u32) {
-    // SAFETY: `ctx` is the hook of the running call; the image calls it on the calling thread only, one at a time.
-    let hook = unsafe { &mut *ctx.cast::<Hook<'_>>() };
-    if phase == 0 {
-        hook.start = Instant::now();
-        return;
-    }
-    let elapsed = hook.start.elapsed();
-    let layer = layer as usize;
-    if let Some(time) = hook.times.get_mut(layer) {
-        time.elapsed += elapsed;
-    }
-    // SAFETY: the arena is live and initialised, and no task runs while the hook does.
-    let arena = unsafe { std::slice::from_raw_parts(hook.arena, hook.arena_len) };
-    let event = LayerEvent { layer, first_sample: hook.first_sample, batch: hook.batch, arena, elapsed };
-    if hook.panic.is_none() {
-        hook.panic = catch_unwind(AssertUnwindSafe(|| (hook.callback)(event))).err();
-    }
 }
 
 impl Session {
@@ -107,14 +48,11 @@ impl Session {
         if model.is_train_step() {
             return Err(RunError::NotInference);
         }
-        let features = model.features();
-        let Some(level) = model.best_level() else {
-            let lacks = |l: &super::Level| format!("{} lacks {}", l.name, abi::feature_names(l.required & !features));
-            return Err(RunError::Cpu { needs: model.levels().iter().map(lacks).collect::<Vec<_>>().join("; ") });
-        };
+        let level = best_level(model)?;
         let prepared = model.prepare(level)?;
         let arena = AlignedBuffer::default();
         let model = model.clone();
+        let features = model.features();
         Ok(Session { model, pool, arena, prepared, level, features, budget: ARENA_BUDGET, chunk: CHUNK })
     }
 
@@ -180,8 +118,7 @@ impl Session {
         inputs: &[Tensor],
         callback: &mut dyn FnMut(LayerEvent<'_>),
     ) -> Result<(Vec<Tensor>, Vec<LayerTime>), RunError> {
-        let mut times: Vec<LayerTime> =
-            (0..self.model.layers().len()).map(|layer| LayerTime { layer, elapsed: Duration::ZERO }).collect();
+        let mut times = zero_times(self.model.layers().len());
         let outputs = self.run_hooked(inputs, Some((callback, &mut times)))?;
         Ok((outputs, times))
     }
@@ -204,16 +141,9 @@ impl Session {
                 self.model.inputs().iter().zip(inputs).map(|(p, t)| sample_ptr(p, t.data(), first)).collect();
             let out_ptrs: Vec<*mut c_void> =
                 self.model.outputs().iter().zip(&mut outputs).map(|(p, d)| sample_ptr_mut(p, d, first)).collect();
-            let mut state = profile.as_mut().map(|(callback, times)| Hook {
-                callback: &mut **callback,
-                arena: self.arena.as_ptr(),
-                arena_len: self.arena.len(),
-                first_sample: first,
-                batch: samples,
-                start: Instant::now(),
-                times,
-                panic: None,
-            });
+            let mut state = profile
+                .as_mut()
+                .map(|(callback, times)| Hook::new(&mut **callback, times, &self.arena, first, samples));
             let mut call = abi::Call {
                 abi: abi::ABI,
                 size: size_of::<abi::Call>() as u32,
@@ -250,8 +180,16 @@ impl Session {
     }
 }
 
+/// The best level that the CPU runs.
+pub(super) fn best_level(model: &Model) -> Result<usize, RunError> {
+    let features = model.features();
+    let lacks = |l: &super::Level| format!("{} lacks {}", l.name, abi::feature_names(l.required & !features));
+    let needs = || model.levels().iter().map(lacks).collect::<Vec<_>>().join("; ");
+    model.best_level().ok_or_else(|| RunError::Cpu { needs: needs() })
+}
+
 /// Checks types and shapes; the batch (1 if no input has a batch axis).
-fn check_inputs(ports: &[Port], inputs: &[Tensor]) -> Result<usize, RunError> {
+pub(super) fn check_inputs(ports: &[Port], inputs: &[Tensor]) -> Result<usize, RunError> {
     if ports.len() != inputs.len() {
         let names = ports.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", ");
         return Err(RunError::InputCount { expected: ports.len(), given: inputs.len(), names });
@@ -286,7 +224,7 @@ fn check_inputs(ports: &[Port], inputs: &[Tensor]) -> Result<usize, RunError> {
 }
 
 /// A zeroed output for `batch` samples.
-fn allocate(port: &Port, batch: usize) -> Result<Data, RunError> {
+pub(super) fn allocate(port: &Port, batch: usize) -> Result<Data, RunError> {
     let len = if port.batched() { port.sample_len().checked_mul(batch) } else { Some(port.sample_len()) };
     let bytes = len.map_or(u64::MAX, |n| (n as u64).saturating_mul(port.dtype.size() as u64));
     let full = |_| RunError::Memory { bytes, what: "an output" };
@@ -312,7 +250,7 @@ fn start(port: &Port, first: usize) -> usize {
     if port.batched() { port.sample_len() * first } else { 0 }
 }
 
-fn sample_ptr(port: &Port, data: &Data, first: usize) -> *const c_void {
+pub(super) fn sample_ptr(port: &Port, data: &Data, first: usize) -> *const c_void {
     let at = start(port, first);
     match data {
         Data::F32(v) => v.as_ptr().wrapping_add(at).cast(),
@@ -322,7 +260,7 @@ fn sample_ptr(port: &Port, data: &Data, first: usize) -> *const c_void {
     }
 }
 
-fn sample_ptr_mut(port: &Port, data: &mut Data, first: usize) -> *mut c_void {
+pub(super) fn sample_ptr_mut(port: &Port, data: &mut Data, first: usize) -> *mut c_void {
     let at = start(port, first);
     match data {
         Data::F32(v) => v.as_mut_ptr().wrapping_add(at).cast(),

@@ -4,12 +4,13 @@ use super::*;
 use crate::tensor::{Data, Tensor};
 
 #[repr(C)]
-struct Image {
-    desc: abi::ModelDesc,
-    ports: [abi::TensorDesc; 2],
-    levels: [abi::LevelDesc; 2],
-    layers: [abi::LayerDesc; 1],
-    text: [u8; 64],
+pub(super) struct Image {
+    pub desc: abi::ModelDesc,
+    pub ports: [abi::TensorDesc; 2],
+    pub levels: [abi::LevelDesc; 2],
+    pub layers: [abi::LayerDesc; 1],
+    pub states: [abi::StateDesc; 1],
+    pub text: [u8; 64],
 }
 
 unsafe extern "C" fn cpu(_: u64, _: u64) -> u64 {
@@ -60,7 +61,7 @@ unsafe extern "C" fn run(call: *mut abi::Call) -> i32 {
     abi::OK
 }
 
-fn image(change: impl Fn(&mut Image)) -> Result<Model, ModelError> {
+pub(super) fn image(change: impl Fn(&mut Image)) -> Result<Model, ModelError> {
     // SAFETY: plain integers.
     let mut image: Box<Image> = Box::new(unsafe { std::mem::zeroed() });
     let base = &raw const *image as i64;
