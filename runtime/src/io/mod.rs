@@ -3,9 +3,12 @@
 //! Every reader is bounded by the size of its file: a header that promises more than the file holds is an error, never an
 //! allocation. Writers write beside the target and rename, so that a failure leaves no partial file.
 
+pub mod atomic;
 pub mod npy;
 pub mod npz;
 pub mod picture;
+
+pub use atomic::replace;
 
 use crate::tensor::Tensor;
 use std::path::Path;
@@ -50,18 +53,7 @@ pub(crate) fn read(file: &Path) -> Result<Vec<u8>, IoError> {
 
 /// Writes the whole file, all or nothing.
 pub(crate) fn write(file: &Path, bytes: &[u8]) -> Result<(), IoError> {
-    let name = file.file_name().ok_or_else(|| IoError::malformed(file, "is no file name; name the output file"))?;
-    if file.exists() && !file.is_file() {
-        return std::fs::write(file, bytes).map_err(IoError::system(file)); // /dev/stdout and the like
-    }
-    let mut beside = name.to_owned();
-    beside.push(format!(".{}.tmp", std::process::id()));
-    let beside = file.with_file_name(beside);
-    let done = std::fs::write(&beside, bytes).and_then(|()| std::fs::rename(&beside, file));
-    done.map_err(|source| {
-        let _ = std::fs::remove_file(&beside);
-        IoError::System { file: file.display().to_string(), source }
-    })
+    replace(file, |to| to.write_all(bytes))
 }
 
 /// Reads tensors by the file's suffix: one without a name from `.npy` and pictures, the named arrays of an `.npz`.
