@@ -7,6 +7,7 @@ pub mod cli;
 pub mod codegen;
 pub mod compile;
 pub mod emit;
+pub mod export;
 pub mod graph;
 pub mod import;
 pub mod interp;

@@ -9,6 +9,7 @@ mod compile;
 mod emit;
 mod engine;
 mod eval;
+mod export;
 mod files;
 mod inspect;
 mod lift_check;
@@ -66,6 +67,8 @@ enum Command {
     Bench(bench::Args),
     /// Measure a classifier's accuracy on a data set
     Eval(eval::Args),
+    /// Write a model as ONNX, in standard operators or in the QONNX dialect
+    Export(export::Args),
 }
 
 /// Parses the arguments, runs the subcommand and gives the exit code.
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Export(args) => export::run(&args),
     };
     let (code, text) = match outcome {
         Ok(()) => return ExitCode::SUCCESS,

@@ -17,7 +17,7 @@ pub mod recognize;
 pub mod recover;
 pub mod residual;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod threshold;
 pub mod transpose;
 

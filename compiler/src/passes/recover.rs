@@ -6,10 +6,10 @@
 //! codes    3 −1 1 | 3 1 −3       step 2, offset −3, scales 0.1, 0.2
 //! ```
 
-use super::{PassError, name_of, op_of};
+use super::{PassError, name_of, op_of, uniform};
 use crate::graph::scale::Scale;
 use crate::graph::types::CodeType;
-use crate::graph::{Graph, NodeId, Value};
+use crate::graph::{Graph, NodeId, Value, ops};
 use dorefa_runtime::tensor::{Data, Tensor};
 use std::collections::BTreeMap;
 
@@ -49,12 +49,25 @@ fn hint(graph: &Graph, mut value: Value) -> Option<Hint> {
                 return (2..=8).contains(&bits).then_some(Hint::Dorefa(bits));
             }
             "quant" | "bipolar_quant" => {
+                if let Some(bits) = dorefa_bits(graph, value, &operands) {
+                    return Some(Hint::Dorefa(bits));
+                }
                 let scales = graph.constant(*operands.get(1)?)?.as_f32()?.to_vec();
                 return Some(Hint::Scales(scales));
             }
             _ => return None,
         }
     }
+}
+
+/// Bits of DoReFa's weights that QONNX's Quant expresses: codes 0 … n about the zero point n/2, at a distance of 2/n.
+fn dorefa_bits(graph: &Graph, quant: Value, operands: &[Value]) -> Option<i64> {
+    let attrs = &graph.node(quant.node).filter(|n| n.op.name == "quant")?.attrs;
+    let (&scale, &zero) = operands.get(1).zip(operands.get(2))?;
+    let (bits, n) = (attrs.int("bits", 8), ops::steps(attrs.int("bits", 8)));
+    let dorefa = uniform(graph, scale)? == 2.0 / n && uniform(graph, zero)? == n / 2.0;
+    let plain = !attrs.bool("signed", true) && !attrs.bool("narrow", false);
+    (plain && dorefa && (2..=8).contains(&bits)).then_some(bits)
 }
 
 /// Refuses weights that are not finite.
