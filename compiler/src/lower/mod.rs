@@ -3,6 +3,7 @@
 
 pub mod arena;
 pub mod pack;
+pub mod train;
 
 use crate::graph::ops::{self, OpDef};
 use crate::graph::types::{Elem, Layout};

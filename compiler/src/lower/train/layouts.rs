@@ -1,0 +1,233 @@
+//! Memory layouts of the operands of the training step's convolution products: pure arithmetic on offsets, all of one
+//! sample. Must never know an instruction set or who reads and writes.
+
+/// Bytes behind a buffer that a kernel may read.
+const SLACK: usize = 64;
+
+/// Images above this size have offsets that kernels cannot hold.
+const LIMIT: usize = 1 << 31;
+
+fn product(factors: &[usize]) -> Result<usize, String> {
+    let size = factors.iter().try_fold(1usize, |all, &f| all.checked_mul(f));
+    size.filter(|&s| s < LIMIT)
+        .ok_or_else(|| format!("a layer's operand of {factors:?} elements is too large to train"))
+}
+
+fn padded(image: [usize; 2], border: [usize; 4]) -> Result<[usize; 2], String> {
+    let extent = |i: usize| border[i].checked_add(image[i])?.checked_add(border[i + 2]).filter(|&n| n < LIMIT);
+    match (extent(0), extent(1)) {
+        (Some(h), Some(w)) => Ok([h, w]),
+        _ => Err(format!("an image of {image:?} with a border of {border:?} is too large to train")),
+    }
+}
+
+fn larger(a: [usize; 4], b: [usize; 4]) -> [usize; 4] {
+    [0, 1, 2, 3].map(|i| a[i].max(b[i]))
+}
+
+/// Levels of codes as i16, channels last, with a border of zeros: the element of row y, column x and channel c is number
+/// `((y + top)·(left + W + right) + x + left)·slots + slot(c)`. Each group has an even number of slots, the last of which
+/// holds zero where its channels are odd in number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Levels {
+    /// Of all groups.
+    pub channels: usize,
+    /// Groups of the convolution that reads it.
+    pub groups: usize,
+    /// Height and width.
+    pub image: [usize; 2],
+    /// Rows and columns of zeros: top, left, bottom, right.
+    pub border: [usize; 4],
+}
+
+impl Levels {
+    /// `channels` is a multiple of `groups`.
+    ///
+    /// # Errors
+    /// When a sample would not fit 31 bits.
+    pub fn new(channels: usize, groups: usize, image: [usize; 2], border: [usize; 4]) -> Result<Levels, String> {
+        let levels = Levels { channels, groups: groups.max(1), image, border };
+        let [h, w] = padded(image, border)?;
+        product(&[h, w, levels.slots(), 2])?;
+        Ok(levels)
+    }
+
+    /// Elements of a position.
+    pub fn slots(&self) -> usize {
+        self.groups * (self.channels / self.groups).next_multiple_of(2)
+    }
+
+    /// Where a channel lies among the elements of a position.
+    pub fn slot(&self, channel: usize) -> usize {
+        let group = self.channels / self.groups;
+        channel / group * group.next_multiple_of(2) + channel % group
+    }
+
+    /// Bytes from one column to the next.
+    pub fn pixel(&self) -> usize {
+        self.slots() * 2
+    }
+
+    /// Bytes from one row to the next.
+    pub fn row(&self) -> usize {
+        (self.border[1] + self.image[1] + self.border[3]) * self.pixel()
+    }
+
+    /// Byte of the first position that is not border.
+    pub fn origin(&self) -> usize {
+        self.border[0] * self.row() + self.border[1] * self.pixel()
+    }
+
+    /// Bytes of a sample.
+    pub fn bytes(&self) -> usize {
+        (self.border[0] + self.image[0] + self.border[2]) * self.row() + SLACK
+    }
+
+    /// The least layout that serves readers of both.
+    pub fn cover(&self, other: &Levels) -> Levels {
+        Levels { border: larger(self.border, other.border), ..self.clone() }
+    }
+}
+
+/// Accumulators (i32) or values (f32), channels last, no border: element `(y·W + x)·pitch + c`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Maps {
+    /// Of all groups.
+    pub channels: usize,
+    /// Height and width.
+    pub image: [usize; 2],
+    /// Elements from one position to the next.
+    pub pitch: usize,
+}
+
+impl Maps {
+    /// The least pitch is that in which whole blocks of 16 channels fit: the channels rounded up to 16, a little more
+    /// where groups are no multiple of 16, as the last block of the last group is stored whole.
+    ///
+    /// # Errors
+    /// When a sample would not fit 31 bits.
+    pub fn new(channels: usize, groups: usize, image: [usize; 2]) -> Result<Maps, String> {
+        let group = channels / groups.max(1);
+        let pitch = (channels - group + group.next_multiple_of(16)).next_multiple_of(16);
+        product(&[image[0], image[1], pitch, 4])?;
+        Ok(Maps { channels, image, pitch })
+    }
+
+    /// Bytes from one position to the next.
+    pub fn pixel(&self) -> usize {
+        self.pitch * 4
+    }
+
+    /// Bytes of a sample.
+    pub fn bytes(&self) -> usize {
+        self.image[0] * self.image[1] * self.pixel() + SLACK
+    }
+}
+
+/// One plane a channel, f32 or i16, with a border of zeros. With strides as phases, element (Y, X) of the bordered image is
+/// number `(((c·sy + Y % sy)·sx + X % sx)·rows + Y / sy)·columns + X / sx`, so that neighbouring outputs of a convolution
+/// read neighbours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planes {
+    /// Of all groups.
+    pub channels: usize,
+    /// Height and width.
+    pub image: [usize; 2],
+    /// Rows and columns of zeros: top, left, bottom, right.
+    pub border: [usize; 4],
+    /// Vertical and horizontal number of phases, at least 1.
+    pub phases: [usize; 2],
+    /// Bytes of an element: 2 or 4.
+    pub element: usize,
+}
+
+impl Planes {
+    /// # Errors
+    /// When a sample would not fit 31 bits.
+    pub fn new(
+        channels: usize,
+        image: [usize; 2],
+        border: [usize; 4],
+        phases: [usize; 2],
+        element: usize,
+    ) -> Result<Planes, String> {
+        padded(image, border)?;
+        let planes = Planes { channels, image, border, phases: phases.map(|p| p.max(1)), element };
+        let [h, w] = planes.extent();
+        product(&[channels, planes.phases[0], planes.phases[1], h, w, element])?;
+        Ok(planes)
+    }
+
+    /// Rows and columns of one phase of a channel.
+    pub fn extent(&self) -> [usize; 2] {
+        [0, 1].map(|i| (self.border[i] + self.image[i] + self.border[i + 2]).div_ceil(self.phases[i]))
+    }
+
+    /// Bytes from one row of a phase to the next.
+    pub fn row(&self) -> usize {
+        self.extent()[1] * self.element
+    }
+
+    /// Bytes of a phase of a channel.
+    pub fn phase(&self) -> usize {
+        self.extent()[0] * self.row()
+    }
+
+    /// Bytes of a channel.
+    pub fn plane(&self) -> usize {
+        self.phases[0] * self.phases[1] * self.phase()
+    }
+
+    /// Byte of an element of the first channel; row and column count from the border's corner.
+    pub fn offset(&self, y: usize, x: usize) -> usize {
+        let [py, px] = self.phases;
+        (y % py * px + x % px) * self.phase() + y / py * self.row() + x / px * self.element
+    }
+
+    /// Bytes of a sample.
+    pub fn bytes(&self) -> usize {
+        self.channels * self.plane() + SLACK
+    }
+
+    /// The least layout that serves readers of both.
+    pub fn cover(&self, other: &Planes) -> Planes {
+        Planes { border: larger(self.border, other.border), ..self.clone() }
+    }
+}
+
+/// Gradient levels (i16) with two neighbouring columns side by side: element
+/// `((((group·blocks + c/16)·H + y)·⌈W/2⌉ + x/2)·16 + c % 16)·2 + x % 2`, c counted in its group; zero where x ≥ W.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pairs {
+    /// Of all groups.
+    pub channels: usize,
+    /// Groups of the convolution.
+    pub groups: usize,
+    /// Height and width.
+    pub image: [usize; 2],
+}
+
+impl Pairs {
+    /// # Errors
+    /// When a sample would not fit 31 bits.
+    pub fn new(channels: usize, groups: usize, image: [usize; 2]) -> Result<Pairs, String> {
+        let pairs = Pairs { channels, groups: groups.max(1), image };
+        product(&[pairs.groups, pairs.blocks(), image[0], image[1].div_ceil(2), SLACK])?;
+        Ok(pairs)
+    }
+
+    /// Blocks of 16 channels of a group.
+    pub fn blocks(&self) -> usize {
+        (self.channels / self.groups).div_ceil(16)
+    }
+
+    /// Bytes of a block.
+    pub fn block(&self) -> usize {
+        self.image[0] * self.image[1].div_ceil(2) * 64
+    }
+
+    /// Bytes of a sample.
+    pub fn bytes(&self) -> usize {
+        self.groups * self.blocks() * self.block() + SLACK
+    }
+}

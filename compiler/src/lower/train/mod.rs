@@ -1,0 +1,3 @@
+//! Lowering of the training step.
+
+pub mod layouts;
