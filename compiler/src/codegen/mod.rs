@@ -9,6 +9,7 @@ pub mod entry;
 mod functions;
 pub mod image;
 mod kernels;
+pub mod products;
 pub mod steps;
 mod stubs;
 pub mod target;

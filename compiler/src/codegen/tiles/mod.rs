@@ -6,6 +6,7 @@
 
 mod float_avx2;
 mod look_up_avx2;
+pub mod product_avx2;
 
 pub use float_avx2::FloatShape;
 pub use look_up_avx2::LookUpShape;
@@ -42,6 +43,7 @@ fn assembler(assemble: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codegen::products::{Arithmetic, Finish, Loop, Tile};
 
     /// Every instruction of a tile is legal on a machine with AVX2 and FMA and no more.
     fn only_avx2(a: &CodeAssembler) {
@@ -65,6 +67,14 @@ mod tests {
             let vectors = FloatShape::vectors(outputs);
             let shape = FloatShape { vectors, row: 4 * outputs, extents, steps, position: 4, pitch: 256 };
             only_avx2(&assembler(|a| shape.assemble(a))?);
+        }
+        for arithmetic in [Arithmetic::Fma, Arithmetic::MulAdd, Arithmetic::Pairs] {
+            let added = [true, false].map(|fma| Finish::AddScaled { fma });
+            for finish in [Finish::Store, Finish::Add, added[0], added[1]] {
+                let loops = vec![Loop { count: 3, stride: 4000 }, Loop { count: 11, stride: 4 }];
+                let shape = Tile { arithmetic, rows: 6, loops, b_step: 64, finish };
+                only_avx2(&assembler(|a| product_avx2::assemble(&shape, a))?);
+            }
         }
         Ok(())
     }

@@ -1,0 +1,172 @@
+//! The convolution products of the training step, where both operands are known only at run time: forward, gradient of
+//! the input and gradient of the weights, each of levels (i16, exact in i32) or of floats (one chain an output).
+//!
+//! All of them run one micro-kernel ([`tile`]). A product says which layouts it reads and writes, and emits its work on
+//! base addresses; it must never know steps, arenas or who calls it.
+
+mod forward;
+mod input_grad;
+mod pack;
+#[cfg(test)]
+mod reference;
+mod relayout;
+mod rows;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod tile;
+mod tile_clif;
+mod weight_grad;
+
+pub use forward::Forward;
+pub use input_grad::InputGrad;
+pub use relayout::{emit_pairs_from_levels, emit_planes_from_dense, emit_planes_from_levels, emit_planes_from_maps};
+pub use tile::{Arithmetic, Finish, Loop, Tile};
+pub use weight_grad::{GradientLayout, WeightGrad};
+
+use super::emitter::Emitter;
+use crate::graph::ops::Geometry;
+use crate::lower::train::layouts::{Levels, Planes};
+use cranelift_codegen::ir::{InstBuilder, Value};
+
+/// What a product multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operands {
+    /// Floats, in one chain an output.
+    Float,
+    /// Levels; the sums are exact i32.
+    Levels {
+        /// The greatest magnitude of the activations' or gradients' levels that the product's rows read.
+        a: u32,
+        /// The greatest magnitude of the other operand's levels.
+        b: u32,
+    },
+}
+
+impl Operands {
+    /// Refuses levels whose sum of `terms` products could leave i32, or that are no i16.
+    fn check(self, terms: usize) -> Result<(), String> {
+        let Operands::Levels { a, b } = self else { return Ok(()) };
+        let bound = u64::from(a).checked_mul(u64::from(b)).and_then(|p| p.checked_mul(terms as u64));
+        if a.max(b) < 1 << 15 && bound.is_some_and(|s| s < 1 << 31) {
+            return Ok(());
+        }
+        Err(format!(
+            "a sum of {terms} products of levels up to {a} and {b} does not fit 32 bits; use fewer bits, or 32 for float"
+        ))
+    }
+
+    fn integer(self) -> bool {
+        self != Operands::Float
+    }
+
+    /// How a tile combines them in `e`'s numeric profile.
+    fn arithmetic(self, e: &Emitter<'_, '_>) -> Arithmetic {
+        match self {
+            Operands::Levels { .. } => Arithmetic::Pairs,
+            Operands::Float if e.fma => Arithmetic::Fma,
+            Operands::Float => Arithmetic::MulAdd,
+        }
+    }
+}
+
+/// A buffer with a part for each sample.
+#[derive(Clone, Copy)]
+pub struct Samples {
+    /// Address of sample 0's part.
+    pub base: Value,
+    /// Bytes from one sample's part to the next; 64 bits, run-time.
+    pub stride: Value,
+}
+
+/// The layout of the operand that a product's rows read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InputLayout {
+    /// Of levels.
+    Levels(Levels),
+    /// Of floats; one phase.
+    Planes(Planes),
+}
+
+impl InputLayout {
+    /// Bytes of a sample.
+    pub fn bytes(&self) -> usize {
+        match self {
+            InputLayout::Levels(l) => l.bytes(),
+            InputLayout::Planes(p) => p.bytes(),
+        }
+    }
+
+    fn new(
+        operands: Operands,
+        channels: usize,
+        groups: usize,
+        image: [usize; 2],
+        border: [usize; 4],
+    ) -> Result<InputLayout, String> {
+        Ok(if operands.integer() {
+            InputLayout::Levels(Levels::new(channels, groups, image, border)?)
+        } else {
+            InputLayout::Planes(Planes::new(channels, image, border, [1; 2], 4)?)
+        })
+    }
+
+    /// Bytes from one column, row to the next, and to the position (0, 0) of the image.
+    fn steps(&self) -> ([usize; 2], usize) {
+        match self {
+            InputLayout::Levels(l) => ([l.row(), l.pixel()], l.origin()),
+            InputLayout::Planes(p) => ([p.row(), p.element], p.offset(p.border[0], p.border[1])),
+        }
+    }
+
+    /// Bytes from one group's first channel to the next group's.
+    fn group(&self, channels: usize) -> usize {
+        match self {
+            InputLayout::Levels(_) => channels.next_multiple_of(2) * 2,
+            InputLayout::Planes(p) => channels * p.plane(),
+        }
+    }
+
+    /// The reduction over a group's channels and the taps, `taps` its loops over rows and columns: channels are innermost
+    /// for levels, outermost for floats, as the chain's order demands.
+    fn loops(&self, channels: usize, taps: [Loop; 2]) -> [Loop; 3] {
+        match self {
+            InputLayout::Levels(_) => [taps[0], taps[1], Loop { count: channels.div_ceil(2), stride: 4 }],
+            InputLayout::Planes(p) => [Loop { count: channels, stride: p.plane() as i64 }, taps[0], taps[1]],
+        }
+    }
+}
+
+/// [first, end) of `part` where 0 … total − 1 is shared among `parts`.
+pub fn share(e: &mut Emitter<'_, '_>, part: Value, parts: usize, total: usize) -> [Value; 2] {
+    if parts <= 1 {
+        return [e.int(0), e.int(total)];
+    }
+    let bound = |e: &mut Emitter<'_, '_>, part: Value| {
+        let (all, parts) = (e.mul(part, total), e.int(parts));
+        e.b.ins().udiv(all, parts)
+    };
+    let next = e.add(part, 1);
+    [bound(e, part), bound(e, next)]
+}
+
+/// Whether columns of different groups never meet in a block of 16, so that blocks may go to different tasks.
+fn separable(groups: usize, columns: usize) -> bool {
+    groups == 1 || columns.is_multiple_of(tile::COLUMNS)
+}
+
+/// Channels and outputs of a group.
+fn group_sizes(g: &Geometry) -> [usize; 2] {
+    [g.channels / g.groups, g.outputs / g.groups]
+}
+
+/// A unit's group, and its block within the group.
+fn unit_parts(e: &mut Emitter<'_, '_>, unit: Value, blocks: usize) -> [Value; 2] {
+    if blocks == 1 {
+        return [unit, e.int(0)];
+    }
+    let blocks = e.int(blocks);
+    let group = e.b.ins().udiv(unit, blocks);
+    [group, e.b.ins().urem(unit, blocks)]
+}

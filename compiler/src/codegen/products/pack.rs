@@ -1,0 +1,179 @@
+//! Packs dense weights (O, C/groups, KH, KW), floats or i16 levels, into the vectors of 16 columns that tiles read: one
+//! vector a step of the reduction, units (group, block of columns) one after another.
+
+use super::tile::COLUMNS;
+use super::{group_sizes, share, unit_parts};
+use crate::codegen::emitter::Emitter;
+use crate::graph::ops::Geometry;
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{InstBuilder, Value, types};
+use cranelift_frontend::Variable;
+
+/// Columns written together.
+const UNROLL: usize = 4;
+
+/// Which weights a product's tiles read, in order.
+pub struct Packing<'a> {
+    /// The convolution.
+    pub g: &'a Geometry,
+    /// Pairs of i16 rather than floats.
+    pub integer: bool,
+    /// The columns are the convolution's inputs rather than its outputs.
+    pub transposed: bool,
+    /// Sequences of taps ky·KW + kx. Each sequence is a reduction over channels and its taps: levels take the channels,
+    /// two a step, within each tap, floats the taps within each channel.
+    pub sequences: &'a [Vec<usize>],
+}
+
+/// Where a column and a reduction channel of a unit lie in the dense weights; elements.
+struct Source {
+    /// Of the unit's first column.
+    start: Value,
+    /// Columns from the unit's first one on that there are.
+    columns: Value,
+    column: usize,
+    channel: usize,
+}
+
+impl Packing<'_> {
+    fn sizes(&self) -> [usize; 2] {
+        let [channels, outputs] = group_sizes(self.g);
+        if self.transposed { [outputs, channels] } else { [channels, outputs] }
+    }
+
+    /// Blocks of columns of a group.
+    pub fn blocks(&self) -> usize {
+        self.sizes()[1].div_ceil(COLUMNS)
+    }
+
+    /// Bytes of a sequence of `taps` taps.
+    pub fn sequence_bytes(&self, taps: usize) -> usize {
+        let channels = self.sizes()[0];
+        let steps = if self.integer { channels.div_ceil(2) } else { channels };
+        steps * taps * COLUMNS * 4
+    }
+
+    /// Bytes of a unit.
+    pub fn unit_bytes(&self) -> usize {
+        self.sequence_bytes(self.sequences.iter().map(Vec::len).sum())
+    }
+
+    /// Bytes of all units.
+    pub fn bytes(&self) -> usize {
+        self.g.groups * self.blocks() * self.unit_bytes()
+    }
+
+    /// Packs the units of `part` of `parts`.
+    pub fn emit(&self, e: &mut Emitter<'_, '_>, part: Value, parts: usize, src: Value, dst: Value) {
+        let blocks = self.blocks();
+        let [first, end] = share(e, part, parts, self.g.groups * blocks);
+        e.range(first, end, 1, |e, unit| {
+            let [group, block] = unit_parts(e, unit, blocks);
+            let source = self.source(e, group, block);
+            let to = e.at(dst, unit, self.unit_bytes());
+            if self.integer {
+                self.levels(e, src, &source, to);
+            } else {
+                self.floats(e, src, &source, to);
+            }
+        });
+    }
+
+    fn source(&self, e: &mut Emitter<'_, '_>, group: Value, block: Value) -> Source {
+        let (g, columns) = (self.g, self.sizes()[1]);
+        let [inner, outputs] = group_sizes(g);
+        let taps = g.kernel[0] * g.kernel[1];
+        let (column, channel) = if self.transposed { (taps, inner * taps) } else { (inner * taps, taps) };
+        let first = e.mul(block, COLUMNS);
+        let start = e.mul(group, outputs * inner * taps);
+        let start = e.at(start, first, column);
+        let all = e.int(columns);
+        let columns = e.b.ins().isub(all, first);
+        Source { start, columns, column, channel }
+    }
+
+    fn taps(&self, e: &mut Emitter<'_, '_>, taps: &[usize], mut body: impl FnMut(&mut Emitter<'_, '_>, Value)) {
+        let bytes = taps.iter().flat_map(|&t| (t as u32).to_le_bytes()).collect();
+        let list = e.data("taps", bytes);
+        e.times(taps.len(), |e, i| {
+            let at = e.at(list, i, 4);
+            let tap = e.read(types::I32, at, 0);
+            let tap = e.b.ins().uextend(types::I64, tap);
+            body(e, tap);
+        });
+    }
+
+    /// Tap by tap, two channels a step.
+    fn levels(&self, e: &mut Emitter<'_, '_>, src: Value, source: &Source, to: Value) {
+        let (channels, to) = (self.sizes()[0], e.var(to));
+        let taps: Vec<usize> = self.sequences.concat();
+        self.taps(e, &taps, |e, tap| {
+            let start = e.b.ins().iadd(source.start, tap);
+            let from = e.at(src, start, 2);
+            e.times(channels / 2, |e, pair| {
+                let from = e.at(from, pair, source.channel * 4);
+                self.vector(e, source, from, to, true);
+            });
+            if channels % 2 == 1 {
+                let from = e.add(from, (channels - 1) * source.channel * 2);
+                self.vector(e, source, from, to, false);
+            }
+        });
+    }
+
+    /// Sequence by sequence, channel by channel.
+    fn floats(&self, e: &mut Emitter<'_, '_>, src: Value, source: &Source, to: Value) {
+        let (channels, to) = (self.sizes()[0], e.var(to));
+        for taps in self.sequences.iter().filter(|taps| !taps.is_empty()) {
+            e.times(channels, |e, channel| {
+                let start = e.at(source.start, channel, source.channel);
+                self.taps(e, taps, |e, tap| {
+                    let start = e.b.ins().iadd(start, tap);
+                    let from = e.at(src, start, 4);
+                    self.vector(e, source, from, to, false);
+                });
+            });
+        }
+    }
+
+    /// Writes one vector, zero beyond the last column, and moves on; `second` says whether a pair's other channel exists.
+    fn vector(&self, e: &mut Emitter<'_, '_>, source: &Source, from: Value, to: Variable, second: bool) {
+        let at = e.b.use_var(to);
+        let whole = self.sizes()[1].is_multiple_of(COLUMNS);
+        let element = if self.integer { 2 } else { 4 };
+        e.times(COLUMNS / UNROLL, |e, quarter| {
+            let to = e.at(at, quarter, UNROLL * 4);
+            for i in 0..UNROLL {
+                let column = e.mul(quarter, UNROLL);
+                let column = e.add(column, i);
+                let there = e.b.ins().icmp(IntCC::SignedLessThan, column, source.columns);
+                let zero = e.int(0);
+                let index = if whole { column } else { e.b.ins().select(there, column, zero) };
+                let from = e.at(from, index, source.column * element);
+                let value = self.element(e, source, from, second);
+                let none = e.b.ins().iconst(types::I32, 0);
+                let value = if whole { value } else { e.b.ins().select(there, value, none) };
+                e.store(value, to, 4 * i as i32);
+            }
+        });
+        let next = e.add(at, COLUMNS * 4);
+        e.b.def_var(to, next);
+    }
+
+    /// The 32 bits of one column.
+    fn element(&self, e: &mut Emitter<'_, '_>, source: &Source, from: Value, second: bool) -> Value {
+        if !self.integer {
+            return e.read(types::I32, from, 0);
+        }
+        let low = e.read(types::I16, from, 0);
+        let low = e.b.ins().uextend(types::I32, low);
+        if !second {
+            return low;
+        }
+        let high = e.add(from, source.channel * 2);
+        let high = e.read(types::I16, high, 0);
+        let high = e.b.ins().uextend(types::I32, high);
+        let high = e.b.ins().ishl_imm_u(high, 16);
+        e.b.ins().bor(low, high)
+    }
+}

@@ -1,0 +1,343 @@
+//! All six products against plain references, with their packing and relayouts, on every level.
+
+use super::reference::{Number, Random, forward, geometries, geometry, input_grad, weight_grad};
+use super::testing::{Code, Memory, build};
+use super::*;
+use crate::codegen::image::Image;
+use crate::codegen::target::Level;
+use crate::lower::train::layouts::Maps;
+
+const BATCH: usize = 3;
+
+/// Levels (C, H, W) a sample in their layout.
+fn levels_memory(l: &Levels, samples: &[Vec<i32>]) -> Memory {
+    let mut m = Memory::new(samples.len() * l.bytes(), 0);
+    for (n, values) in samples.iter().enumerate() {
+        for (i, &v) in values.iter().enumerate() {
+            let [h, w] = l.image;
+            let (c, y, x) = (i / (h * w), i / w % h, i % w);
+            let at = l.origin() + y * l.row() + x * l.pixel() + l.slot(c) * 2;
+            m.set(n * l.bytes() + at, (v as i16).to_le_bytes());
+        }
+    }
+    m
+}
+
+fn maps_memory(maps: &Maps, samples: &[Vec<f32>]) -> Memory {
+    let mut m = Memory::new(samples.len() * maps.bytes(), 0x7f);
+    for (n, values) in samples.iter().enumerate() {
+        let area = maps.image[0] * maps.image[1];
+        for (i, &v) in values.iter().enumerate() {
+            m.set(n * maps.bytes() + i % area * maps.pixel() + i / area * 4, v.to_le_bytes());
+        }
+    }
+    m
+}
+
+/// Samples of maps (C, H, W).
+fn read_maps(maps: &Maps, m: &Memory, n: usize) -> Vec<[u8; 4]> {
+    let area = maps.image[0] * maps.image[1];
+    let at = |i: usize| n * maps.bytes() + i % area * maps.pixel() + i / area * 4;
+    (0..maps.channels * area).map(|i| m.get(at(i))).collect()
+}
+
+fn levels() -> Vec<Level> {
+    let triple = "x86_64-unknown-linux-gnu".parse().unwrap();
+    let all = Level::parse("x86-64-v2,x86-64-v3,native", &triple);
+    let mut all = all.or_else(|_| Level::parse("x86-64-v2,x86-64-v3", &triple)).unwrap();
+    all.retain(|l| crate::codegen::target::host_features() & l.features == l.features);
+    all
+}
+
+/// Runs a test on every level and in every numeric profile that it has.
+fn everywhere(test: impl Fn(&Level, bool, &Geometry)) {
+    for level in levels() {
+        for fma in [false, true].into_iter().filter(|&fma| !fma || level.has_fma()) {
+            geometries().iter().for_each(|g| test(&level, fma, g));
+        }
+    }
+}
+
+fn all(e: &mut Emitter<'_, '_>, n: usize) -> [Value; 2] {
+    [e.int(0), e.int(n)]
+}
+
+/// Arguments: pairs of base and stride, then addresses.
+fn samples(p: &[Value], i: usize) -> Samples {
+    Samples { base: p[2 * i], stride: p[2 * i + 1] }
+}
+
+const LEVELS: Operands = Operands::Levels { a: 255, b: 255 };
+
+fn per_sample<T>(n: usize, mut f: impl FnMut(usize) -> Vec<T>) -> Vec<Vec<T>> {
+    (0..BATCH).map(|_| f(n)).collect()
+}
+
+/// The operand of the rows in its layout: levels as they are, floats from maps by the relayout under test.
+fn float_planes(level: &Level, from: &Maps, to: &Planes, samples: &[Vec<f32>]) -> Memory {
+    let (maps, planes) = (maps_memory(from, samples), Memory::new(samples.len() * to.bytes(), 0x7f));
+    let code = Code::new(&build(level, false, 2, |e, p| emit_planes_from_maps(e, from, p[0], to, p[1])));
+    for n in 0..samples.len() {
+        code.call(&[maps.address() + (n * from.bytes()) as u64, planes.address() + (n * to.bytes()) as u64]);
+    }
+    planes
+}
+
+fn check_maps<T: Number>(g: &Geometry, what: &str, maps: &Maps, m: &Memory, expected: &[Vec<T>]) {
+    for (n, expected) in expected.iter().enumerate() {
+        let expected: Vec<_> = expected.iter().map(|v| v.bits()).collect();
+        assert_eq!(read_maps(maps, m, n), expected, "{what}, sample {n}, {g:?}");
+    }
+}
+
+/// The image of a forward product or its counterpart: arguments A, C, dense weights, packed weights.
+fn image(
+    level: &Level,
+    fma: bool,
+    pack: impl Fn(&mut Emitter<'_, '_>, Value, usize, Value, Value),
+    emit: impl FnOnce(&mut Emitter<'_, '_>, Samples, Value, Samples) -> Result<(), crate::codegen::CodegenError>,
+) -> Image {
+    build(level, fma, 6, |e, p| {
+        for part in 0..3 {
+            let part = e.int(part);
+            pack(e, part, 3, p[4], p[5]);
+        }
+        emit(e, samples(p, 0), p[5], samples(p, 1)).unwrap();
+    })
+}
+
+fn run(image: &Image, a: (&Memory, usize), c: (&Memory, usize), dense: &Memory, packed: &Memory) {
+    let list = [a.0.address(), a.1 as u64, c.0.address(), c.1 as u64, dense.address(), packed.address()];
+    Code::new(image).call(&list);
+}
+
+fn forward_image(level: &Level, fma: bool, product: &Forward) -> Image {
+    image(
+        level,
+        fma,
+        |e, part, parts, src, dst| product.emit_pack(e, part, parts, src, dst),
+        |e, a, packed, c| {
+            let (n, units) = (all(e, BATCH), all(e, product.units()));
+            product.emit(e, n, units, a, packed, c)
+        },
+    )
+}
+
+fn input_image(level: &Level, fma: bool, product: &InputGrad) -> Image {
+    image(
+        level,
+        fma,
+        |e, part, parts, src, dst| product.emit_pack(e, part, parts, src, dst),
+        |e, a, packed, c| {
+            let (n, units) = (all(e, BATCH), all(e, product.units()));
+            product.emit(e, n, units, a, packed, c)
+        },
+    )
+}
+
+#[test]
+fn forward_levels() {
+    everywhere(|level, fma, g| {
+        let mut random = Random(1);
+        let product = Forward::new(g, LEVELS).unwrap();
+        let InputLayout::Levels(layout) = &product.input else { panic!() };
+        let x = per_sample(g.channels * g.input[0] * g.input[1], |n| random.levels(n, 255));
+        let w = random.levels(g.outputs * g.taps(), 255);
+        let (a, c) = (levels_memory(layout, &x), Memory::new(BATCH * product.output.bytes(), 0x55));
+        let dense = Memory::of(w.iter().map(|&v| (v as i16).to_le_bytes()));
+        let packed = Memory::new(product.packed_bytes(), 0x55);
+        let image = forward_image(level, fma, &product);
+        run(&image, (&a, layout.bytes()), (&c, product.output.bytes()), &dense, &packed);
+        let expected: Vec<_> = x.iter().map(|x| forward(g, x, &w, fma)).collect();
+        check_maps(g, &level.name, &product.output, &c, &expected);
+    });
+}
+
+#[test]
+fn forward_floats() {
+    everywhere(|level, fma, g| {
+        let mut random = Random(2);
+        let product = Forward::new(g, Operands::Float).unwrap();
+        let InputLayout::Planes(layout) = &product.input else { panic!() };
+        let x = per_sample(g.channels * g.input[0] * g.input[1], |n| random.floats(n));
+        let w = random.floats(g.outputs * g.taps());
+        let maps = Maps::new(g.channels, 1, g.input).unwrap();
+        let (a, c) = (float_planes(level, &maps, layout, &x), Memory::new(BATCH * product.output.bytes(), 0x55));
+        let dense = Memory::of(w.iter().map(|v| v.to_le_bytes()));
+        let packed = Memory::new(product.packed_bytes(), 0x55);
+        let image = forward_image(level, fma, &product);
+        run(&image, (&a, layout.bytes()), (&c, product.output.bytes()), &dense, &packed);
+        let expected: Vec<_> = x.iter().map(|x| forward(g, x, &w, fma)).collect();
+        check_maps(g, &level.name, &product.output, &c, &expected);
+    });
+}
+
+#[test]
+fn input_grad_levels() {
+    everywhere(|level, fma, g| {
+        let mut random = Random(3);
+        let product = InputGrad::new(g, LEVELS).unwrap();
+        let InputLayout::Levels(layout) = &product.gradient else { panic!() };
+        let dy = per_sample(g.outputs * g.output[0] * g.output[1], |n| random.levels(n, 255));
+        let w = random.levels(g.outputs * g.taps(), 255);
+        let (a, c) = (levels_memory(layout, &dy), Memory::new(BATCH * product.input.bytes(), 0x55));
+        let dense = Memory::of(w.iter().map(|&v| (v as i16).to_le_bytes()));
+        let packed = Memory::new(product.packed_bytes(), 0x55);
+        let image = input_image(level, fma, &product);
+        run(&image, (&a, layout.bytes()), (&c, product.input.bytes()), &dense, &packed);
+        let expected: Vec<_> = dy.iter().map(|dy| input_grad(g, dy, &w, fma)).collect();
+        check_maps(g, &level.name, &product.input, &c, &expected);
+    });
+}
+
+#[test]
+fn input_grad_floats() {
+    everywhere(|level, fma, g| {
+        let mut random = Random(4);
+        let product = InputGrad::new(g, Operands::Float).unwrap();
+        let InputLayout::Planes(layout) = &product.gradient else { panic!() };
+        let dy = per_sample(g.outputs * g.output[0] * g.output[1], |n| random.floats(n));
+        let w = random.floats(g.outputs * g.taps());
+        let maps = Maps::new(g.outputs, 1, g.output).unwrap();
+        let (a, c) = (float_planes(level, &maps, layout, &dy), Memory::new(BATCH * product.input.bytes(), 0x55));
+        let dense = Memory::of(w.iter().map(|v| v.to_le_bytes()));
+        let packed = Memory::new(product.packed_bytes(), 0x55);
+        let image = input_image(level, fma, &product);
+        run(&image, (&a, layout.bytes()), (&c, product.input.bytes()), &dense, &packed);
+        let expected: Vec<_> = dy.iter().map(|dy| input_grad(g, dy, &w, fma)).collect();
+        check_maps(g, &level.name, &product.input, &c, &expected);
+    });
+}
+
+/// Arguments: A, B, scales, sums, dense result.
+fn weight_image(level: &Level, fma: bool, product: &WeightGrad) -> Image {
+    build(level, fma, 7, |e, p| {
+        e.times(product.tasks(), |e, part| {
+            let batch = e.int(BATCH);
+            let scales = matches!(product.gradient, GradientLayout::Pairs(_)).then_some(p[4]);
+            product.emit(e, part, batch, samples(p, 0), samples(p, 1), scales, p[5]).unwrap();
+        });
+        e.times(3, |e, part| product.emit_dense(e, part, 3, p[5], p[6]));
+    })
+}
+
+fn check_weights(
+    g: &Geometry,
+    level: &Level,
+    fma: bool,
+    product: &WeightGrad,
+    operands: [&Memory; 3],
+    expected: &[f32],
+) {
+    let [a, b, scales] = operands;
+    let (sums, dense) = (Memory::new(product.scratch_bytes(), 0x7f), Memory::new(expected.len() * 4, 0x55));
+    let (a_stride, b_stride) = (product.input.bytes() as u64, product.gradient.bytes() as u64);
+    let list = [a.address(), a_stride, b.address(), b_stride, scales.address(), sums.address(), dense.address()];
+    Code::new(&weight_image(level, fma, product)).call(&list);
+    for (i, v) in expected.iter().enumerate() {
+        assert_eq!(f32::from_le_bytes(dense.get(4 * i)).to_bits(), v.to_bits(), "{}, weight {i}, {g:?}", level.name);
+    }
+}
+
+#[test]
+fn weight_grad_levels() {
+    everywhere(|level, fma, g| {
+        let mut random = Random(5);
+        let product = WeightGrad::new(g, LEVELS).unwrap();
+        let x = per_sample(g.channels * g.input[0] * g.input[1], |n| random.levels(n, 255));
+        let dy = per_sample(g.outputs * g.output[0] * g.output[1], |n| random.levels(n, 255));
+        let factors = random.floats(BATCH);
+        let mut expected = vec![0f32; g.outputs * g.taps()];
+        for n in 0..BATCH {
+            for (sum, s) in expected.iter_mut().zip(weight_grad(g, &x[n], &dy[n], fma)) {
+                *sum = <f32 as Number>::mul_add(factors[n], s as f32, *sum, fma);
+            }
+        }
+        let xl = Levels::new(g.channels, g.groups, g.input, [1, 2, 0, 1]).unwrap();
+        let gl = Levels::new(g.outputs, g.groups, g.output, [2, 0, 1, 1]).unwrap();
+        let (xm, gm) = (levels_memory(&xl, &x), levels_memory(&gl, &dy));
+        let a = Memory::new(BATCH * product.input.bytes(), 0x55);
+        let b = Memory::new(BATCH * product.gradient.bytes(), 0x55);
+        let GradientLayout::Pairs(pairs) = &product.gradient else { panic!() };
+        let code = Code::new(&build(level, fma, 4, |e, p| {
+            emit_planes_from_levels(e, &xl, p[0], &product.input, p[1]);
+            emit_pairs_from_levels(e, &gl, p[2], pairs, p[3]);
+        }));
+        for n in 0..BATCH {
+            let at = |m: &Memory, bytes: usize| m.address() + (n * bytes) as u64;
+            let (ai, bi) = (at(&a, product.input.bytes()), at(&b, pairs.bytes()));
+            code.call(&[at(&xm, xl.bytes()), ai, at(&gm, gl.bytes()), bi]);
+        }
+        let scales = Memory::of(factors.iter().map(|f| f.to_le_bytes()));
+        check_weights(g, level, fma, &product, [&a, &b, &scales], &expected);
+    });
+}
+
+#[test]
+fn weight_grad_floats() {
+    everywhere(|level, fma, g| {
+        let mut random = Random(6);
+        let product = WeightGrad::new(g, Operands::Float).unwrap();
+        let x = per_sample(g.channels * g.input[0] * g.input[1], |n| random.floats(n));
+        let dy = per_sample(g.outputs * g.output[0] * g.output[1], |n| random.floats(n));
+        let mut expected = vec![0f32; g.outputs * g.taps()];
+        for n in 0..BATCH {
+            for (sum, s) in expected.iter_mut().zip(weight_grad(g, &x[n], &dy[n], fma)) {
+                *sum += s;
+            }
+        }
+        let GradientLayout::Maps(maps) = &product.gradient else { panic!() };
+        let a = Memory::new(BATCH * product.input.bytes(), 0x7f);
+        let dense = Memory::of(x.iter().flatten().map(|v| v.to_le_bytes()));
+        let code =
+            Code::new(&build(level, fma, 2, |e, p| emit_planes_from_dense(e, false, p[0], &product.input, p[1])));
+        for (n, x) in x.iter().enumerate() {
+            let from = dense.address() + (n * x.len() * 4) as u64;
+            code.call(&[from, a.address() + (n * product.input.bytes()) as u64]);
+        }
+        let b = maps_memory(maps, &dy);
+        check_weights(g, level, fma, &product, [&a, &b, &b], &expected);
+    });
+}
+
+#[test]
+fn pixels_become_planes() {
+    let to = Planes::new(2, [3, 5], [1, 2, 0, 1], [1, 1], 4).unwrap();
+    let pixels: Vec<u8> = (0..30).map(|i| i * 8 + 7).collect();
+    let (from, planes) = (Memory::of(pixels.iter().map(|&p| [p])), Memory::new(to.bytes(), 0x55));
+    for level in levels() {
+        Code::new(&build(&level, false, 2, |e, p| emit_planes_from_dense(e, true, p[0], &to, p[1])))
+            .call(&[from.address(), planes.address()]);
+        for (i, &pixel) in pixels.iter().enumerate() {
+            let at = i / 15 * to.plane() + to.offset(1 + i / 5 % 3, 2 + i % 5);
+            assert_eq!(f32::from_le_bytes(planes.get(at)), f32::from(pixel));
+        }
+        assert_eq!(planes.get(to.offset(0, 3)), [0; 4]);
+    }
+}
+
+#[test]
+fn sums_beyond_32_bits_are_refused() {
+    let g = geometry(64, 16, 1, [40, 40], ([3, 3], [1, 1], [1; 4], [1, 1]));
+    let operands = |a: u32| Operands::Levels { a, b: 255 };
+    assert!(Forward::new(&g, operands(255)).is_ok());
+    assert!(Forward::new(&g, operands(20_000)).err().unwrap().contains("32 bits"));
+    assert!(InputGrad::new(&g, operands(1 << 20)).is_err());
+    assert!(WeightGrad::new(&g, operands(6_000)).is_err());
+}
+
+#[test]
+fn every_level_compiles() {
+    let x86 = Level::parse("x86-64-v2,x86-64-v3,x86-64-v4", &"x86_64-unknown-linux-gnu".parse().unwrap()).unwrap();
+    let arm = Level::parse("generic", &"aarch64-unknown-linux-gnu".parse().unwrap()).unwrap();
+    for level in x86.iter().chain(&arm) {
+        for g in geometries() {
+            for operands in [LEVELS, Operands::Float] {
+                let fma = level.has_fma();
+                forward_image(level, fma, &Forward::new(&g, operands).unwrap()).check().unwrap();
+                input_image(level, fma, &InputGrad::new(&g, operands).unwrap()).check().unwrap();
+                weight_image(level, fma, &WeightGrad::new(&g, operands).unwrap()).check().unwrap();
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The micro-kernel of all products: up to [`Tile::rows`] rows × 16 columns of C in registers, summed over a reduction of
+//! up to three nested loops. A step of it broadcasts four bytes of each row of A (a float, or two neighbouring levels) and
+//! combines them with a vector of B. Must never know convolutions.
+//!
+//! A tile is a leaf function `(table, b)`, or `(table, b, count, a_stride, b_stride, scales)` where it adds to C. `table`
+//! holds the addresses of the rows of A, then those of the rows of C. One that adds does so `count` times, for reductions
+//! whose operands lie the strides apart, in order; `scales` holds a float each.
+
+use super::tile_clif;
+use crate::codegen::CodegenError;
+use crate::codegen::emitter::Emitter;
+use crate::codegen::image::FunctionId;
+use crate::codegen::target::{Arch, Level, x86};
+use crate::codegen::tiles::product_avx2;
+
+/// Columns of a tile.
+pub const COLUMNS: usize = 16;
+
+/// What every number of rows divides.
+pub const ROWS_MULTIPLE: usize = 12;
+
+/// How a step of the reduction combines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// Floats, fused.
+    Fma,
+    /// Floats, multiply, then add.
+    MulAdd,
+    /// Two neighbouring i16 of A with two of B, exact in i32.
+    Pairs,
+}
+
+/// What becomes of the sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// C = S.
+    Store,
+    /// C = C + S, floats.
+    Add,
+    /// C = C + c·f32(S), S integers; fused or not.
+    AddScaled {
+        /// One rounding.
+        fma: bool,
+    },
+}
+
+/// One loop of the reduction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loop {
+    /// Iterations, at least 1.
+    pub count: usize,
+    /// Bytes by which the rows of A move on; B always moves on by a step.
+    pub stride: i64,
+}
+
+/// What a tile is specialised to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tile {
+    /// How a step combines.
+    pub arithmetic: Arithmetic,
+    /// Rows of C.
+    pub rows: usize,
+    /// Outermost first. None: the sums are zero.
+    pub loops: Vec<Loop>,
+    /// Bytes of B from one step to the next.
+    pub b_step: usize,
+    /// What becomes of the sums.
+    pub finish: Finish,
+}
+
+/// A tile's code.
+#[derive(Clone, Copy)]
+pub struct TileFunction {
+    /// To be called.
+    pub function: FunctionId,
+    /// Rows of C.
+    pub rows: usize,
+}
+
+impl Tile {
+    /// With as many rows as `level` has registers for; loops that are one loop are joined.
+    pub fn new(level: &Level, arithmetic: Arithmetic, loops: &[Loop], b_step: usize, finish: Finish) -> Tile {
+        let rows = match level.arch {
+            Arch::X86_64 if wide(level, arithmetic) => 6,
+            Arch::X86_64 => 2,
+            Arch::Aarch64 => 4,
+        };
+        Tile { arithmetic, rows, loops: joined(loops), b_step, finish }
+    }
+
+    /// The tile's function, made on first use.
+    ///
+    /// # Errors
+    /// When a distance does not fit an instruction, or the code generator fails.
+    pub fn function(&self, e: &mut Emitter<'_, '_>) -> Result<TileFunction, CodegenError> {
+        let extent = |l: &Loop| l.stride.checked_mul(l.count as i64).filter(|d| d.abs() < 1 << 30);
+        if self.loops.iter().any(|l| extent(l).is_none()) || self.steps() * self.b_step >= 1 << 31 {
+            return Err(CodegenError::TooLarge(format!("a product over {:?}", self.loops)));
+        }
+        let function = if wide(e.level, self.arithmetic) {
+            product_avx2::function(self, e.image)?
+        } else {
+            tile_clif::function(self, e)?
+        };
+        Ok(TileFunction { function, rows: self.rows })
+    }
+
+    /// Steps of the reduction; 0 without loops.
+    pub fn steps(&self) -> usize {
+        if self.loops.is_empty() { 0 } else { self.loops.iter().map(|l| l.count).product() }
+    }
+
+    /// A name that equal tiles share.
+    pub fn name(&self, kind: &str) -> String {
+        let Tile { arithmetic, rows, loops, b_step, finish } = self;
+        let loops: Vec<_> = loops.iter().map(|l| format!("{}x{}", l.count, l.stride)).collect();
+        format!("tile.product.{kind}.{arithmetic:?}.{finish:?}.{rows}.{}.{b_step}", loops.join("."))
+    }
+}
+
+fn wide(level: &Level, arithmetic: Arithmetic) -> bool {
+    let needs = if arithmetic == Arithmetic::Pairs { x86::AVX2 } else { x86::AVX2 | x86::FMA };
+    level.arch == Arch::X86_64 && level.has(needs)
+}
+
+/// Without loops of one iteration, and with loops that continue one another made one.
+fn joined(loops: &[Loop]) -> Vec<Loop> {
+    let mut out: Vec<Loop> = Vec::new();
+    for &inner in loops {
+        match out.last_mut() {
+            _ if inner.count == 1 => {}
+            Some(outer) if outer.stride == inner.stride * inner.count as i64 => {
+                *outer = Loop { count: outer.count * inner.count, stride: inner.stride };
+            }
+            _ => out.push(inner),
+        }
+    }
+    if out.is_empty() && !loops.is_empty() {
+        out.push(Loop { count: 1, stride: 4 });
+    }
+    out
+}

@@ -1,0 +1,269 @@
+//! Gradient of a convolution's weights: rows are taps (ci, ky, kx), columns output channels, the reduction runs over the
+//! output positions of a sample in row-major order, and samples are added in ascending order. Levels are summed exactly in
+//! a sample and added as fma(c_i, f32(S_i), sum); floats are one chain a sample.
+
+use super::rows;
+use super::tile::{COLUMNS, Finish, Loop, ROWS_MULTIPLE, Tile, TileFunction};
+use super::{Operands, Samples, group_sizes, share, unit_parts};
+use crate::codegen::CodegenError;
+use crate::codegen::emitter::{Emitter, F32X4};
+use crate::graph::ops::Geometry;
+use crate::lower::train::layouts::{Maps, Pairs, Planes};
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{InstBuilder, Value, types};
+
+/// Tasks that a product is divided into where it has the rows.
+const TASKS: usize = 16;
+/// Bytes of the gradient that a tile reads again from the first-level cache.
+const NEAR: usize = 24 << 10;
+
+/// The layout of the gradient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GradientLayout {
+    /// Of levels.
+    Pairs(Pairs),
+    /// Of floats.
+    Maps(Maps),
+}
+
+impl GradientLayout {
+    /// Bytes of a sample.
+    pub fn bytes(&self) -> usize {
+        match self {
+            GradientLayout::Pairs(p) => p.bytes(),
+            GradientLayout::Maps(m) => m.bytes(),
+        }
+    }
+}
+
+/// A product for the gradient of the weights.
+pub struct WeightGrad {
+    /// The convolution's input: i16 with its strides as phases, or f32 with one phase. The border may be enlarged.
+    pub input: Planes,
+    /// The output's gradient. The pitch of maps may be enlarged.
+    pub gradient: GradientLayout,
+    g: Geometry,
+    operands: Operands,
+}
+
+impl WeightGrad {
+    /// The product of the convolution `g`; `a` are the activations' levels.
+    ///
+    /// # Errors
+    /// When the sums of a sample may not fit i32 or an operand 31 bits of address.
+    pub fn new(g: &Geometry, operands: Operands) -> Result<WeightGrad, String> {
+        operands.check(g.output[0] * g.output[1])?;
+        let integer = operands.integer();
+        let behind = |i: usize| {
+            let reach = (g.output[i] - 1) * g.strides[i] + (g.kernel[i] - 1) * g.dilations[i] + 1;
+            reach.saturating_sub(g.pads[i] + g.input[i])
+        };
+        let border = [g.pads[0], g.pads[1], behind(0), behind(1)];
+        let (phases, element) = if integer { (g.strides, 2) } else { ([1; 2], 4) };
+        let input = Planes::new(g.channels, g.input, border, phases, element)?;
+        let gradient = if integer {
+            GradientLayout::Pairs(Pairs::new(g.outputs, g.groups, g.output)?)
+        } else {
+            GradientLayout::Maps(Maps::new(g.outputs, g.groups, g.output)?)
+        };
+        Ok(WeightGrad { input, gradient, g: g.clone(), operands })
+    }
+
+    /// Taps of an output.
+    fn rows(&self) -> usize {
+        self.g.taps()
+    }
+
+    fn blocks(&self) -> usize {
+        (self.g.outputs / self.g.groups).div_ceil(COLUMNS)
+    }
+
+    /// Tasks of a block of columns, and their rows, the last task's padded.
+    fn chunks(&self) -> [usize; 2] {
+        let wanted = TASKS.div_ceil(self.g.groups * self.blocks());
+        let rows = self.rows().div_ceil(wanted).next_multiple_of(ROWS_MULTIPLE);
+        [self.rows().div_ceil(rows), rows]
+    }
+
+    /// Independent tasks, each over all samples.
+    pub fn tasks(&self) -> usize {
+        self.g.groups * self.blocks() * self.chunks()[0]
+    }
+
+    /// Bytes of the sums of all tasks: f32 `((group·blocks + o/16)·rows + row)·16 + o % 16`, the rows padded.
+    pub fn scratch_bytes(&self) -> usize {
+        self.tasks() * self.chunks()[1] * COLUMNS * 4
+    }
+
+    fn tile(&self, e: &Emitter<'_, '_>) -> Tile {
+        let (g, row) = (&self.g, self.input.row() as i64);
+        let [h, w] = g.output;
+        let element = self.input.element as i64;
+        let (loops, b_step, finish) = match &self.gradient {
+            GradientLayout::Pairs(_) => (
+                [Loop { count: h, stride: row }, Loop { count: w.div_ceil(2), stride: 4 }],
+                COLUMNS * 4,
+                Finish::AddScaled { fma: e.fma },
+            ),
+            GradientLayout::Maps(m) => (
+                [
+                    Loop { count: h, stride: g.strides[0] as i64 * row },
+                    Loop { count: w, stride: g.strides[1] as i64 * element },
+                ],
+                m.pixel(),
+                Finish::Add,
+            ),
+        };
+        Tile::new(e.level, self.operands.arithmetic(e), &loops, b_step, finish)
+    }
+
+    /// Task `part` of [`WeightGrad::tasks`] over the samples 0 … batch − 1. `scales` leads to the factors c_i of integer
+    /// sums, an f32 a sample.
+    ///
+    /// # Errors
+    /// When the code generator fails or integer sums have no factors.
+    #[allow(clippy::too_many_arguments)]
+    pub fn emit(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        part: Value,
+        batch: Value,
+        a: Samples,
+        b: Samples,
+        scales: Option<Value>,
+        scratch: Value,
+    ) -> Result<(), CodegenError> {
+        if scales.is_none() && self.operands.integer() {
+            return Err(CodegenError::Spec("a product of levels without factors".to_owned()));
+        }
+        let tile = self.tile(e).function(e)?;
+        let [chunks, chunk_rows] = self.chunks();
+        let [unit, chunk] = unit_parts(e, part, chunks);
+        let [group, block] = unit_parts(e, unit, self.blocks());
+        let sums = e.at(scratch, part, chunk_rows * COLUMNS * 4);
+        clear(e, sums, chunk_rows * COLUMNS * 4);
+        let a_group = e.mul(group, group_sizes(&self.g)[0] * self.input.plane());
+        let b_block = match &self.gradient {
+            GradientLayout::Pairs(p) => e.mul(unit, p.block()),
+            GradientLayout::Maps(_) => {
+                let first = e.mul(group, self.g.outputs / self.g.groups * 4);
+                e.at(first, block, COLUMNS * 4)
+            }
+        };
+        let first_row = e.mul(chunk, chunk_rows);
+        let near = self.samples_at_once();
+        let (zero, most) = (e.int(0), e.int(near));
+        e.range(zero, batch, near, |e, sample| {
+            let left = e.b.ins().isub(batch, sample);
+            let count = e.min(left, most);
+            let [a_base, b_base] = [(a, a_group), (b, b_block)].map(|(s, offset)| {
+                let at = e.b.ins().imul(sample, s.stride);
+                let at = e.b.ins().iadd(s.base, at);
+                e.b.ins().iadd(at, offset)
+            });
+            let scales = scales.map_or(b_base, |s| e.at(s, sample, 4));
+            let call = [b_base, count, a.stride, b.stride, scales];
+            self.rows_of_task(e, tile, first_row, a_base, sums, &call);
+        });
+        Ok(())
+    }
+
+    /// Samples for which a tile keeps its sums before the next tile.
+    fn samples_at_once(&self) -> usize {
+        let bytes = match &self.gradient {
+            GradientLayout::Pairs(p) => p.block(),
+            GradientLayout::Maps(m) => self.g.output[0] * self.g.output[1] * m.pixel().min(128),
+        };
+        (NEAR / bytes.max(1)).clamp(1, 32)
+    }
+
+    /// Runs the tile over the rows of a task; `call` are its arguments behind the table.
+    fn rows_of_task(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        tile: TileFunction,
+        first: Value,
+        a: Value,
+        sums: Value,
+        call: &[Value],
+    ) {
+        let (g, plane) = (&self.g, self.input.plane());
+        let taps = self.tap_offsets(e);
+        let count = g.kernel[0] * g.kernel[1];
+        let taps_of_channel = e.int(count);
+        let channel = e.b.ins().udiv(first, taps_of_channel);
+        let tap = e.b.ins().urem(first, taps_of_channel);
+        let at = e.at(a, channel, plane);
+        let (at, tap) = (e.var(at), e.var(tap));
+        let [_, chunk_rows] = self.chunks();
+        let table = rows::table(e, tile.rows);
+        let (zero, end, all) = (e.int(0), e.int(chunk_rows), e.int(self.rows()));
+        let left = e.b.ins().isub(all, first);
+        e.range(zero, end, tile.rows, |e, row| {
+            for i in 0..tile.rows {
+                let this = e.add(row, i);
+                let (channel, t) = (e.b.use_var(at), e.b.use_var(tap));
+                let offset = e.at(taps, t, 8);
+                let offset = e.read(types::I64, offset, 0);
+                let from = e.b.ins().iadd(channel, offset);
+                // A row of padding repeats the group's first tap.
+                let real = e.b.ins().icmp(IntCC::SignedLessThan, this, left);
+                let from = e.b.ins().select(real, from, a);
+                e.store(from, table, 8 * i as i32);
+                let to = e.at(sums, this, COLUMNS * 4);
+                e.store(to, table, (8 * (tile.rows + i)) as i32);
+                let next = e.add(t, 1);
+                let full = e.b.ins().icmp_imm_s(IntCC::Equal, next, count as i64);
+                let further = e.add(channel, plane);
+                let (next, channel) = (e.b.ins().select(full, zero, next), e.b.ins().select(full, further, channel));
+                e.b.def_var(tap, next);
+                e.b.def_var(at, channel);
+            }
+            let arguments: Vec<Value> = [table].iter().chain(call).copied().collect();
+            e.call(tile.function, &arguments);
+        });
+    }
+
+    /// A table of the byte at which each tap (ky, kx) of a channel starts.
+    fn tap_offsets(&self, e: &mut Emitter<'_, '_>) -> Value {
+        let (g, p) = (&self.g, &self.input);
+        let corner = [p.border[0] - g.pads[0], p.border[1] - g.pads[1]];
+        let offset = |tap: usize| {
+            let [ky, kx] = [tap / g.kernel[1], tap % g.kernel[1]];
+            p.offset(corner[0] + ky * g.dilations[0], corner[1] + kx * g.dilations[1]) as u64
+        };
+        let bytes = (0..g.kernel[0] * g.kernel[1]).flat_map(|tap| offset(tap).to_le_bytes()).collect();
+        e.data("taps", bytes)
+    }
+
+    /// Writes the outputs of `part` of `parts` of the finished sums as dense f32 (O, C/groups, KH, KW).
+    pub fn emit_dense(&self, e: &mut Emitter<'_, '_>, part: Value, parts: usize, scratch: Value, dst: Value) {
+        let (rows, [chunks, chunk_rows]) = (self.rows(), self.chunks());
+        let outputs = self.g.outputs / self.g.groups;
+        let [first, end] = share(e, part, parts, self.g.outputs);
+        e.range(first, end, 1, |e, o| {
+            let [group, o_in_group] = unit_parts(e, o, outputs);
+            let sixteen = e.int(COLUMNS);
+            let (block, column) = (e.b.ins().udiv(o_in_group, sixteen), e.b.ins().urem(o_in_group, sixteen));
+            let unit = e.at(block, group, self.blocks());
+            let from = e.at(scratch, unit, chunks * chunk_rows * COLUMNS * 4);
+            let from = e.at(from, column, 4);
+            let to = e.at(dst, o, rows * 4);
+            e.times(rows, |e, row| {
+                let (from, to) = (e.at(from, row, COLUMNS * 4), e.at(to, row, 4));
+                let v = e.read(types::F32, from, 0);
+                e.store(v, to, 0);
+            });
+        });
+    }
+}
+
+/// Writes zeros; `bytes` is a multiple of 16.
+fn clear(e: &mut Emitter<'_, '_>, at: Value, bytes: usize) {
+    let zero = e.splat_f32(0.0);
+    debug_assert_eq!(e.b.func.dfg.value_type(zero), F32X4);
+    e.times(bytes / 16, |e, i| {
+        let at = e.at(at, i, 16);
+        e.store(zero, at, 0);
+    });
+}
