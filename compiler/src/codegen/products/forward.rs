@@ -4,7 +4,7 @@
 use super::pack::Packing;
 use super::rows::{self, Grid};
 use super::tile::{COLUMNS, Finish, Loop, Tile};
-use super::{InputLayout, Operands, Samples, group_sizes, separable, unit_parts};
+use super::{FULL_ROWS, InputLayout, Operands, Samples, group_sizes, separable, unit_parts};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
 use crate::graph::ops::Geometry;
@@ -67,6 +67,11 @@ impl Forward {
     /// Whether tasks should take all samples and some of the units, because a sample has few rows.
     pub fn over_batch(&self) -> bool {
         self.g.output[0] * self.g.output[1] <= 8
+    }
+
+    /// Samples that a task should take so that few rows of its last tile are idle.
+    pub fn samples_per_task(&self) -> usize {
+        FULL_ROWS.div_ceil(self.g.output[0] * self.g.output[1])
     }
 
     /// The product of the samples [first, end) for the units [first, end).

@@ -7,7 +7,7 @@
 use super::pack::Packing;
 use super::rows::{self, Grid};
 use super::tile::{COLUMNS, Finish, Loop, Tile};
-use super::{InputLayout, Operands, Samples, group_sizes, separable, unit_parts};
+use super::{FULL_ROWS, InputLayout, Operands, Samples, group_sizes, separable, unit_parts};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
 use crate::graph::ops::Geometry;
@@ -127,6 +127,11 @@ impl InputGrad {
     /// Whether tasks should take all samples and some of the units, because a sample has few rows.
     pub fn over_batch(&self) -> bool {
         self.phases[0][0].count * self.phases[1][0].count <= 8
+    }
+
+    /// Samples that a task should take so that few rows of its last tile are idle.
+    pub fn samples_per_task(&self) -> usize {
+        FULL_ROWS.div_ceil(self.phases[0][0].count * self.phases[1][0].count)
     }
 
     /// The product of the samples [first, end) for the units [first, end).

@@ -12,6 +12,8 @@ mod reference;
 mod relayout;
 mod rows;
 #[cfg(test)]
+mod speed;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
@@ -137,6 +139,9 @@ impl InputLayout {
         }
     }
 }
+
+/// Rows of a task after which the idle rows of its last tile do not matter.
+const FULL_ROWS: usize = 100;
 
 /// [first, end) of `part` where 0 … total − 1 is shared among `parts`.
 pub fn share(e: &mut Emitter<'_, '_>, part: Value, parts: usize, total: usize) -> [Value; 2] {

@@ -5,6 +5,9 @@ use crate::lower::train::layouts::{Levels, Maps, Pairs, Planes};
 use cranelift_codegen::ir::{InstBuilder, Type, Value, types};
 use cranelift_frontend::Variable;
 
+/// Levels of a vector.
+const LANES: usize = 8;
+
 /// Where an element of the source lies: base + offset(c) + y·row + x·column.
 struct Source {
     base: Value,
@@ -15,17 +18,115 @@ struct Source {
     pixels: bool,
 }
 
-/// i16 planes from levels.
+/// i16 planes from levels, eight channels and columns at a time.
 pub fn emit_planes_from_levels(e: &mut Emitter<'_, '_>, from: &Levels, src: Value, to: &Planes, dst: Value) {
-    let base = e.add(src, from.origin());
-    let source = Source { base, row: from.row(), column: from.pixel(), element: types::I16, pixels: false };
     let group = from.channels / from.groups;
-    planes(e, &source, to, dst, |e, c| {
-        let one = e.int(group);
-        let (g, i) = (e.b.ins().udiv(c, one), e.b.ins().urem(c, one));
-        let slot = e.at(i, g, group.next_multiple_of(2));
-        e.mul(slot, 2)
+    let src = e.add(src, from.origin());
+    clear(e, dst, to.channels * to.plane());
+    e.times(from.groups, |e, g| {
+        let src = e.at(src, g, group.next_multiple_of(2) * 2);
+        let dst = e.at(dst, g, group * to.plane());
+        e.times(group / LANES, |e, block| {
+            let (src, dst) = (e.at(src, block, LANES * 2), e.at(dst, block, LANES * to.plane()));
+            channels_from_levels(e, from, src, to, dst, LANES);
+        });
+        if group % LANES > 0 {
+            let whole = group / LANES * LANES;
+            let (src, dst) = (e.add(src, whole * 2), e.add(dst, whole * to.plane()));
+            channels_from_levels(e, from, src, to, dst, group % LANES);
+        }
     });
+}
+
+/// The planes of `channels` ≤ 8 channels; both addresses are of the first of them.
+fn channels_from_levels(e: &mut Emitter<'_, '_>, from: &Levels, src: Value, to: &Planes, dst: Value, channels: usize) {
+    let ([h, w], step) = (to.image, to.phases[1]);
+    e.times(h, |e, y| {
+        let src = e.at(src, y, from.row());
+        let bordered = e.add(y, to.border[0]);
+        let row = phase_row(e, to, dst, bordered);
+        for first in 0..step.min(w) {
+            let count = (w - first).div_ceil(step);
+            let src = e.add(src, first * from.pixel());
+            let dst = e.add(row, to.offset(0, first + to.border[1]));
+            let block = |e: &mut Emitter<'_, '_>, src: Value, dst: Value, columns: usize| {
+                transpose_levels(e, src, step * from.pixel(), dst, to.plane(), [channels, columns]);
+            };
+            e.times(count / LANES, |e, i| {
+                let (src, dst) = (e.at(src, i, LANES * step * from.pixel()), e.at(dst, i, LANES * 2));
+                block(e, src, dst, LANES);
+            });
+            if count < LANES {
+                block(e, src, dst, count);
+            } else if count % LANES > 0 {
+                // The last eight, some of them again.
+                let again = count - LANES;
+                let (src, dst) = (e.add(src, again * step * from.pixel()), e.add(dst, again * 2));
+                block(e, src, dst, LANES);
+            }
+        }
+    });
+}
+
+/// Up to eight channels of up to eight columns, `column` bytes apart, to rows `plane` bytes apart.
+fn transpose_levels(
+    e: &mut Emitter<'_, '_>,
+    src: Value,
+    column: usize,
+    dst: Value,
+    plane: usize,
+    [channels, columns]: [usize; 2],
+) {
+    let zero = e.splat_i32(0);
+    let zero = e.cast(types::I8X16, zero);
+    let mut v = [zero; LANES];
+    for (i, v) in v.iter_mut().enumerate().take(columns) {
+        *v = e.read(types::I8X16, src, (i * column) as i32);
+    }
+    // Each round joins vectors of columns that are 4, 2, 1 apart, so that after the last a vector is a channel.
+    for bytes in [2, 4, 8] {
+        let half = |e: &mut Emitter<'_, '_>, i: usize, high: usize| {
+            let (a, b) = match bytes {
+                2 => (v[2 * i], v[2 * i + 1]),
+                4 => (v[i / 2 * 4 + i % 2], v[i / 2 * 4 + i % 2 + 2]),
+                _ => (v[i], v[i + 4]),
+            };
+            interleave(e, a, b, bytes, high * 8 / bytes)
+        };
+        let mut next = v;
+        for i in 0..LANES / 2 {
+            let at = match bytes {
+                2 => [2 * i, 2 * i + 1],
+                4 => [i / 2 * 4 + i % 2 * 2, i / 2 * 4 + i % 2 * 2 + 1],
+                _ => [2 * i, 2 * i + 1],
+            };
+            next[at[0]] = half(e, i, 0);
+            next[at[1]] = half(e, i, 1);
+        }
+        v = next;
+    }
+    for (i, v) in v.into_iter().enumerate().take(channels) {
+        store_levels(e, v, dst, i * plane, columns);
+    }
+}
+
+/// Stores the first `count` ≤ 8 levels of a vector.
+fn store_levels(e: &mut Emitter<'_, '_>, v: Value, at: Value, offset: usize, count: usize) {
+    if count == LANES {
+        return e.store(v, at, offset as i32);
+    }
+    let mut done = 0;
+    for (ty, vector, lanes) in
+        [(types::I64, types::I64X2, 4), (types::I32, types::I32X4, 2), (types::I16, types::I16X8, 1)]
+    {
+        if count - done >= lanes {
+            let vector = e.cast(vector, v);
+            let part = e.b.ins().extractlane(vector, (done / lanes) as u8);
+            debug_assert_eq!(e.b.func.dfg.value_type(part), ty);
+            e.store(part, at, (offset + 2 * done) as i32);
+            done += lanes;
+        }
+    }
 }
 
 /// f32 planes from maps.
@@ -133,8 +234,8 @@ fn pair(e: &mut Emitter<'_, '_>, at: Value, next: Option<usize>, cursor: Variabl
                 e.cast(types::I16X8, zero)
             }
         };
-        for (i, first_lane) in [(0, 0), (1, 4)] {
-            let v = interleave(e, first, second, first_lane);
+        for (i, lane) in [(0, 0), (1, 4)] {
+            let v = interleave(e, first, second, 2, lane);
             e.store(v, to, 32 * half + 16 * i);
         }
     }
@@ -142,9 +243,11 @@ fn pair(e: &mut Emitter<'_, '_>, at: Value, next: Option<usize>, cursor: Variabl
     e.b.def_var(cursor, to);
 }
 
-/// Four lanes of each of two i16x8 from `lane` on, alternating.
-fn interleave(e: &mut Emitter<'_, '_>, a: Value, b: Value, lane: u8) -> Value {
-    let bytes: Vec<u8> = (lane..lane + 4).flat_map(|l| [2 * l, 2 * l + 1, 16 + 2 * l, 17 + 2 * l]).collect();
+/// Elements of `bytes` bytes of `a` and `b` from number `first` on, alternating, as many as a vector holds.
+pub(super) fn interleave(e: &mut Emitter<'_, '_>, a: Value, b: Value, bytes: usize, first: usize) -> Value {
+    let lanes = first..first + 8 / bytes;
+    let from = |start: usize| (start..start + bytes).map(|i| i as u8);
+    let bytes: Vec<u8> = lanes.flat_map(|l| from(l * bytes).chain(from(16 + l * bytes))).collect();
     let mask = e.b.func.dfg.immediates.push(bytes.into());
     let (a, b) = (e.cast(types::I8X16, a), e.cast(types::I8X16, b));
     e.b.ins().shuffle(a, b, mask)

@@ -14,6 +14,7 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 /// An image with one function of `count` 64-bit arguments, passed as a list, which `body` fills.
 pub fn build(level: &Level, fma: bool, count: usize, body: impl FnOnce(&mut Emitter<'_, '_>, &[Value])) -> Image {
     let mut image = Image::new(level.arch);
+    image.keep_text = true;
     let descriptor = image.add_data(DESCRIPTOR, vec![0; 8], 64);
     let id = image.declare_function("test");
     image.add_fixup(descriptor, Fixup { at: 0, target: Symbol::Function(id), addend: 0 });

@@ -341,3 +341,24 @@ fn every_level_compiles() {
         }
     }
 }
+
+/// The form that the tile of levels is written in must stay the one that these machines have instructions for.
+#[test]
+fn pairs_become_their_instructions() {
+    let levels = [
+        ("x86-64-v2", "x86_64-unknown-linux-gnu", &["pmaddwd"][..]),
+        ("generic", "aarch64-unknown-linux-gnu", &["smull ", "smull2 ", "addp "]),
+    ];
+    for (name, triple, instructions) in levels {
+        let level = &Level::parse(name, &triple.parse().unwrap()).unwrap()[0];
+        let g = &geometries()[0];
+        let image = forward_image(level, level.has_fma(), &Forward::new(g, LEVELS).unwrap());
+        let asm =
+            image.functions.iter().find(|f| f.name.starts_with("tile")).and_then(|f| f.code.as_ref()?.asm.as_ref());
+        let asm = asm.expect("a tile");
+        for instruction in instructions {
+            let count = asm.matches(instruction).count();
+            assert_eq!(count, if level.has_fma() { 16 } else { 8 }, "{instruction} in {asm}");
+        }
+    }
+}

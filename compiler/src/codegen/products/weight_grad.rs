@@ -2,6 +2,7 @@
 //! output positions of a sample in row-major order, and samples are added in ascending order. Levels are summed exactly in
 //! a sample and added as fma(c_i, f32(S_i), sum); floats are one chain a sample.
 
+use super::relayout::interleave;
 use super::rows;
 use super::tile::{COLUMNS, Finish, Loop, ROWS_MULTIPLE, Tile, TileFunction};
 use super::{Operands, Samples, group_sizes, share, unit_parts};
@@ -174,7 +175,7 @@ impl WeightGrad {
             GradientLayout::Pairs(p) => p.block(),
             GradientLayout::Maps(m) => self.g.output[0] * self.g.output[1] * m.pixel().min(128),
         };
-        (NEAR / bytes.max(1)).clamp(1, 32)
+        (NEAR / bytes.max(1)).clamp(1, 128)
     }
 
     /// Runs the tile over the rows of a task; `call` are its arguments behind the table.
@@ -240,21 +241,54 @@ impl WeightGrad {
     pub fn emit_dense(&self, e: &mut Emitter<'_, '_>, part: Value, parts: usize, scratch: Value, dst: Value) {
         let (rows, [chunks, chunk_rows]) = (self.rows(), self.chunks());
         let outputs = self.g.outputs / self.g.groups;
-        let [first, end] = share(e, part, parts, self.g.outputs);
-        e.range(first, end, 1, |e, o| {
-            let [group, o_in_group] = unit_parts(e, o, outputs);
+        // Outputs that are done together: never of two groups.
+        let step = if outputs.is_multiple_of(4) { 4 } else { 1 };
+        let [first, end] = share(e, part, parts, self.g.outputs / step);
+        e.range(first, end, 1, |e, some| {
+            let [group, some] = unit_parts(e, some, outputs / step);
+            let o = e.mul(some, step);
             let sixteen = e.int(COLUMNS);
-            let (block, column) = (e.b.ins().udiv(o_in_group, sixteen), e.b.ins().urem(o_in_group, sixteen));
+            let (block, column) = (e.b.ins().udiv(o, sixteen), e.b.ins().urem(o, sixteen));
             let unit = e.at(block, group, self.blocks());
             let from = e.at(scratch, unit, chunks * chunk_rows * COLUMNS * 4);
             let from = e.at(from, column, 4);
-            let to = e.at(dst, o, rows * 4);
+            let to = e.mul(group, outputs * rows * 4);
+            let to = e.at(to, o, rows * 4);
+            let to = e.b.ins().iadd(dst, to);
+            if step == 4 && rows >= 4 {
+                return four_outputs(e, from, to, rows);
+            }
             e.times(rows, |e, row| {
                 let (from, to) = (e.at(from, row, COLUMNS * 4), e.at(to, row, 4));
-                let v = e.read(types::F32, from, 0);
-                e.store(v, to, 0);
+                for i in 0..step {
+                    let v = e.read(types::F32, from, 4 * i as i32);
+                    e.store(v, to, (4 * i * rows) as i32);
+                }
             });
         });
+    }
+}
+
+/// Four outputs' sums, side by side in each row, to four dense rows.
+fn four_outputs(e: &mut Emitter<'_, '_>, from: Value, to: Value, rows: usize) {
+    let four = |e: &mut Emitter<'_, '_>, row: Value| {
+        let (from, to) = (e.at(from, row, COLUMNS * 4), e.at(to, row, 4));
+        let v = [0, 1, 2, 3].map(|i| e.read(F32X4, from, i * COLUMNS as i32 * 4));
+        let [l0, h0, l1, h1] = [(v[0], v[2], 0), (v[0], v[2], 2), (v[1], v[3], 0), (v[1], v[3], 2)]
+            .map(|(a, b, first)| interleave(e, a, b, 4, first));
+        for (i, (a, b, first)) in [(l0, l1, 0), (l0, l1, 2), (h0, h1, 0), (h0, h1, 2)].into_iter().enumerate() {
+            let v = interleave(e, a, b, 4, first);
+            e.store(v, to, (4 * i * rows) as i32);
+        }
+    };
+    e.times(rows / 4, |e, i| {
+        let row = e.mul(i, 4);
+        four(e, row);
+    });
+    if !rows.is_multiple_of(4) {
+        // The last four, some of them again.
+        let row = e.int(rows - 4);
+        four(e, row);
     }
 }
 

@@ -71,9 +71,11 @@ mod tests {
         for arithmetic in [Arithmetic::Fma, Arithmetic::MulAdd, Arithmetic::Pairs] {
             let added = [true, false].map(|fma| Finish::AddScaled { fma });
             for finish in [Finish::Store, Finish::Add, added[0], added[1]] {
-                let loops = vec![Loop { count: 3, stride: 4000 }, Loop { count: 11, stride: 4 }];
-                let shape = Tile { arithmetic, rows: 6, loops, b_step: 64, finish };
-                only_avx2(&assembler(|a| product_avx2::assemble(&shape, a))?);
+                let nest = vec![Loop { count: 3, stride: 4000 }, Loop { count: 11, stride: 4 }];
+                for loops in [nest, vec![Loop { count: 1, stride: 4 }]] {
+                    let shape = Tile { arithmetic, rows: 6, loops, b_step: 64, finish };
+                    only_avx2(&assembler(|a| product_avx2::assemble(&shape, a))?);
+                }
             }
         }
         Ok(())
