@@ -30,7 +30,7 @@ pub fn emit_planes_from_levels(e: &mut Emitter<'_, '_>, from: &Levels, src: Valu
             let (src, dst) = (e.at(src, block, LANES * 2), e.at(dst, block, LANES * to.plane()));
             channels_from_levels(e, from, src, to, dst, LANES);
         });
-        if group % LANES > 0 {
+        if !group.is_multiple_of(LANES) {
             let whole = group / LANES * LANES;
             let (src, dst) = (e.add(src, whole * 2), e.add(dst, whole * to.plane()));
             channels_from_levels(e, from, src, to, dst, group % LANES);
@@ -58,7 +58,7 @@ fn channels_from_levels(e: &mut Emitter<'_, '_>, from: &Levels, src: Value, to: 
             });
             if count < LANES {
                 block(e, src, dst, count);
-            } else if count % LANES > 0 {
+            } else if !count.is_multiple_of(LANES) {
                 // The last eight, some of them again.
                 let again = count - LANES;
                 let (src, dst) = (e.add(src, again * step * from.pixel()), e.add(dst, again * 2));
