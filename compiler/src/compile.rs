@@ -1,7 +1,11 @@
 //! From a graph after its passes to an image: lowering, code generation for each level, and the entry with its descriptor.
 
+mod train;
+
+pub use train::{CompiledStep as CompiledTraining, compile_training};
+
 use crate::codegen::CodegenError;
-use crate::codegen::entry::{self, LevelSpec, ModelSpec, StepSpec, TensorSpec};
+use crate::codegen::entry::{self, LevelSpec, ModelSpec, StepSpec, TaskCount, TensorSpec};
 use crate::codegen::image::Image;
 use crate::codegen::steps::{CompiledStep, StepError, compile_steps};
 use crate::codegen::target::Level;
@@ -60,18 +64,12 @@ pub fn compile(graph: &Graph, levels: &[Level], options: &Options) -> Result<Com
     let (mut specs, mut kernels) = (Vec::new(), Vec::new());
     for level in levels {
         let steps = compile_steps(&mut image, graph, &plan, level, fma).map_err(|e| step_errors(graph, e))?;
-        specs.push(LevelSpec { level: level.clone(), steps: step_specs(graph, &plan, &steps) });
+        specs.push(LevelSpec { level: level.clone(), steps: step_specs(graph, &plan, &steps), programs: None });
         if kernels.is_empty() {
             kernels = steps.iter().map(|s| s.kernel).collect();
         }
     }
-    let tensor = |name: &str, value: Value| TensorSpec {
-        name: name.to_owned(),
-        dtype: if graph.value_type(value).is_some_and(|t| t.codes().is_some()) { U8 } else { F32 },
-        dims: graph.value_type(value).map_or(Vec::new(), |t| {
-            t.shape.0.iter().map(|d| if let Dim::Fixed(n) = d { *n as i64 } else { -1 }).collect()
-        }),
-    };
+    let tensor = |name: &str, value: Value| tensor_spec(graph, name, value);
     let spec = ModelSpec {
         inputs: graph
             .inputs()
@@ -86,9 +84,21 @@ pub fn compile(graph: &Graph, levels: &[Level], options: &Options) -> Result<Com
         metadata_json: serde_json::json!({ "name": graph.name, "metadata": graph.metadata }).to_string(),
         graph_hash: hash(&image),
         fma,
+        train: None,
     };
     entry::finish(&mut image, &spec)?;
     Ok(Compiled { image, plan, kernels, fma })
+}
+
+/// An input or output as the descriptor shows it.
+fn tensor_spec(graph: &Graph, name: &str, value: Value) -> TensorSpec {
+    let ty = graph.value_type(value);
+    let dim = |d: &Dim| if let Dim::Fixed(n) = d { *n as i64 } else { -1 };
+    TensorSpec {
+        name: name.to_owned(),
+        dtype: if ty.is_some_and(|t| t.codes().is_some()) { U8 } else { F32 },
+        dims: ty.map_or(Vec::new(), |t| t.shape.0.iter().map(dim).collect()),
+    }
 }
 
 fn step_errors(graph: &Graph, errors: Vec<StepError>) -> CompileError {
@@ -128,7 +138,7 @@ fn step_specs(graph: &Graph, plan: &Plan, steps: &[CompiledStep]) -> Vec<StepSpe
             name: graph.node(step.result.node).map_or(String::new(), |n| n.name.clone()),
             kernel: compiled.kernel.to_owned(),
             task: compiled.task,
-            tasks_per_sample: step.tasks as u64,
+            tasks: TaskCount::PerSample(step.tasks as u64),
             macs: macs(graph, step),
             bytes: buffer.map_or(0, |b| b.bytes() as u64),
             arena_offset: buffer.map_or(0, |b| if let Place::Arena(o) = b.place { o } else { u64::MAX }),

@@ -8,6 +8,7 @@ pub mod codegen;
 pub mod compile;
 pub mod emit;
 pub mod export;
+pub mod grad;
 pub mod graph;
 pub mod import;
 pub mod interp;

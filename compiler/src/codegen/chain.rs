@@ -2,8 +2,8 @@
 //! very order and rounding of the operator table. It must never know where the lanes come from.
 
 use super::emitter::{Emitter, F32X4, I32X4};
-use super::functions;
-use crate::graph::ops::{scale_offset, steps};
+use super::lanes;
+use crate::graph::ops::scale_offset;
 use crate::graph::types::{CodeType, Elem, Shape};
 use crate::graph::{Graph, NodeId, Value as GraphValue};
 use crate::lower::pack;
@@ -201,53 +201,12 @@ impl<'g> Chain<'g> {
         let input = |i: usize| inputs.get(i).copied().flatten().ok_or_else(|| format!("operand {i} is not in lanes"));
         let x = input(0)?;
         let attrs = &node.attrs;
+        let given: Vec<Value> = inputs.iter().map_while(|v| *v).collect();
+        if let Some(v) = lanes::apply(e, link.op, attrs, &given) {
+            return Ok(v);
+        }
         let table = |i: usize| link.tables.get(i).copied().ok_or("a table is missing");
         Ok(match link.op {
-            "add" => e.b.ins().fadd(x, input(1)?),
-            "sub" => e.b.ins().fsub(x, input(1)?),
-            "mul" => e.b.ins().fmul(x, input(1)?),
-            "div" => e.b.ins().fdiv(x, input(1)?),
-            "min" => pick(e, FloatCC::LessThan, x, input(1)?),
-            "max" => pick(e, FloatCC::GreaterThan, x, input(1)?),
-            "neg" => e.b.ins().fneg(x),
-            "abs" => e.b.ins().fabs(x),
-            "sqrt" => e.b.ins().sqrt(x),
-            "relu" => {
-                let zero = e.splat_f32(0.0);
-                pick(e, FloatCC::GreaterThan, x, zero)
-            }
-            "leaky_relu" => {
-                let (zero, alpha) = (e.splat_f32(0.0), e.splat_f32(attrs.float("alpha", 0.01)));
-                let scaled = e.b.ins().fmul(alpha, x);
-                let mask = e.b.ins().fcmp(FloatCC::GreaterThan, x, zero);
-                e.select(mask, x, scaled)
-            }
-            "clip" => clip(e, x, attrs.float("lo", f32::NEG_INFINITY), attrs.float("hi", f32::INFINITY)),
-            "step" => {
-                let (zero, one, minus) = (e.splat_f32(0.0), e.splat_f32(1.0), e.splat_f32(-1.0));
-                let mask = e.b.ins().fcmp(FloatCC::GreaterThanOrEqual, x, zero);
-                e.select(mask, one, minus)
-            }
-            "sign" => {
-                let (zero, one, minus) = (e.splat_f32(0.0), e.splat_f32(1.0), e.splat_f32(-1.0));
-                let (up, down) =
-                    (e.b.ins().fcmp(FloatCC::GreaterThan, x, zero), e.b.ins().fcmp(FloatCC::LessThan, x, zero));
-                let low = e.select(down, minus, zero);
-                e.select(up, one, low)
-            }
-            "round" => functions::round(e, attrs.word("mode", "half_even"), x),
-            "exp" | "tanh" | "sigmoid" => functions::each_lane(e, link.op, x),
-            "quantize_gradient" | "reshape" => x,
-            "quantize_activation" => {
-                let n = e.splat_f32(steps(attrs.int("bits", 32)));
-                let bounded = clip(e, x, 0.0, 1.0);
-                if attrs.word("bound", "clip") != "clip" || attrs.int("bits", 32) > 16 {
-                    return Err("is expanded by the passes".to_owned());
-                }
-                let scaled = e.b.ins().fmul(bounded, n);
-                let r = e.b.ins().nearest(scaled);
-                e.b.ins().fdiv(r, n)
-            }
             "batch_norm" => {
                 let (s, o) = (e.at(table(0)?, channel, 4), e.at(table(1)?, channel, 4));
                 let (s, o) = (e.load(F32X4, s, 0), e.load(F32X4, o, 0));
@@ -293,12 +252,6 @@ impl<'g> Chain<'g> {
     }
 }
 
-/// cc(a, b) ? a : b.
-pub fn pick(e: &mut Emitter<'_, '_>, cc: FloatCC, a: Value, b: Value) -> Value {
-    let mask = e.b.ins().fcmp(cc, a, b);
-    e.select(mask, a, b)
-}
-
 /// table[channel][code]; lanes beyond the last channel read its row.
 fn lookup(e: &mut Emitter<'_, '_>, table: Value, codes: Value, channel: Value, [rows, width]: [usize; 2]) -> Value {
     let zero = e.splat_i32(0);
@@ -315,12 +268,6 @@ fn lookup(e: &mut Emitter<'_, '_>, table: Value, codes: Value, channel: Value, [
         out = e.b.ins().insertlane(out, v, lane);
     }
     out
-}
-
-fn clip(e: &mut Emitter<'_, '_>, x: Value, lo: f32, hi: f32) -> Value {
-    let (lo, hi) = (e.splat_f32(lo), e.splat_f32(hi));
-    let y = pick(e, FloatCC::GreaterThan, x, lo);
-    pick(e, FloatCC::LessThan, y, hi)
 }
 
 fn threshold(e: &mut Emitter<'_, '_>, link: &Link<'_>, table: Value, acc: Value, channel: Value, top: usize) -> Value {

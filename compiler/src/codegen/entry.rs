@@ -7,6 +7,7 @@ mod descriptor;
 mod run;
 #[cfg(test)]
 pub(crate) mod tests;
+mod train;
 
 use super::target::Level;
 use super::{CodegenError, FunctionId, Image, base_isa, stubs};
@@ -29,7 +30,63 @@ pub struct TensorSpec {
     pub dims: Vec<i64>,
 }
 
-/// One step of a level: `batch * tasks_per_sample` independent calls of `task`.
+/// How many independent calls a step's task function gets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TaskCount {
+    /// So many a sample of the batch.
+    PerSample(u64),
+    /// So many whatever the batch.
+    Fixed(u64),
+}
+
+impl TaskCount {
+    /// The number given.
+    fn most(self) -> u64 {
+        let (TaskCount::PerSample(n) | TaskCount::Fixed(n)) = self;
+        n
+    }
+}
+
+/// A tensor of the training state.
+#[derive(Clone, Debug)]
+pub struct StateSpec {
+    /// Unique.
+    pub name: String,
+    /// Byte in the state, a multiple of 64.
+    pub offset: u64,
+    /// What it is: the number of `dorefac_state`.
+    pub role: u32,
+    /// Extents.
+    pub dims: Vec<i64>,
+    /// What `init_state` writes.
+    pub initial: Vec<f32>,
+}
+
+/// What a training image has besides steps.
+#[derive(Clone, Debug, Default)]
+pub struct TrainSpec {
+    /// The state.
+    pub states: Vec<StateSpec>,
+    /// Its bytes.
+    pub state_bytes: u64,
+}
+
+/// Steps that end with a loss.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// In order of execution.
+    pub steps: Vec<StepSpec>,
+    /// The first step that changes the state.
+    pub updates: usize,
+    /// Bytes in the arena of the mean loss and of the number of samples right, both f32.
+    pub loss: u64,
+    /// See `loss`.
+    pub correct: u64,
+    /// Flags (i32 each, from this byte of the arena) of gradients that are not finite, with the number of the state of each.
+    pub flags: (u64, Vec<u32>),
+}
+
+/// One step of a level: independent calls of `task`.
 #[derive(Clone, Debug)]
 pub struct StepSpec {
     /// The layer.
@@ -38,8 +95,8 @@ pub struct StepSpec {
     pub kernel: String,
     /// `fn(call: *mut dorefac_call, i: u64, worker: u32)`.
     pub task: FunctionId,
-    /// Tasks per sample.
-    pub tasks_per_sample: u64,
+    /// Its calls.
+    pub tasks: TaskCount,
     /// Multiply-accumulates per sample.
     pub macs: u64,
     /// Bytes moved per sample.
@@ -57,8 +114,10 @@ pub struct StepSpec {
 pub struct LevelSpec {
     /// What it may use.
     pub level: Level,
-    /// In order of execution.
+    /// In order of execution; of a training image: those of the training step, then those of the evaluation.
     pub steps: Vec<StepSpec>,
+    /// The training step and the evaluation, of a training image.
+    pub programs: Option<[Program; 2]>,
 }
 
 /// Everything that the entry and descriptor hold.
@@ -82,12 +141,14 @@ pub struct ModelSpec {
     pub graph_hash: u64,
     /// The numeric profile: whether multiply and add are fused.
     pub fma: bool,
+    /// Of a training image.
+    pub train: Option<TrainSpec>,
 }
 
 impl ModelSpec {
     /// The largest batch whose arena size and task count cannot overflow.
     fn max_batch(&self) -> u64 {
-        let tasks = self.levels.iter().flat_map(|l| &l.steps).map(|s| s.tasks_per_sample).max().unwrap_or(1);
+        let tasks = self.levels.iter().flat_map(|l| &l.steps).map(|s| s.tasks.most()).max().unwrap_or(1);
         ((1 << 46) / self.arena_per_sample.max(tasks).max(1)).clamp(1, 1 << 30)
     }
 
@@ -119,7 +180,10 @@ pub fn finish(image: &mut Image, spec: &ModelSpec) -> Result<(), CodegenError> {
     let run = run::define(image, spec, cpu)?;
     let enable_amx = stubs::enable_amx(image)?;
     let prepare = constant(image, "dorefac_prepare", &[types::I32, types::I64], -7)?;
-    let init_state = constant(image, "dorefac_init_state", &[types::I64, types::I64], -7)?;
+    let init_state = match &spec.train {
+        Some(train) => train::init_state(image, train)?,
+        None => constant(image, "dorefac_init_state", &[types::I64, types::I64], -7)?,
+    };
     descriptor::define(image, spec, &[run, cpu, enable_amx, init_state, prepare])?;
     image.check()
 }

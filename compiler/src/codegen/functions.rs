@@ -1,8 +1,8 @@
 //! Rounding modes and the project's own exp, tanh and sigmoid in CLIF, step for step those of the operator table.
 
-use super::chain::pick;
 use super::emitter::{Emitter, F32X4};
-use crate::graph::ops::EXP_COEFFICIENTS;
+use super::lanes::pick;
+use crate::graph::ops::{EXP_COEFFICIENTS, LOG_COEFFICIENTS};
 use cranelift_codegen::ir::condcodes::FloatCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
 
@@ -112,4 +112,33 @@ pub fn later_if_greater(e: &mut Emitter<'_, '_>, best: Value, later: Value) -> V
 fn copysign(e: &mut Emitter<'_, '_>, magnitude: Value, sign: Value) -> Value {
     let mask = e.splat_i32(i32::MIN);
     e.select(mask, sign, magnitude)
+}
+
+/// ln x of a positive scalar f32, by the steps of the operator table.
+pub fn log(e: &mut Emitter<'_, '_>, x: Value) -> Value {
+    let x = e.b.ins().fpromote(types::F64, x);
+    let bits = e.b.ins().bitcast(types::I64, MemFlagsData::new(), x);
+    let root_half = e.b.ins().iconst(types::I64, 0x3fe6_a09e_667f_3bcd);
+    let k = e.b.ins().isub(bits, root_half);
+    let k = e.b.ins().sshr_imm_u(k, 52);
+    let shifted = e.b.ins().ishl_imm_u(k, 52);
+    let m = e.b.ins().isub(bits, shifted);
+    let m = e.b.ins().bitcast(types::F64, MemFlagsData::new(), m);
+    let one = e.b.ins().f64const(1.0);
+    let (above, below) = (e.b.ins().fsub(m, one), e.b.ins().fadd(m, one));
+    let s = e.b.ins().fdiv(above, below);
+    let z = e.b.ins().fmul(s, s);
+    let mut p = e.b.ins().f64const(0.0);
+    for c in LOG_COEFFICIENTS {
+        let product = e.b.ins().fmul(p, z);
+        let c = e.b.ins().f64const(c);
+        p = e.b.ins().fadd(product, c);
+    }
+    let k = e.b.ins().fcvt_from_sint(types::F64, k);
+    let ln2 = e.b.ins().f64const(std::f64::consts::LN_2);
+    let whole = e.b.ins().fmul(k, ln2);
+    let twice = e.b.ins().fadd(s, s);
+    let part = e.b.ins().fmul(twice, p);
+    let y = e.b.ins().fadd(whole, part);
+    e.b.ins().fdemote(types::F32, y)
 }

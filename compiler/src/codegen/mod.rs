@@ -9,11 +9,14 @@ pub mod entry;
 mod functions;
 pub mod image;
 mod kernels;
+mod lanes;
 pub mod products;
 pub mod steps;
 mod stubs;
+mod taps;
 pub mod target;
 mod tiles;
+pub mod train;
 
 use cranelift_codegen::isa::OwnedTargetIsa;
 use target::TargetError;

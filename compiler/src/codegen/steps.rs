@@ -6,7 +6,7 @@ use super::image::{FunctionId, Image};
 use super::kernels::emit_step;
 use super::target::{self, Level};
 use crate::graph::{Graph, NodeId};
-use crate::lower::{Plan, Step};
+use crate::lower::{Plan, Step, train};
 use cranelift_codegen::Context;
 use cranelift_codegen::ir::{AbiParam, Signature, UserFuncName, types};
 use cranelift_codegen::isa::{CallConv, TargetIsa};
@@ -71,6 +71,42 @@ fn compile_step(
     isa: &dyn TargetIsa,
 ) -> Result<CompiledStep, StepError> {
     let name = graph.node(step.result.node).map_or("step", |n| &n.name);
+    define(image, name, level, fma, isa, |e| emit_step(e, graph, plan, step))
+}
+
+/// Compiles every step of a training plan for `level`.
+///
+/// # Errors
+/// Every node that the kernels cannot run, or the first failure of code generation.
+pub fn compile_train_steps(
+    image: &mut Image,
+    graph: &Graph,
+    plan: &train::Plan,
+    level: &Level,
+    fma: bool,
+) -> Result<Vec<CompiledStep>, Vec<StepError>> {
+    let isa = target::isa(level).map_err(|e| vec![StepError::Codegen(e.into())])?;
+    let (mut steps, mut problems) = (Vec::new(), Vec::new());
+    for step in &plan.steps {
+        // A node may have several steps, in both programs.
+        let name = format!("{}.{}", graph.node(step.node).map_or("step", |n| &n.name), image.functions.len());
+        match define(image, &name, level, fma, &*isa, |e| super::train::emit_step(e, graph, plan, step)) {
+            Ok(step) => steps.push(step),
+            Err(error) => problems.push(error),
+        }
+    }
+    if problems.is_empty() { Ok(steps) } else { Err(problems) }
+}
+
+/// Defines one task function, whose body `emit` writes.
+fn define(
+    image: &mut Image,
+    name: &str,
+    level: &Level,
+    fma: bool,
+    isa: &dyn TargetIsa,
+    emit: impl FnOnce(&mut Emitter<'_, '_>) -> Result<&'static str, (NodeId, String)>,
+) -> Result<CompiledStep, StepError> {
     let task = image.declare_function(format!("{name}.{}", level.name));
     let mut context = Context::new();
     context.func.signature = signature(isa.default_call_conv());
@@ -78,7 +114,7 @@ fn compile_step(
     let mut builders = FunctionBuilderContext::new();
     let b = FunctionBuilder::new(&mut context.func, &mut builders);
     let mut e = Emitter { b, image, level, fma };
-    let kernel = emit_step(&mut e, graph, plan, step).map_err(|(id, m)| StepError::Node(id, m))?;
+    let kernel = emit(&mut e).map_err(|(id, m)| StepError::Node(id, m))?;
     e.b.seal_all_blocks();
     e.b.finalize(isa.frontend_config());
     image.define(task, context, isa)?;

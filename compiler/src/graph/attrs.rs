@@ -50,7 +50,7 @@ impl Kind {
 }
 
 /// A row of an operator's attribute table.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct AttrDef {
     /// Name in the text format.
     pub name: &'static str,

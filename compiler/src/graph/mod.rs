@@ -5,10 +5,16 @@
 //! never know a file format, a pass or a machine.
 
 pub mod attrs;
+pub mod context;
+pub mod noise;
 pub mod ops;
 pub mod scale;
 pub mod types;
+mod update;
 pub mod verify;
+
+pub use context::Context;
+pub use update::{Role, Update};
 
 use attrs::Attrs;
 use dorefa_runtime::tensor::{Data, Tensor};
@@ -68,6 +74,7 @@ pub struct Graph {
     names: BTreeSet<String>,
     inputs: Vec<NodeId>,
     outputs: Vec<(String, Value)>,
+    updates: Vec<Update>,
     next: u32,
 }
 
@@ -243,10 +250,10 @@ impl Graph {
         self.outputs.iter().any(|(_, v)| *v == value)
     }
 
-    /// The only reader of a value that is no output of the graph.
+    /// The only reader of a value that is no output of the graph and updates no state.
     pub fn sole_user(&self, value: Value) -> Option<NodeId> {
         match *self.users(value) {
-            [(user, _)] if !self.is_output(value) => Some(user),
+            [(user, _)] if !self.is_output(value) && !self.is_update(value) => Some(user),
             _ => None,
         }
     }
@@ -256,7 +263,7 @@ impl Graph {
         self.node(value.node)?.tensor.as_ref()
     }
 
-    /// Lets every reader of `old`, outputs included, read `new` instead.
+    /// Lets every reader of `old`, outputs and updates included, read `new` instead.
     pub fn replace(&mut self, old: Value, new: Value) {
         for (user, port) in self.users(old) {
             self.set_operand(user, port, new);
@@ -264,6 +271,7 @@ impl Graph {
         for (_, value) in self.outputs.iter_mut().filter(|(_, v)| *v == old) {
             *value = new;
         }
+        self.replace_updates(old, new);
     }
 
     /// Lets input `port` of `user` read `value`.

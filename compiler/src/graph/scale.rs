@@ -75,6 +75,13 @@ impl Scale {
         i32::try_from(q.num.checked_shl(q.exp as u32)?).ok()
     }
 
+    /// Numerator and denominator, the power of two in whichever keeps it an integer, each rounded to f64: what decode
+    /// multiplies by and divides by where factors are known only at run time.
+    pub fn parts(self) -> (f64, f64) {
+        let power = |e: i32| 2f64.powi(e.max(0));
+        (self.num as f64 * power(self.exp), self.den as f64 * power(-self.exp))
+    }
+
     /// The value rounded once, to nearest even, to f64.
     pub fn to_f64(self) -> f64 {
         let (mut q, mut r, mut e) = (self.num / self.den, self.num % self.den, self.exp);

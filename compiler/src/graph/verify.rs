@@ -4,6 +4,7 @@
 use super::types::{Dim, Elem};
 use super::{Graph, ops};
 use dorefa_runtime::tensor::Data;
+use std::collections::BTreeSet;
 
 /// Checks a graph. The invariants:
 ///
@@ -12,7 +13,8 @@ use dorefa_runtime::tensor::Data;
 /// 3. each node's types are those that its operator infers (layouts aside);
 /// 4. a constant's tensor has its type's shape, and codes lie in 0 … top;
 /// 5. only axis 0 is the batch, extents are at least 1;
-/// 6. outputs exist, and there is at least one.
+/// 6. outputs exist, and there is at least one;
+/// 7. an update's target is a constant, updated once, and its value exists and has the constant's type.
 ///
 /// # Errors
 /// One line a violation, each naming the node.
@@ -65,6 +67,16 @@ pub fn verify(graph: &Graph) -> Result<(), Vec<String>> {
     for (name, value) in graph.outputs() {
         if graph.value_type(*value).is_none() {
             problems.push(format!("output {name} does not exist"));
+        }
+    }
+    let mut updated = BTreeSet::new();
+    for update in graph.updates() {
+        let name = graph.node(update.node).map_or("", |n| &n.name);
+        if let Some(message) = graph.update_problem(update) {
+            problems.push(format!("{name} (update): {message}"));
+        }
+        if !updated.insert(update.node) {
+            problems.push(format!("{name} (update): is updated twice"));
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(problems) }

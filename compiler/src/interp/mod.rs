@@ -2,7 +2,7 @@
 //! operator table. It is the definition of dorefac's numerics and must never know a layout, a kernel or a machine.
 
 use crate::graph::ops::{self, Eval};
-use crate::graph::{Graph, NodeId, Value};
+use crate::graph::{Context, Graph, GraphError, NodeId, Value};
 use dorefa_runtime::tensor::{Data, Tensor};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,6 +39,31 @@ pub fn run(graph: &Graph, inputs: &[Tensor], fma: bool) -> Result<Vec<Tensor>, I
     Ok(graph.outputs().iter().filter_map(|(_, v)| values.get(v)).map(|t| (**t).clone()).collect())
 }
 
+/// Executes one step of training: the outputs in order, and the next data of each updated constant in the order of
+/// [`Graph::updates`]. The graph itself stays as it is; see [`apply`].
+///
+/// # Errors
+/// As [`run`].
+pub fn step(
+    graph: &Graph,
+    inputs: &[Tensor],
+    fma: bool,
+    context: &Context,
+) -> Result<(Vec<Tensor>, Vec<Arc<Tensor>>), InterpError> {
+    let values = run_step(graph, inputs, fma, context, |v| graph.is_output(v) || graph.is_update(v))?;
+    let outputs = graph.outputs().iter().filter_map(|(_, v)| values.get(v)).map(|t| (**t).clone()).collect();
+    Ok((outputs, graph.updates().iter().filter_map(|u| values.get(&u.value).cloned()).collect()))
+}
+
+/// Puts what [`step`] returned into the graph's constants.
+///
+/// # Errors
+/// When a tensor does not fit its constant.
+pub fn apply(graph: &mut Graph, updated: Vec<Arc<Tensor>>) -> Result<(), GraphError> {
+    let targets: Vec<NodeId> = graph.updates().iter().map(|u| u.node).collect();
+    targets.into_iter().zip(updated).try_for_each(|(node, tensor)| graph.set_constant(node, tensor))
+}
+
 /// Executes `graph` and returns every value that `keep` asks for; others are dropped after their last reader.
 ///
 /// # Errors
@@ -47,6 +72,20 @@ pub fn run_all(
     graph: &Graph,
     inputs: &[Tensor],
     fma: bool,
+    keep: impl Fn(Value) -> bool,
+) -> Result<BTreeMap<Value, Arc<Tensor>>, InterpError> {
+    run_step(graph, inputs, fma, &Context::default(), keep)
+}
+
+/// As [`run_all`], with the context of a training step.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_step(
+    graph: &Graph,
+    inputs: &[Tensor],
+    fma: bool,
+    context: &Context,
     keep: impl Fn(Value) -> bool,
 ) -> Result<BTreeMap<Value, Arc<Tensor>>, InterpError> {
     let mut values: BTreeMap<Value, Arc<Tensor>> = BTreeMap::new();
@@ -68,7 +107,7 @@ pub fn run_all(
         }
         let operands = graph.operands(id);
         let held: Vec<_> = operands.iter().filter_map(|v| values.get(v).cloned()).collect();
-        let result = evaluate(graph, id, &held, batch, fma).map_err(|message| InterpError::Node {
+        let result = evaluate(graph, id, &held, batch, fma, context).map_err(|message| InterpError::Node {
             node: node.name.clone(),
             op: node.op.name,
             message,
@@ -87,19 +126,27 @@ pub fn run_all(
 }
 
 /// Evaluates one node on the tensors of its operands.
-fn evaluate(graph: &Graph, id: NodeId, held: &[Arc<Tensor>], batch: usize, fma: bool) -> Result<Tensor, String> {
+fn evaluate(
+    graph: &Graph,
+    id: NodeId,
+    held: &[Arc<Tensor>],
+    batch: usize,
+    fma: bool,
+    context: &Context,
+) -> Result<Tensor, String> {
     let node = graph.node(id).ok_or("the node does not exist")?;
     let types: Option<Vec<_>> = graph.operands(id).iter().map(|&v| graph.value_type(v)).collect();
     let types = types.filter(|t| t.len() == held.len()).ok_or("an operand is missing")?;
     let output = node.types.first().ok_or("the node has no type")?;
     let inputs: Vec<&Tensor> = held.iter().map(|t| &**t).collect();
-    (node.op.eval)(&Eval { attrs: &node.attrs, inputs: &inputs, types: &types, output, batch, fma })
+    (node.op.eval)(&Eval { attrs: &node.attrs, inputs: &inputs, types: &types, output, batch, fma, context: *context })
 }
 
-/// Evaluates a node whose operands are all constants; `None` where one is not.
+/// Evaluates a node whose operands are all constants; `None` where one is not, or is state that training updates.
 pub fn fold(graph: &Graph, id: NodeId, fma: bool) -> Option<Result<Tensor, String>> {
-    let held: Vec<_> = graph.operands(id).iter().map(|&v| graph.constant(v).cloned()).collect::<Option<_>>()?;
-    (!held.is_empty()).then(|| evaluate(graph, id, &held, 1, fma))
+    let fixed = |v: Value| graph.constant(v).filter(|_| !graph.is_state(v.node)).cloned();
+    let held: Vec<_> = graph.operands(id).iter().map(|&v| fixed(v)).collect::<Option<_>>()?;
+    (!held.is_empty()).then(|| evaluate(graph, id, &held, 1, fma, &Context::default()))
 }
 
 fn bind_inputs(
@@ -127,6 +174,10 @@ fn bind_inputs(
                 let codes = Data::I32(v.iter().map(|&p| p.into()).collect());
                 Tensor::new(tensor.shape(), codes).map_err(|e| fail(&node.name, e.to_string()))?
             }
+            (Some(codes), Data::I32(v)) => match v.iter().find(|&&u| u < 0 || u as u32 > codes.top) {
+                Some(u) => return Err(fail(&node.name, format!("holds {u}, which is not in 0 … {}", codes.top))),
+                None => tensor.clone(),
+            },
             (None, Data::U8(_)) => {
                 let remedy = "scale the pixels to floats, or pass --input u8,scale=1/255";
                 return Err(fail(&node.name, format!("takes f32, was given u8; {remedy}")));

@@ -20,16 +20,26 @@ pub fn plan(graph: &Graph, plan: &mut Plan) {
             }
         }
     }
-    let mut wanted: Vec<(u64, Value, (usize, usize))> = life
-        .into_iter()
-        .filter_map(|(v, range)| {
-            let b = plan.buffers.get(&v).filter(|b| matches!(b.place, Place::Arena(_)))?;
-            Some(((b.bytes() as u64).next_multiple_of(ALIGN), v, range))
-        })
-        .collect();
-    wanted.sort_by_key(|&(size, v, _)| (std::cmp::Reverse(size), v));
+    let wanted = life.into_iter().filter_map(|(v, range)| {
+        let b = plan.buffers.get(&v).filter(|b| matches!(b.place, Place::Arena(_)))?;
+        Some((b.bytes() as u64, v, range))
+    });
+    let (offsets, size) = first_fit(wanted.collect());
+    plan.arena = size;
+    for (value, offset) in offsets {
+        if let Some(buffer) = plan.buffers.get_mut(&value) {
+            buffer.place = Place::Arena(offset);
+        }
+    }
+}
+
+/// Offsets for what needs so many bytes during (first step, last step), and the bytes of all together.
+pub fn first_fit<K: Ord + Copy>(mut wanted: Vec<(u64, K, (usize, usize))>) -> (Vec<(K, u64)>, u64) {
+    wanted.sort_by_key(|&(size, key, _)| (std::cmp::Reverse(size), key));
     let mut placed: Vec<(u64, u64, (usize, usize))> = Vec::new();
-    for (size, value, range) in wanted {
+    let (mut offsets, mut total) = (Vec::new(), 0);
+    for (size, key, range) in wanted {
+        let size = size.next_multiple_of(ALIGN);
         let mut clashes: Vec<_> =
             placed.iter().filter(|(_, _, r)| r.0 <= range.1 && range.0 <= r.1).map(|&(o, s, _)| (o, s)).collect();
         clashes.sort_unstable();
@@ -41,9 +51,8 @@ pub fn plan(graph: &Graph, plan: &mut Plan) {
             offset = offset.max(o + s);
         }
         placed.push((offset, size, range));
-        plan.arena = plan.arena.max(offset + size);
-        if let Some(buffer) = plan.buffers.get_mut(&value) {
-            buffer.place = Place::Arena(offset);
-        }
+        total = total.max(offset + size);
+        offsets.push((key, offset));
     }
+    (offsets, total)
 }

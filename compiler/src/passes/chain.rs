@@ -137,7 +137,15 @@ pub fn step(graph: &Graph, id: NodeId, x: &Tensor, ty: &ValueType) -> Option<(Te
     }
     let output = (node.op.infer)(&node.attrs, &types).ok()?.into_iter().next()?;
     let batch = x.shape().first().copied()?;
-    let eval = Eval { attrs: &node.attrs, inputs: &inputs, types: &types, output: &output, batch, fma: false };
+    let eval = Eval {
+        attrs: &node.attrs,
+        inputs: &inputs,
+        types: &types,
+        output: &output,
+        batch,
+        fma: false,
+        context: Default::default(),
+    };
     Some(((node.op.eval)(&eval).ok()?, output.clone()))
 }
 
@@ -158,7 +166,15 @@ pub fn apply(node: &crate::graph::Node, x: &Tensor, ty: &ValueType) -> Option<(T
     let output = (node.op.infer)(&node.attrs, &types).ok()?.into_iter().next()?;
     let batch = x.shape().first().copied()?;
     let inputs = [x];
-    let eval = Eval { attrs: &node.attrs, inputs: &inputs, types: &types, output: &output, batch, fma: false };
+    let eval = Eval {
+        attrs: &node.attrs,
+        inputs: &inputs,
+        types: &types,
+        output: &output,
+        batch,
+        fma: false,
+        context: Default::default(),
+    };
     let t = (node.op.eval)(&eval).ok()?;
     Some((t, output))
 }

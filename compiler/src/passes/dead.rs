@@ -9,7 +9,7 @@ use super::PassError;
 use crate::graph::{Graph, NodeId, Value};
 use std::collections::BTreeSet;
 
-/// Bypasses identities and removes nodes that no output depends on.
+/// Bypasses identities and removes nodes that no output and no update depends on.
 ///
 /// # Errors
 /// None so far.
@@ -17,7 +17,7 @@ pub fn run(graph: &mut Graph) -> Result<(), PassError> {
     for id in graph.order() {
         let Some(node) = graph.node(id) else { continue };
         let identity = match node.op.name {
-            "quantize_gradient" => true,
+            "quantize_gradient" | "dropout" => true,
             "quantize_weights" => node.attrs.int("bits", 32) == 32,
             "reshape" | "transpose" => {
                 let same_type = graph.operands(id).first().and_then(|&v| graph.value_type(v)) == node.types.first();
@@ -31,6 +31,7 @@ pub fn run(graph: &mut Graph) -> Result<(), PassError> {
         }
     }
     let mut live: BTreeSet<NodeId> = graph.outputs().iter().map(|(_, v)| v.node).collect();
+    live.extend(graph.updates().iter().flat_map(|u| [u.node, u.value.node]));
     let order = graph.order();
     for &id in order.iter().rev() {
         if live.contains(&id) {

@@ -107,6 +107,7 @@ impl Builder<'_> {
                     self.reserved.insert(name.text.clone());
                     constants(call, &mut self.reserved);
                 }
+                Statement::Update { .. } => {}
             }
         }
     }
@@ -125,6 +126,14 @@ impl Builder<'_> {
     fn statement(&mut self, statement: &Statement) {
         match statement {
             Statement::Constant { name, ty } => drop(self.constant(name, Some(ty), None)),
+            Statement::Update { role, target, value } => {
+                let state = self.constant(target, None, None);
+                if let Some((state, value)) = state.zip(self.operand(value, "", None))
+                    && let Err(error) = self.graph.add_update(*role, state.node, value)
+                {
+                    self.fail(target, format!("`@{}` {}", target.text, error.message), None);
+                }
+            }
             Statement::Define { name, ty, call } => {
                 if !self.define(name) {
                     return;

@@ -12,6 +12,7 @@
 //! | γ (`.gamma`), β (`.beta`) | uniform(0.35, 0.65), uniform(0.3, 0.6) |
 //! | mean, variance behind a convolution with quantised weights q | ½·Σq, 0.15·Σq² + 10⁻³ of each output |
 //! | mean (`.mean`), variance (`.var`) elsewhere | 0.3, 0.6 |
+//! | moments of the optimiser | 0 |
 //! | codes, accumulators | uniform over their range |
 //! | others | 0.1·normal |
 //!
@@ -62,6 +63,7 @@ enum Role {
     Beta,
     Mean,
     Variance,
+    Zero,
     Other,
 }
 
@@ -73,6 +75,11 @@ fn role(name: &str, usage: Option<Use>) -> Role {
         Some(("batch_norm", 2)) => Role::Beta,
         Some(("batch_norm", 3)) => Role::Mean,
         Some(("batch_norm", 4)) => Role::Variance,
+        Some(("moment" | "moment_squared" | "momentum", 0)) => match name.rsplit('.').next() {
+            Some("mean") => Role::Mean,
+            Some("var") => Role::Variance,
+            _ => Role::Zero,
+        },
         _ => match name.rsplit('.').next() {
             Some("w") => Role::Weight,
             Some("b") => Role::Bias,
@@ -107,6 +114,7 @@ impl Seed {
                 Data::F32(match role(name, usage) {
                     Role::Weight => hashes.map(|h| (normal(h) / fan.sqrt()) as f32).collect(),
                     Role::Bias | Role::Other => hashes.map(|h| (0.1 * normal(h)) as f32).collect(),
+                    Role::Zero => vec![0.0; len],
                     Role::Gamma => hashes.map(|h| uniform(h, 0.35, 0.65)).collect(),
                     Role::Beta => hashes.map(|h| uniform(h, 0.3, 0.6)).collect(),
                     Role::Mean => match statistics(self) {

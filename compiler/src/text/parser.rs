@@ -5,6 +5,7 @@
 //! meta      = "meta" name "=" text
 //! input     = name ":" type              output = name | name "=" operand
 //! statement = name [":" type] "=" call   |  "@" name ":" type
+//!           | "update" role "@" name "=" operand            role = parameter | momentum | variance | statistic
 //! call      = operator "(" argument,* ")" [layout]
 //! argument  = operand | name "=" literal
 //! operand   = name ["!" port] | "@" name [":" type] | call
@@ -16,6 +17,7 @@
 
 use super::diagnostic::{Diagnostic, MOST, Source};
 use super::lexer::{Kind, Token};
+use crate::graph::Role;
 use crate::graph::types::{Layout, ValueType};
 
 /// Deepest nesting of calls.
@@ -59,6 +61,7 @@ pub(super) struct Call {
 pub(super) enum Statement {
     Define { name: Name, ty: Option<ValueType>, call: Call },
     Constant { name: Name, ty: ValueType },
+    Update { role: Role, target: Name, value: Operand },
 }
 
 /// A file.
@@ -201,7 +204,7 @@ impl<'a> Parser<'a> {
     fn recover(&mut self) {
         loop {
             let t = self.peek();
-            let starts = self.is("@") || self.is_at(1, "=") || self.is_at(1, ":");
+            let starts = self.is("@") || self.is("update") || self.is_at(1, "=") || self.is_at(1, ":");
             if t.kind == Kind::End || t.text == "}" || (t.first && starts) {
                 return;
             }
@@ -215,6 +218,9 @@ impl<'a> Parser<'a> {
             self.expect(":")?;
             return Ok(Statement::Constant { name, ty: self.value_type()? });
         }
+        if self.is("update") && !self.is_at(1, "=") && !self.is_at(1, ":") {
+            return self.update();
+        }
         let name = self.name("a statement or `}`")?;
         let ty = if self.eat(":") { Some(self.value_type()?) } else { None };
         self.expect("=")?;
@@ -223,6 +229,18 @@ impl<'a> Parser<'a> {
             return self.expected("an operator and its operands", Some(hint));
         }
         Ok(Statement::Define { name, ty, call: self.call(0)? })
+    }
+
+    fn update(&mut self) -> Parsed<Statement> {
+        self.expect("update")?;
+        let Some(role) = Role::ALL.into_iter().find(|r| self.is(r.word())) else {
+            return self.expected("`parameter`, `momentum`, `variance` or `statistic`", None);
+        };
+        self.next += 1;
+        self.expect("@")?;
+        let target = self.name("a constant's name")?;
+        self.expect("=")?;
+        Ok(Statement::Update { role, target, value: self.operand(DEPTH)? })
     }
 
     fn call(&mut self, depth: usize) -> Parsed<Call> {

@@ -37,6 +37,11 @@ pub fn print(graph: &Graph) -> String {
         let (name, layouts) = (write_name(&node.name), write_layouts(&layouts));
         let _ = writeln!(out, "  {name} = {}({}){layouts}", node.op.name, arguments.join(", "));
     }
+    for update in graph.updates() {
+        let value = operand(graph, update.value, &mut written);
+        let target = operand(graph, Value { node: update.node, port: 0 }, &mut written);
+        let _ = writeln!(out, "  update {} {target} = {value}", update.role.word());
+    }
     out.push_str("}\n");
     out
 }

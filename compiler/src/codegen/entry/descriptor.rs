@@ -44,6 +44,8 @@ impl Blob {
 pub(super) fn define(image: &mut Image, spec: &ModelSpec, functions: &[FunctionId; 5]) -> Result<(), CodegenError> {
     let tables = if spec.one_table() { 1 } else { spec.levels.len() };
     let layers: Vec<&StepSpec> = spec.levels[..tables].iter().flat_map(|l| &l.steps).collect();
+    let states = spec.train.as_ref().map_or(&[][..], |t| &t.states);
+    let state_bytes = spec.train.as_ref().map_or(0, |t| t.state_bytes);
     let mut b = Blob { bytes: b"DOREFAC\0".to_vec(), texts: Vec::new() };
     b.u32(1);
     b.u32(SIZE as u32);
@@ -52,15 +54,18 @@ pub(super) fn define(image: &mut Image, spec: &ModelSpec, functions: &[FunctionI
         Arch::X86_64 => 1,
         Arch::Aarch64 => 2,
     };
-    let counts = [spec.inputs.len(), spec.outputs.len(), spec.levels.len(), layers.len(), 0, 64];
-    for v in [arch, 1, if spec.fma { 2 } else { 1 }, 0] {
+    let counts = [spec.inputs.len(), spec.outputs.len(), spec.levels.len(), layers.len(), states.len(), 64];
+    let kind = if spec.train.is_some() { 2 } else { 1 };
+    for v in [arch, kind, if spec.fma { 2 } else { 1 }, 0] {
         b.u32(v);
     }
     for v in counts {
         b.u32(v as u32);
     }
     let arrays = b.bytes.len();
-    for v in [0, 0, 0, 0, 0, spec.arena_fixed, spec.arena_per_sample, spec.arena_per_worker, 0, spec.max_batch()] {
+    for v in
+        [0, 0, 0, 0, 0, spec.arena_fixed, spec.arena_per_sample, spec.arena_per_worker, state_bytes, spec.max_batch()]
+    {
         b.u64(v);
     }
     b.text(&spec.metadata_json);
@@ -92,6 +97,18 @@ pub(super) fn define(image: &mut Image, spec: &ModelSpec, functions: &[FunctionI
         }
         b.u32(step.dtype);
         b.u32(step.layout);
+    }
+    let here = b.bytes.len() as u64;
+    b.set(arrays + 32, if states.is_empty() { 0 } else { here });
+    for state in states {
+        b.text(&state.name);
+        b.u64(state.offset);
+        b.u64(state.initial.len() as u64);
+        b.u32(state.role);
+        b.u32(state.dims.len() as u32);
+        for i in 0..6 {
+            b.u64(state.dims.get(i).copied().unwrap_or(0) as u64);
+        }
     }
     for (at, text) in std::mem::take(&mut b.texts) {
         let here = b.bytes.len() as u64;

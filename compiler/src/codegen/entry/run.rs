@@ -1,14 +1,14 @@
 //! `run`: checks of the call, the choice of the level, its steps.
 
 use super::super::{CodegenError, FunctionId, Image, import_function, stubs};
-use super::{ModelSpec, build, signature};
+use super::{ModelSpec, StepSpec, TaskCount, build, signature};
 use crate::codegen::target::Arch;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
 use cranelift_frontend::FunctionBuilder;
 
 /// Offsets in `dorefac_call`.
-mod at {
+pub(super) mod at {
     pub const ABI: i32 = 0;
     pub const SIZE: i32 = 4;
     pub const FEATURES: i32 = 8;
@@ -23,15 +23,16 @@ mod at {
     pub const LEVEL: i32 = 84;
     pub const PROFILE: i32 = 88;
     pub const PROFILE_CTX: i32 = 96;
+    pub const TRAIN: i32 = 104;
     pub const STRUCT: i64 = 112;
 }
 
-fn flags() -> MemFlagsData {
+pub(super) fn flags() -> MemFlagsData {
     MemFlagsData::trusted()
 }
 
 /// Returns `code` if `bad` is not zero, else goes on.
-fn refuse_if(b: &mut FunctionBuilder<'_>, bad: Value, code: i64) {
+pub(super) fn refuse_if(b: &mut FunctionBuilder<'_>, bad: Value, code: i64) {
     let (fail, go) = (b.create_block(), b.create_block());
     b.set_cold_block(fail);
     b.ins().brif(bad, fail, &[], go, &[]);
@@ -47,10 +48,13 @@ pub(super) fn define(image: &mut Image, spec: &ModelSpec, cpu: FunctionId) -> Re
     let mut levels = Vec::new();
     let mut first_layer = 0;
     for (index, level) in spec.levels.iter().enumerate() {
-        let steps: Vec<_> = level.steps.iter().map(|s| (s.task, s.tasks_per_sample)).collect();
-        levels.push((level.level.features, define_level(image, index, &steps, first_layer, step)?));
+        let function = match &level.programs {
+            None => define_level(image, index, &level.steps, first_layer, step)?,
+            Some(programs) => super::train::define_level(image, index, programs, first_layer, step)?,
+        };
+        levels.push((level.level.features, function));
         if !spec.one_table() {
-            first_layer += steps.len() as i64;
+            first_layer += level.steps.len() as i64;
         }
     }
     let inner = image.declare_function("dorefac_run_checked");
@@ -58,6 +62,9 @@ pub(super) fn define(image: &mut Image, spec: &ModelSpec, cpu: FunctionId) -> Re
     build(image, inner, signature(&[types::I64], Some(types::I32)), |b, params| {
         let call = params[0];
         checks(b, spec, call);
+        if spec.train.is_some() {
+            super::train::checks(b, call);
+        }
         choose(b, &levels, call, cpu, arch);
     })?;
     stubs::wrap_mode(image, "dorefac_run".to_owned(), inner)
@@ -134,10 +141,10 @@ fn choose(b: &mut FunctionBuilder<'_>, levels: &[(u64, FunctionId)], call: Value
         b.switch_to_block(fits);
         let number = b.ins().iconst(types::I32, index as i64);
         b.ins().store(flags(), number, call, at::LEVEL);
-        let function = import_function(b.func, *function, signature(&[types::I64], None));
-        b.ins().call(function, &[call]);
-        let ok = b.ins().iconst(types::I32, 0);
-        b.ins().return_(&[ok]);
+        let function = import_function(b.func, *function, signature(&[types::I64], Some(types::I32)));
+        let result = b.ins().call(function, &[call]);
+        let result = b.inst_results(result)[0];
+        b.ins().return_(&[result]);
         b.switch_to_block(next);
     }
     let code = b.ins().iconst(types::I32, -2);
@@ -148,32 +155,60 @@ fn choose(b: &mut FunctionBuilder<'_>, levels: &[(u64, FunctionId)], call: Value
 fn define_level(
     image: &mut Image,
     index: usize,
-    steps: &[(FunctionId, u64)],
+    steps: &[StepSpec],
     first_layer: i64,
     step: FunctionId,
 ) -> Result<FunctionId, CodegenError> {
-    let mut tasks = Vec::with_capacity(steps.len());
-    for (number, &(task, per_sample)) in steps.iter().enumerate() {
-        tasks.push((task, stubs::wrap_mode(image, format!("dorefac_task_{index}_{number}"), task)?, per_sample));
-    }
+    let calls = calls(image, &format!("{index}"), steps, first_layer)?;
     let id = image.declare_function(format!("dorefac_level_{index}"));
-    build(image, id, signature(&[types::I64], None), |b, params| {
-        let call = params[0];
-        let batch = b.ins().load(types::I64, flags(), call, at::BATCH);
-        let step = import_function(b.func, step, signature(&[types::I64; 5], None));
-        for (number, (raw, wrapped, per_sample)) in tasks.into_iter().enumerate() {
-            let n = b.ins().imul_imm_s(batch, per_sample as i64);
-            let layer = b.ins().iconst(types::I64, first_layer + number as i64);
-            let task = signature(&[types::I64, types::I64, types::I32], None);
-            let raw = import_function(b.func, raw, task.clone());
-            let raw = b.ins().func_addr(types::I64, raw);
-            let wrapped = import_function(b.func, wrapped, task);
-            let wrapped = b.ins().func_addr(types::I64, wrapped);
-            b.ins().call(step, &[call, layer, n, wrapped, raw]);
-        }
-        b.ins().return_(&[]);
+    build(image, id, signature(&[types::I64], Some(types::I32)), |b, params| {
+        emit_calls(b, params[0], step, &calls);
+        let ok = b.ins().iconst(types::I32, 0);
+        b.ins().return_(&[ok]);
     })?;
     Ok(id)
+}
+
+/// One step as the level's function calls it.
+pub(super) struct StepCall {
+    layer: i64,
+    task: FunctionId,
+    wrapped: FunctionId,
+    tasks: TaskCount,
+}
+
+/// Wraps the task functions of `steps`.
+pub(super) fn calls(
+    image: &mut Image,
+    label: &str,
+    steps: &[StepSpec],
+    first_layer: i64,
+) -> Result<Vec<StepCall>, CodegenError> {
+    let mut calls = Vec::with_capacity(steps.len());
+    for (number, s) in steps.iter().enumerate() {
+        let wrapped = stubs::wrap_mode(image, format!("dorefac_task_{label}_{number}"), s.task)?;
+        calls.push(StepCall { layer: first_layer + number as i64, task: s.task, wrapped, tasks: s.tasks });
+    }
+    Ok(calls)
+}
+
+/// Calls the steps in order.
+pub(super) fn emit_calls(b: &mut FunctionBuilder<'_>, call: Value, step: FunctionId, calls: &[StepCall]) {
+    let batch = b.ins().load(types::I64, flags(), call, at::BATCH);
+    let step = import_function(b.func, step, signature(&[types::I64; 5], None));
+    for s in calls {
+        let n = match s.tasks {
+            TaskCount::PerSample(n) => b.ins().imul_imm_s(batch, n as i64),
+            TaskCount::Fixed(n) => b.ins().iconst(types::I64, n as i64),
+        };
+        let layer = b.ins().iconst(types::I64, s.layer);
+        let task = signature(&[types::I64, types::I64, types::I32], None);
+        let raw = import_function(b.func, s.task, task.clone());
+        let raw = b.ins().func_addr(types::I64, raw);
+        let wrapped = import_function(b.func, s.wrapped, task);
+        let wrapped = b.ins().func_addr(types::I64, wrapped);
+        b.ins().call(step, &[call, layer, n, wrapped, raw]);
+    }
 }
 
 /// `step(call, layer, n, wrapped task, task)`: profile hook, all tasks, profile hook.

@@ -5,11 +5,11 @@
 //! are valid the inner loop only moves two pointers, or an AVX2 tile runs. Cost: 6 to 7 MAC a cycle with 128-bit FMA, 12 to
 //! 15 with AVX2. Needs nothing beyond the level's base.
 
-use super::taps::Taps;
 use super::{KernelError, Operand, Position, Task};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, F32X4};
 use crate::codegen::image::FunctionId;
+use crate::codegen::taps::Taps;
 use crate::codegen::target::{Arch, x86};
 use crate::codegen::tiles::FloatShape;
 use crate::graph::Node;

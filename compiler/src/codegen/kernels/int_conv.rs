@@ -8,9 +8,9 @@
 //! Cost: about 30/(W·A/2) MAC a cycle on x86-64 with scalar popcnt. Accumulator: wrapping i32, exact because the proved
 //! range of the result fits i32; wider ranges go to the direct kernel. Needs POPCNT on x86-64.
 
-use super::taps::Taps;
 use super::{KernelError, Operand, Task, int_direct, look_up};
 use crate::codegen::emitter::{Emitter, I32X4};
+use crate::codegen::taps::Taps;
 use crate::graph::Node;
 use crate::graph::ops::Geometry;
 use crate::graph::types::{CodeType, Layout};

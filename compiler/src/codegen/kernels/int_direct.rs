@@ -3,9 +3,9 @@
 //! one MAC in two cycles.
 
 use super::int_conv::IntLayer;
-use super::taps::Taps;
 use super::{KernelError, Position, Task};
 use crate::codegen::emitter::{Emitter, F32X4, I32X4};
+use crate::codegen::taps::Taps;
 use crate::graph::types::AccType;
 use crate::lower::pack;
 use cranelift_codegen::ir::{InstBuilder, Type, Value, types};

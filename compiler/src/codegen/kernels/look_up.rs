@@ -10,11 +10,11 @@
 //! holds 20 or 60 look-ups; u16 sums hold K·top ≤ 65 535, which lowering checks. Needs SSSE3 on x86-64 (`tbl` on aarch64).
 
 use super::int_conv::IntLayer;
-use super::taps::Taps;
 use super::{KernelError, Task};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::image::FunctionId;
+use crate::codegen::taps::Taps;
 use crate::codegen::target::{Arch, x86};
 use crate::codegen::tiles::LookUpShape;
 use crate::lower::pack::{self, LOOK_UP_TILE};

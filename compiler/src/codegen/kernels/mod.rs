@@ -10,7 +10,6 @@ mod nibble_pool;
 mod pool;
 mod rows;
 mod store;
-mod taps;
 
 use super::chain::Chain;
 use super::emitter::{Emitter, F32X4, I32X4};

@@ -1,10 +1,10 @@
 //! Pools on lanes: windows of floats or codes, and the global average. Taps in row-major window order; padding never wins.
 
-use super::taps::Taps;
 use super::{KernelError, Task, load_lanes_at, nibble_pool};
 use crate::codegen::chain::levels;
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::functions::later_if_greater;
+use crate::codegen::taps::Taps;
 use crate::graph::Node;
 use crate::graph::ops::Window;
 use crate::lower::pack;

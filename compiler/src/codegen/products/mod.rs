@@ -9,7 +9,7 @@ mod input_grad;
 mod pack;
 #[cfg(test)]
 mod reference;
-mod relayout;
+pub mod relayout;
 mod rows;
 #[cfg(test)]
 mod speed;

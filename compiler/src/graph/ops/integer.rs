@@ -9,7 +9,7 @@ use crate::graph::scale::Scale;
 use crate::graph::types::{AccType, CodeType, Elem, Scales, Shape, ValueType};
 use dorefa_runtime::tensor::{Data, Tensor};
 
-fn codes(types: &[&ValueType], i: usize) -> Result<(CodeType, Shape), String> {
+pub(super) fn codes(types: &[&ValueType], i: usize) -> Result<(CodeType, Shape), String> {
     let ty = types.get(i).ok_or_else(|| format!("input {i} is missing"))?;
     let c = ty.codes().ok_or_else(|| format!("input {i} must be codes, is {ty}"))?;
     Ok((check_levels(c.clone())?, ty.shape.clone()))
@@ -79,38 +79,82 @@ pub fn encode(c: &CodeType, level: f32) -> i32 {
 /// Codes or accumulators to floats.
 pub static DECODE: OpDef = OpDef {
     name: "decode",
-    doc: "The value of codes or accumulators: f32(f64(level)·f64(scale)), the scale rounded once to f64.",
-    inputs: (1, 1),
+    doc: "The value of codes or accumulators: f32(f64(level)·S). S is the exact scale rounded once to f64; with factors f1, \
+          f2, each [1] or [N] f32, which are known only at run time, S = ((f64(f1)·f64(f2))·num)/den with num/den the exact \
+          scale, each rounded to f64.",
+    inputs: (1, 3),
     attrs: &[],
     elementwise: true,
     infer: |_, types| {
         let x = types.first().ok_or("input 0 is missing")?;
         x.codes().cloned().map(check_levels).transpose()?;
         if x.elem == Elem::F32 {
-            Err("decodes codes or accumulators, not f32".to_owned())
-        } else {
-            Ok(vec![x.with_elem(Elem::F32)])
+            return Err("decodes codes or accumulators, not f32".to_owned());
         }
+        for i in 1..types.len() {
+            let shape = &super::f32_input(types, i)?.shape;
+            if *shape != Shape::fixed(&[1]) && !(*shape == Shape::batched(&[]) && x.shape.has_batch()) {
+                return Err(format!("factor {i} must have shape [1] or [N], has {shape}"));
+            }
+        }
+        Ok(vec![x.with_elem(Elem::F32)])
     },
     eval: |e| {
         let ty = e.types.first().ok_or("input 0 is missing")?;
         let channel = channel_of(&e.shape(), if ty.shape.has_batch() { 1 } else { 0 });
-        let (scales, levels): (Scales, Vec<i64>) = match &ty.elem {
-            Elem::Codes(c) => (c.scale.clone(), e.i32(0)?.iter().map(|&u| c.level(u.into())).collect()),
-            Elem::Acc(a) => (a.scale.clone(), e.i64(0)?.to_vec()),
+        let levels: Vec<i64> = match &ty.elem {
+            Elem::Codes(c) => e.i32(0)?.iter().map(|&u| c.level(u.into())).collect(),
+            Elem::Acc(_) => e.i64(0)?.to_vec(),
             Elem::F32 => return Err("decodes codes or accumulators, not f32".to_owned()),
         };
-        let scales: Vec<f64> = scales.iter().map(|s| s.to_f64()).collect();
-        e.floats(levels.iter().enumerate().map(|(i, &l)| decode(l, pick(&scales, channel(i)))).collect())
+        let scales = scales(ty)?;
+        if e.inputs.len() == 1 {
+            let scales: Vec<f64> = scales.iter().map(|s| s.to_f64()).collect();
+            return e.floats(levels.iter().enumerate().map(|(i, &l)| decode(l, pick(&scales, channel(i)))).collect());
+        }
+        let parts: Vec<_> = scales.iter().map(|s| s.parts()).collect();
+        let factor = factor(e, 1)?;
+        let scale = |i: usize| scaled(factor(i), pick(&parts, channel(i)));
+        e.floats(levels.iter().enumerate().map(|(i, &l)| decode(l, scale(i))).collect())
     },
 };
+
+/// The scales of codes or accumulators.
+fn scales(ty: &ValueType) -> Result<Scales, String> {
+    match &ty.elem {
+        Elem::Codes(c) => Ok(c.scale.clone()),
+        Elem::Acc(a) => Ok(a.scale.clone()),
+        Elem::F32 => Err("codes or accumulators are read, not f32".to_owned()),
+    }
+}
+
+/// The product of the factors from input `first` on, at each element of input 0; 1 where there are none.
+fn factor<'a>(e: &Eval<'a>, first: usize) -> Result<impl Fn(usize) -> f64 + use<'a>, String> {
+    let readers = (first..e.inputs.len()).map(|i| super::train::reader(e, i)).collect::<Result<Vec<_>, _>>()?;
+    // The product of two f32 is exact in f64.
+    Ok(move |i| readers.iter().map(|r| f64::from(r.at(i))).product())
+}
+
+fn scaled(factor: f64, (num, den): (f64, f64)) -> f64 {
+    (factor * num) / den
+}
+
+/// The scales of input 0 as decode takes them, with factors of shape `[1]` from input `first` on.
+pub(super) fn factor_scales(e: &Eval<'_>, first: usize) -> Result<Vec<f64>, String> {
+    let scales = scales(e.types.first().ok_or("input 0 is missing")?)?;
+    if e.inputs.len() == first {
+        return Ok(scales.iter().map(|s| s.to_f64()).collect());
+    }
+    let factor = factor(e, first)?(0);
+    Ok(scales.iter().map(|s| scaled(factor, s.parts())).collect())
+}
 
 /// The value of a level.
 pub fn decode(level: i64, scale: f64) -> f32 {
     (level as f64 * scale) as f32
 }
 
-fn pick<T: Copy + Default>(list: &[T], channel: usize) -> T {
+pub(super) fn pick<T: Copy + Default>(list: &[T], channel: usize) -> T {
     if list.len() == 1 { list.first() } else { list.get(channel) }.copied().unwrap_or_default()
 }
 
@@ -119,6 +163,15 @@ fn channel_of(shape: &[usize], axis: usize) -> impl Fn(usize) -> usize + use<> {
     let inner: usize = shape.iter().skip(axis + 1).product::<usize>().max(1);
     let extent = shape.get(axis).copied().unwrap_or(1).max(1);
     move |i| i / inner % extent
+}
+
+/// Least and greatest sum of `terms` products of levels, some of which may be absent.
+pub(super) fn acc_bounds(a: &CodeType, b: &CodeType, terms: usize) -> Result<(i64, i64), String> {
+    let ((al, ah), (bl, bh)) = (a.levels(), b.levels());
+    let products = [al * bl, al * bh, ah * bl, ah * bh, 0];
+    let terms = i64::try_from(terms).unwrap_or(i64::MAX);
+    let bound = |v: Option<&i64>| v.and_then(|v| v.checked_mul(terms)).ok_or("the accumulator does not fit 64 bits");
+    Ok((bound(products.iter().min())?, bound(products.iter().max())?))
 }
 
 /// Exact convolution of codes.
@@ -132,11 +185,7 @@ pub static INT_CONV: OpDef = OpDef {
     infer: |attrs, types| {
         let ((a, shape), (w, wshape)) = (codes(types, 0)?, codes(types, 1)?);
         let geometry = super::conv::Geometry::new(attrs, &shape, &wshape)?;
-        let taps = geometry.taps() as i64;
-        let ((al, ah), (wl, wh)) = (a.levels(), w.levels());
-        let products = [al * wl, al * wh, ah * wl, ah * wh, 0];
-        let bound = |v: Option<&i64>| v.and_then(|v| v.checked_mul(taps)).ok_or("the accumulator does not fit 64 bits");
-        let (lo, hi) = (bound(products.iter().min())?, bound(products.iter().max())?);
+        let (lo, hi) = acc_bounds(&a, &w, geometry.taps())?;
         let [sa] = *a.scale else {
             return Err("activations have a scale a channel".to_owned());
         };

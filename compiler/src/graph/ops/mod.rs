@@ -13,9 +13,10 @@ mod pool;
 mod quantize;
 mod reduce;
 mod shape;
+pub mod train;
 mod unary;
 
-pub use activation::EXP as EXP_COEFFICIENTS;
+pub use activation::{EXP as EXP_COEFFICIENTS, LOG as LOG_COEFFICIENTS};
 pub use conv::Geometry;
 pub use integer::{BorderClasses, border_classes, code_attrs, residual_table};
 pub use normalize::scale_offset;
@@ -24,8 +25,10 @@ pub use quantize::{quant_bounds, steps, weight_codes};
 pub use unary::round;
 
 use super::attrs::{AttrDef, Attrs};
+use super::context::Context;
+use super::noise;
 use super::types::ValueType;
-use dorefa_runtime::tensor::Tensor;
+use dorefa_runtime::tensor::{Data, Tensor};
 
 /// An operator.
 pub struct OpDef {
@@ -71,6 +74,8 @@ pub struct Eval<'a> {
     pub batch: usize,
     /// Numeric profile: whether products are fused into sums (numerics contract, rule 5).
     pub fma: bool,
+    /// Seed, counters and hyper-parameters of a training step; zeros in inference.
+    pub context: Context,
 }
 
 impl<'a> Eval<'a> {
@@ -108,6 +113,22 @@ impl<'a> Eval<'a> {
     /// A tensor of floats in the output's shape.
     pub fn floats(&self, data: Vec<f32>) -> Result<Tensor, String> {
         Tensor::f32(self.shape(), data).map_err(|e| e.to_string())
+    }
+
+    /// A tensor of codes in the output's shape.
+    pub fn codes(&self, data: Vec<i32>) -> Result<Tensor, String> {
+        Tensor::new(self.shape(), Data::I32(data)).map_err(|e| e.to_string())
+    }
+
+    /// A tensor of accumulators in the output's shape.
+    pub fn accumulators(&self, data: Vec<i64>) -> Result<Tensor, String> {
+        Tensor::new(self.shape(), Data::I64(data)).map_err(|e| e.to_string())
+    }
+
+    /// The noise key of a sample of this batch at a place.
+    pub fn noise_key(&self, place: u64, sample: usize) -> [u32; 2] {
+        let c = &self.context;
+        noise::key(c.seed, c.step, place, c.sample0.wrapping_add(sample as u64))
     }
 }
 
@@ -196,6 +217,53 @@ pub static TABLE: &[&OpDef] = &[
     &integer::SUM_POOL,
     &integer::TABLE_ADD,
     &integer::LOOKUP,
+    // The training step: forward
+    &train::dropout::DROPOUT,
+    &train::dropout::DROPOUT_MASK,
+    &train::activation::ENCODE_ACTIVATION,
+    &train::weights::ENCODE_WEIGHTS,
+    &train::weights::MEAN_ABS,
+    &train::weights::MAX_ABS,
+    &train::weights::SUM_PRODUCT,
+    &train::weights::COUNT_EQUAL_ABS,
+    &train::statistics::BATCH_MEAN,
+    &train::statistics::BATCH_VARIANCE,
+    &train::statistics::UNBIASED,
+    &train::affine::CHANNEL_AFFINE,
+    &train::affine::CHANNEL_NORMALIZE,
+    &train::loss::SOFTMAX_CROSS_ENTROPY,
+    &train::loss::CORRECT,
+    &train::loss::SAMPLE_MEAN,
+    &train::loss::SAMPLE_SUM,
+    // The training step: backward
+    &train::loss::SOFTMAX_CROSS_ENTROPY_GRAD,
+    &train::gradient::SAMPLE_MAX_ABS,
+    &train::gradient::ENCODE_GRADIENT,
+    &train::products::INT_CONV_INPUT_GRAD,
+    &train::products::INT_CONV_WEIGHT_GRAD,
+    &train::products::CONV_INPUT_GRAD,
+    &train::products::CONV_WEIGHT_GRAD,
+    &train::pools::MAX_POOL_GRAD,
+    &train::pools::AVERAGE_POOL_GRAD,
+    &train::pools::GLOBAL_AVERAGE_POOL_GRAD,
+    &train::activation::RELU_GRAD,
+    &train::activation::CLIP_GRAD,
+    &train::activation::ABS_BOUND_GRAD,
+    &train::activation::LEAKY_RELU_GRAD,
+    &train::affine::BATCH_NORM_GRAD,
+    &train::statistics::CHANNEL_SUM,
+    &train::statistics::CHANNEL_DOT,
+    &train::statistics::PER_ELEMENT,
+    &train::weights::TANH_WEIGHTS_GRAD,
+    &shape::SLICE,
+    // The training step: update
+    &train::optimizer::HYPER,
+    &train::optimizer::LITERAL,
+    &train::optimizer::MOMENT,
+    &train::optimizer::MOMENT_SQUARED,
+    &train::optimizer::ADAM_STEP,
+    &train::optimizer::MOMENTUM,
+    &train::optimizer::DESCEND,
 ];
 
 /// The operator of a name.

@@ -32,10 +32,26 @@ pub fn weight_codes(bits: i64, w: &[f32]) -> (Vec<i32>, f32) {
     let n = steps(bits);
     let t: Vec<f32> = w.iter().map(|&v| super::activation::tanh(v)).collect();
     let top = t.iter().fold(0f32, |a, b| a.max(b.abs()));
-    let unit = |v: f32| {
-        if top > 0.0 { v / (2.0 * top) + 0.5 } else { 0.5 }
-    };
-    (t.iter().map(|&v| (unit(v) * n).round_ties_even() as i32).collect(), 1.0)
+    (t.iter().map(|&v| weight_code(v, top, n)).collect(), 1.0)
+}
+
+/// The code of one weight of k ≥ 2 bits from t = tanh(w) and the greatest |t|; `n` = 2^k − 1.
+pub fn weight_code(t: f32, top: f32, n: f32) -> i32 {
+    let unit = if top > 0.0 { t / (2.0 * top) + 0.5 } else { 0.5 };
+    (unit * n).round_ties_even() as i32
+}
+
+/// The attribute that names h(x) of [`bounded`].
+pub(super) const BOUND: AttrDef =
+    AttrDef { name: "bound", kind: Kind::Word(&["clip", "abs", "tanh"]), required: false, doc: "h, default clip" };
+
+/// h(x) of the activation quantiser, in 0 … 1.
+pub fn bounded(bound: &str, x: f32) -> f32 {
+    match bound {
+        "abs" => clip(x.abs(), f32::NEG_INFINITY, 1.0),
+        "tanh" => (super::activation::tanh(x) + 1.0) / 2.0,
+        _ => clip(x, 0.0, 1.0),
+    }
 }
 
 /// DoReFa weights.
@@ -69,10 +85,7 @@ pub static QUANTIZE_ACTIVATION: OpDef = OpDef {
     doc: "DoReFa activations (paper §2.4): round(h(x)·n)/n, n = 2^bits − 1; h is clip to 0 … 1, min(1, |x|) (`abs`) or \
           (tanh(x)+1)/2 (`tanh`); bits 32: relu.",
     inputs: (1, 1),
-    attrs: &[
-        BITS,
-        AttrDef { name: "bound", kind: Kind::Word(&["clip", "abs", "tanh"]), required: false, doc: "h, default clip" },
-    ],
+    attrs: &[BITS, BOUND],
     elementwise: true,
     infer: |attrs, types| check_bits(attrs.int("bits", 32)).and_then(|()| same_type(attrs, types)),
     eval: |e| {
@@ -82,14 +95,7 @@ pub static QUANTIZE_ACTIVATION: OpDef = OpDef {
         }
         let n = steps(bits);
         let bound = e.attrs.word("bound", "clip");
-        map(e, |v| {
-            let h = match bound {
-                "abs" => clip(v.abs(), f32::NEG_INFINITY, 1.0),
-                "tanh" => (super::activation::tanh(v) + 1.0) / 2.0,
-                _ => clip(v, 0.0, 1.0),
-            };
-            (h * n).round_ties_even() / n
-        })
+        map(e, |v| (bounded(bound, v) * n).round_ties_even() / n)
     },
 };
 

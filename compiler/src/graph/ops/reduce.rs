@@ -21,6 +21,11 @@ pub fn lane_sum(values: &[f32]) -> f32 {
     for (i, v) in values.iter().enumerate() {
         lanes[i % 4] += v;
     }
+    lane_tree(lanes)
+}
+
+/// (l0 + l2) + (l1 + l3)
+pub fn lane_tree(lanes: [f32; 4]) -> f32 {
     (lanes[0] + lanes[2]) + (lanes[1] + lanes[3])
 }
 

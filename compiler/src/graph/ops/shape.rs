@@ -155,3 +155,39 @@ pub static PAD: OpDef = OpDef {
         gather(e, x, e.attrs.float("value", 0.0), index)
     },
 };
+
+/// Slice.
+pub static SLICE: OpDef = OpDef {
+    name: "slice",
+    doc: "`length` elements from `start` on along `axis`, which is not the batch: the gradient of concat and pad. Input f32.",
+    inputs: (1, 1),
+    attrs: &[
+        AttrDef { name: "axis", kind: Kind::Int, required: true, doc: "axis, at least 1 where there is a batch" },
+        AttrDef { name: "start", kind: Kind::Int, required: true, doc: "first element, from 0" },
+        AttrDef { name: "length", kind: Kind::Int, required: true, doc: "number of elements, at least 1" },
+    ],
+    elementwise: false,
+    infer: |attrs, types| {
+        let mut shape = super::f32_input(types, 0)?.shape.clone();
+        let part = ["axis", "start", "length"].map(|name| usize::try_from(attrs.int(name, 0)));
+        let [Ok(axis), Ok(start), Ok(length)] = part else {
+            return Err("`axis`, `start` and `length` are at least 0".to_owned());
+        };
+        match shape.0.get_mut(axis) {
+            Some(Dim::Fixed(n)) if length > 0 && start.checked_add(length).is_some_and(|end| end <= *n) => {
+                *n = length;
+                Ok(vec![ValueType::f32(shape)])
+            }
+            _ => Err(format!("{shape} has no elements {start} … {} along axis {axis}", start.saturating_add(length))),
+        }
+    },
+    eval: |e| {
+        let axis = e.attrs.int("axis", 1) as usize;
+        let inner: usize = e.shape().iter().skip(axis + 1).product();
+        let row = e.input(0)?.shape().get(axis).copied().unwrap_or(1) * inner;
+        let first = e.attrs.int("start", 0) as usize * inner;
+        let length = e.attrs.int("length", 1) as usize * inner;
+        let rows = e.f32(0)?.chunks(row.max(1));
+        e.floats(rows.flat_map(|r| r.get(first..first + length).unwrap_or(&[])).copied().collect())
+    },
+};

@@ -1,3 +1,265 @@
-//! Lowering of the training step.
+//! Lowering of a training step: groups a training graph into steps and places every value that crosses one.
+//!
+//! An element-wise value is never stored unless a kernel must read it from memory: it is evaluated again, from what is
+//! stored, wherever it is needed (a *fused* step). So one step reads accumulators and writes codes, or reads accumulators and
+//! sums what batch norm wants, with nothing in between in memory. Every other operator is a step of its own.
+//!
+//! It must never know an instruction set or a layout's inner order.
 
 pub mod layouts;
+mod memory;
+mod products;
+mod schedule;
+
+pub use products::{Part, Plan as ProductPlan, Product, integer, plan};
+pub use schedule::{CHUNK, in_lanes};
+
+use crate::graph::types::{Dim, Elem, ValueType};
+use crate::graph::{Graph, NodeId, Role, Value};
+use crate::lower::LowerError;
+use layouts::{Levels, Maps, Pairs, Planes};
+use std::collections::BTreeMap;
+
+/// Something that lies in memory: a value, or a form of it that one kernel wants.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Slot {
+    /// The value.
+    pub value: Value,
+    /// Which form.
+    pub kind: Kind,
+}
+
+/// The forms of a value in memory.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Kind {
+    /// The value itself.
+    Own,
+    /// A float product before its bias.
+    Raw,
+    /// Channel planes for a product: bytes an element, vertical and horizontal phases.
+    Planes(u8, u8, u8),
+    /// Pairs of gradients for a weight gradient.
+    Pairs,
+    /// Weights packed for the product whose value it is.
+    Packed,
+    /// Sums of a weight gradient before they are brought into the weights' order.
+    Scratch,
+    /// Scales c_i of a weight gradient, one a sample.
+    Scales,
+    /// Sums of one sample, one a channel.
+    Partial,
+    /// Flags of the states whose gradients are not finite.
+    Flags,
+    /// Σ and Σ² of one sample's accumulators, one a channel each.
+    Moments,
+}
+
+impl Slot {
+    /// The value itself.
+    pub fn own(value: Value) -> Slot {
+        Slot { value, kind: Kind::Own }
+    }
+}
+
+/// How a slot lies in memory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// One sample: f32 or i32, channels innermost.
+    Maps(Maps),
+    /// One sample: i16 levels, channels innermost, with a border.
+    Levels(Levels),
+    /// One sample: channel planes.
+    Planes(Planes),
+    /// One sample: pairs of gradients.
+    Pairs(Pairs),
+    /// One sample: channels outermost, no padding (the caller's input); bytes an element.
+    Image(usize),
+    /// 4 bytes an element, padded to 16 elements.
+    Floats(usize),
+    /// 2 bytes an element: weight levels.
+    Words(usize),
+    /// 8 bytes an element.
+    Longs(usize),
+    /// Bytes that only one product understands.
+    Bytes(usize),
+}
+
+impl Form {
+    /// Bytes, of one sample where there is one copy a sample.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Form::Maps(m) => m.bytes(),
+            Form::Levels(l) => l.bytes(),
+            Form::Planes(p) => p.bytes(),
+            Form::Pairs(p) => p.bytes(),
+            Form::Image(_) => 0,
+            Form::Floats(n) => n.next_multiple_of(16) * 4,
+            Form::Words(n) => n.next_multiple_of(32) * 2,
+            Form::Longs(n) => n.next_multiple_of(16) * 8,
+            Form::Bytes(n) => *n,
+        }
+    }
+}
+
+/// Where a slot lies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// The caller's input.
+    Input(usize),
+    /// The caller's labels, i32.
+    Labels,
+    /// The training state, at this byte.
+    State(u64),
+    /// The part of the arena that does not depend on the batch.
+    Fixed(u64),
+    /// One f32 a sample, contiguous: the number of the vector.
+    Vector(u64),
+    /// The sample's part of the arena.
+    Sample(u64),
+}
+
+/// A slot in memory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Buffer {
+    /// Where.
+    pub place: Place,
+    /// How.
+    pub form: Form,
+}
+
+/// The points that a fused step visits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Domain {
+    /// Channels, height and width of every sample.
+    Image(usize, usize, usize),
+    /// Elements of a parameter.
+    Flat(usize),
+}
+
+/// What a fused step does at each point.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sink {
+    /// Evaluates and stores a value.
+    Store(Value),
+    /// The greatest magnitude of a sample: the node `sample_max_abs`.
+    SampleMax(Value),
+    /// The sums of one sample, one a channel, of the first value or of the product of both; for the slot `Partial` of the node.
+    ChannelSum(Value, [Option<Value>; 2]),
+    /// Σ and Σ² of accumulators, one a channel.
+    Moments(Value),
+    /// Float variance: sums of (x − mean)², one a channel: node, x, mean.
+    Deviations(Value, Value, Value),
+}
+
+/// What a step does.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Work {
+    /// Element-wise values and reductions over them.
+    Fused {
+        /// Its points.
+        domain: Domain,
+        /// What is done at each.
+        sinks: Vec<Sink>,
+    },
+    /// Sums over samples of what fused steps summed: the node `channel_sum`, `channel_dot`, `batch_mean` or `batch_variance`.
+    Combine(NodeId),
+    /// A part of a product.
+    Product(Box<Product>),
+    /// Sets a flag for each of these slots that holds a number that is not finite; one task a slot.
+    Check(Vec<Slot>),
+    /// Copies the scores to the caller.
+    Scores(Value),
+    /// Any other operator: its own kernel reads and writes slots of kind `Own`.
+    Operator(NodeId),
+}
+
+/// Over what a step's tasks run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tasks {
+    /// One task a sample.
+    Samples,
+    /// So many tasks, whatever the batch.
+    Fixed(usize),
+}
+
+/// A step.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Step {
+    /// The node that it is named after.
+    pub node: NodeId,
+    /// What it does.
+    pub work: Work,
+    /// Its tasks.
+    pub tasks: Tasks,
+    /// What it reads.
+    pub reads: Vec<Slot>,
+    /// What it writes.
+    pub writes: Vec<Slot>,
+}
+
+/// A tensor of the training state.
+#[derive(Clone, PartialEq, Debug)]
+pub struct State {
+    /// Its constant.
+    pub node: NodeId,
+    /// What it is.
+    pub role: Role,
+    /// Byte in the state.
+    pub offset: u64,
+    /// Elements.
+    pub len: usize,
+}
+
+/// A lowered training step (or evaluation).
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Steps in order.
+    pub steps: Vec<Step>,
+    /// The first step that changes the state.
+    pub updates: usize,
+    /// The number of the state that each flag of `Work::Check` stands for.
+    pub checked: Vec<u32>,
+    /// Every slot.
+    pub buffers: BTreeMap<Slot, Buffer>,
+    /// Bytes of the arena whatever the batch.
+    pub fixed: u64,
+    /// Vectors of one f32 a sample.
+    pub vectors: u64,
+    /// Bytes of the arena a sample, vectors not included.
+    pub per_sample: u64,
+}
+
+/// The training state of a graph: every constant in order of its id, on 64-byte boundaries, and its size.
+pub fn states(graph: &Graph) -> (Vec<State>, u64) {
+    let (mut states, mut offset) = (Vec::new(), 0u64);
+    for update in graph.updates() {
+        let Some(tensor) = graph.node(update.node).and_then(|n| n.tensor.as_ref()) else { continue };
+        states.push(State { node: update.node, role: update.role, offset, len: tensor.len() });
+        offset += Form::Floats(tensor.len()).bytes() as u64;
+    }
+    (states, offset)
+}
+
+/// Lowers `graph`, whose state lies as `states` says.
+///
+/// # Errors
+/// One problem for every operator without a kernel.
+pub fn lower(graph: &Graph, states: &[State]) -> Result<Plan, Vec<LowerError>> {
+    let mut plan = schedule::schedule(graph, states)?;
+    memory::place(&mut plan);
+    Ok(plan)
+}
+
+/// The points of a value: an image for a value with a batch, else its elements.
+pub fn domain(ty: &ValueType) -> Option<Domain> {
+    if ty.shape.has_batch() {
+        let (c, h, w) = ty.shape.stored()?;
+        return Some(Domain::Image(c, h, w));
+    }
+    Some(Domain::Flat(ty.shape.sample_len()?))
+}
+
+/// Whether a value is one f32 a sample.
+pub fn is_vector(ty: &ValueType) -> bool {
+    ty.shape.0 == [Dim::Batch] && ty.elem == Elem::F32
+}

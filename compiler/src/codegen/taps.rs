@@ -5,7 +5,7 @@ use crate::graph::ops::{Geometry, Window};
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 /// Where a window's taps lie; each pair is vertical, horizontal.
-pub(super) struct Taps {
+pub struct Taps {
     kernel: [usize; 2],
     strides: [usize; 2],
     dilations: [usize; 2],
@@ -15,7 +15,7 @@ pub(super) struct Taps {
 }
 
 /// One tap.
-pub(super) struct Tap {
+pub struct Tap {
     /// ky·KW + kx.
     pub index: Value,
     /// y·W + x in the input; meaningless where the tap is not valid.

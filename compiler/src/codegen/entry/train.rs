@@ -1,0 +1,164 @@
+//! The entry of a training image: checks of `dorefac_train`, the two programs of a level, and `init_state`.
+
+use super::run::{at, calls, emit_calls, flags, refuse_if};
+use super::{Program, TrainSpec, build, signature};
+use crate::codegen::train::at as train_at;
+use crate::codegen::{CodegenError, FunctionId, Image, import_data};
+use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
+use cranelift_codegen::ir::{InstBuilder, Value, types};
+use cranelift_frontend::FunctionBuilder;
+
+/// Bytes of `dorefac_train`.
+const SIZE: i64 = 144;
+
+/// Refuses a call without a training structure, state or labels.
+pub(super) fn checks(b: &mut FunctionBuilder<'_>, call: Value) {
+    let train = b.ins().load(types::I64, flags(), call, at::TRAIN);
+    let null = b.ins().icmp_imm_s(IntCC::Equal, train, 0);
+    refuse_if(b, null, -7);
+    let size = b.ins().load(types::I32, flags(), train, 0);
+    let short = b.ins().icmp_imm_u(IntCC::UnsignedLessThan, size, SIZE);
+    refuse_if(b, short, -1);
+    for offset in [train_at::STATE, train_at::LABELS] {
+        let pointer = b.ins().load(types::I64, flags(), train, offset);
+        let null = b.ins().icmp_imm_s(IntCC::Equal, pointer, 0);
+        refuse_if(b, null, -6);
+        if offset == train_at::STATE {
+            let low = b.ins().band_imm_u(pointer, 63);
+            refuse_if(b, low, -5);
+        }
+    }
+    // Gradients alone are not given out.
+    let grads = b.ins().load(types::I64, flags(), train, train_at::GRADS);
+    refuse_if(b, grads, -7);
+}
+
+/// One level: the training step, or the evaluation where flag 2 is set.
+pub(super) fn define_level(
+    image: &mut Image,
+    index: usize,
+    programs: &[Program; 2],
+    first_layer: i64,
+    step: FunctionId,
+) -> Result<FunctionId, CodegenError> {
+    let [train, evaluate] = programs;
+    let training = calls(image, &format!("{index}_train"), &train.steps, first_layer)?;
+    let evaluation = calls(image, &format!("{index}_evaluate"), &evaluate.steps, first_layer + training.len() as i64)?;
+    let id = image.declare_function(format!("dorefac_level_{index}"));
+    build(image, id, signature(&[types::I64], Some(types::I32)), |b, params| {
+        let call = params[0];
+        let state = b.ins().load(types::I64, flags(), call, at::TRAIN);
+        let bits = b.ins().load(types::I32, flags(), state, 4);
+        let evaluating = b.ins().band_imm_u(bits, 2);
+        let (first, second) = (b.create_block(), b.create_block());
+        b.ins().brif(evaluating, second, &[], first, &[]);
+        b.switch_to_block(second);
+        emit_calls(b, call, step, &evaluation);
+        report(b, call, state, evaluate);
+        finish(b, 0);
+        b.switch_to_block(first);
+        let (before, updates) = training.split_at(train.updates.min(training.len()));
+        emit_calls(b, call, step, before);
+        report(b, call, state, train);
+        refuse_infinite(b, call, state, train);
+        let keep = b.ins().band_imm_u(bits, 1);
+        refuse_if(b, keep, 0);
+        emit_calls(b, call, step, updates);
+        finish(b, 0);
+    })?;
+    Ok(id)
+}
+
+fn finish(b: &mut FunctionBuilder<'_>, code: i64) {
+    let code = b.ins().iconst(types::I32, code);
+    b.ins().return_(&[code]);
+}
+
+/// Writes loss and count into `dorefac_train`.
+fn report(b: &mut FunctionBuilder<'_>, call: Value, train: Value, program: &Program) {
+    let arena = b.ins().load(types::I64, flags(), call, at::ARENA);
+    let loss = b.ins().load(types::F32, flags(), arena, program.loss as i32);
+    let loss = b.ins().fpromote(types::F64, loss);
+    b.ins().store(flags(), loss, train, train_at::LOSS);
+    let correct = b.ins().load(types::F32, flags(), arena, program.correct as i32);
+    let correct = b.ins().fcvt_to_sint_sat(types::I64, correct);
+    b.ins().store(flags(), correct, train, train_at::CORRECT);
+    let none = b.ins().iconst(types::I32, -1);
+    b.ins().store(flags(), none, train, train_at::BAD_STATE);
+    b.ins().store(flags(), none, train, train_at::BAD_STATE + 4);
+}
+
+/// Returns −8 where a gradient or the loss is not finite, with the number of the first such state.
+fn refuse_infinite(b: &mut FunctionBuilder<'_>, call: Value, train: Value, program: &Program) {
+    let arena = b.ins().load(types::I64, flags(), call, at::ARENA);
+    for (i, &state) in program.flags.1.iter().enumerate() {
+        let flag = b.ins().load(types::I32, flags(), arena, program.flags.0 as i32 + 4 * i as i32);
+        let (bad, go) = (b.create_block(), b.create_block());
+        b.set_cold_block(bad);
+        b.ins().brif(flag, bad, &[], go, &[]);
+        b.switch_to_block(bad);
+        let state = b.ins().iconst(types::I32, i64::from(state));
+        b.ins().store(flags(), state, train, train_at::BAD_STATE);
+        finish(b, -8);
+        b.switch_to_block(go);
+    }
+    let loss = b.ins().load(types::F32, flags(), arena, program.loss as i32);
+    let difference = b.ins().fsub(loss, loss);
+    let zero = b.ins().f32const(0.0);
+    let bad = b.ins().fcmp(FloatCC::NotEqual, difference, zero);
+    refuse_if(b, bad, -8);
+}
+
+/// Defines `init_state(state, seed)`: the initial values of the file that was compiled, zero momenta.
+pub(super) fn init_state(image: &mut Image, train: &TrainSpec) -> Result<FunctionId, CodegenError> {
+    let mut copies = Vec::new();
+    for state in &train.states {
+        let bytes: Vec<u8> = state.initial.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let data = bytes.iter().any(|&b| b != 0).then(|| {
+            let mut bytes = bytes;
+            bytes.resize(bytes.len().next_multiple_of(64), 0);
+            image.add_data(format!("initial.{}", state.name), bytes, 64)
+        });
+        copies.push((state.offset, (4 * state.initial.len() as u64).next_multiple_of(64), data));
+    }
+    let id = image.declare_function("dorefac_init_state");
+    build(image, id, signature(&[types::I64, types::I64], Some(types::I32)), |b, params| {
+        let state = params[0];
+        let null = b.ins().icmp_imm_s(IntCC::Equal, state, 0);
+        refuse_if(b, null, -6);
+        for (offset, bytes, data) in copies {
+            let to = b.ins().iadd_imm_s(state, offset as i64);
+            let from = data.map(|d| {
+                let global = import_data(b.func, d);
+                b.ins().symbol_value(types::I64, global)
+            });
+            copy(b, to, from, bytes);
+        }
+        finish(b, 0);
+    })?;
+    Ok(id)
+}
+
+/// Copies `bytes` (a multiple of 8), or writes zeros.
+fn copy(b: &mut FunctionBuilder<'_>, to: Value, from: Option<Value>, bytes: u64) {
+    let (head, body, done) = (b.create_block(), b.create_block(), b.create_block());
+    let i = b.append_block_param(head, types::I64);
+    let zero = b.ins().iconst(types::I64, 0);
+    b.ins().jump(head, &[zero.into()]);
+    b.switch_to_block(head);
+    let more = b.ins().icmp_imm_u(IntCC::UnsignedLessThan, i, bytes as i64);
+    b.ins().brif(more, body, &[], done, &[]);
+    b.switch_to_block(body);
+    let v = match from {
+        Some(from) => {
+            let from = b.ins().iadd(from, i);
+            b.ins().load(types::I64, flags(), from, 0)
+        }
+        None => zero,
+    };
+    let to = b.ins().iadd(to, i);
+    b.ins().store(flags(), v, to, 0);
+    let next = b.ins().iadd_imm_s(i, 8);
+    b.ins().jump(head, &[next.into()]);
+    b.switch_to_block(done);
+}

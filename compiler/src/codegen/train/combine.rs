@@ -1,0 +1,119 @@
+//! Sums over the samples, ascending, of what fused steps summed in each sample, and the batch statistics that follow.
+
+use super::Frame;
+use super::values::{decoding_scale, elements};
+use crate::codegen::emitter::{Emitter, F32X4};
+use crate::graph::types::ValueType;
+use crate::graph::{Node, Value as GraphValue};
+use crate::lower::train::{Form, Kind, Slot};
+use cranelift_codegen::ir::condcodes::FloatCC;
+use cranelift_codegen::ir::{InstBuilder, Value, types};
+
+/// Emits the step of `channel_sum`, `channel_dot`, `batch_mean` or `batch_variance`.
+///
+/// # Errors
+/// When an operand is missing.
+pub fn emit(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Result<&'static str, String> {
+    let own = GraphValue { node: node.id, port: 0 };
+    let x = frame.operand(node, 0)?;
+    let ty = frame.graph.value_type(x).ok_or("operand 0 has no type")?;
+    let (_, h, w) = ty.shape.stored().ok_or("operand 0 has no batch")?;
+    let to = frame.base(e, Slot::own(own))?;
+    let partial = Slot { value: own, kind: Kind::Partial };
+    if frame.plan.buffers.contains_key(&partial) {
+        let divide = node.op.name.starts_with("batch_");
+        floats(e, frame, partial, to, divide.then_some((h * w) as i64))?;
+    } else {
+        integers(e, frame, node, Slot { value: x, kind: Kind::Moments }, ty, to)?;
+    }
+    Ok("sum over samples")
+}
+
+fn floats(
+    e: &mut Emitter<'_, '_>,
+    frame: &Frame<'_>,
+    partial: Slot,
+    to: Value,
+    divide: Option<i64>,
+) -> Result<(), String> {
+    let from = frame.all(e, partial)?;
+    let Form::Floats(channels) = frame.buffer(partial)?.form else { return Err("sums are floats".to_owned()) };
+    let divisor = divide.map(|area| {
+        let m = elements(e, frame, area, types::F32);
+        e.b.ins().splat(F32X4, m)
+    });
+    e.times(channels.div_ceil(4), |e, i| {
+        let zero = e.splat_f32(0.0);
+        let sum = e.var(zero);
+        let first = e.at(from.base, i, 16);
+        let none = e.int(0);
+        e.range(none, frame.batch, 1, |e, n| {
+            let offset = e.b.ins().imul(n, from.stride);
+            let at = e.b.ins().iadd(first, offset);
+            let v = e.load(F32X4, at, 0);
+            let old = e.b.use_var(sum);
+            let new = e.b.ins().fadd(old, v);
+            e.b.def_var(sum, new);
+        });
+        let mut v = e.b.use_var(sum);
+        if let Some(d) = divisor {
+            v = e.b.ins().fdiv(v, d);
+        }
+        let at = e.at(to, i, 16);
+        e.store(v, at, 0);
+    });
+    Ok(())
+}
+
+fn integers(
+    e: &mut Emitter<'_, '_>,
+    frame: &Frame<'_>,
+    node: &Node,
+    moments: Slot,
+    ty: &ValueType,
+    to: Value,
+) -> Result<(), String> {
+    let from = frame.all(e, moments)?;
+    let Form::Longs(width) = frame.buffer(moments)?.form else { return Err("moments are integers".to_owned()) };
+    let (channels, h, w) = ty.shape.stored().ok_or("operand 0 has no batch")?;
+    let variance = node.op.name == "batch_variance";
+    let mut factors = Vec::new();
+    for i in if variance { 2 } else { 1 }..frame.graph.operands(node.id).len() {
+        let base = frame.operand_base(e, node, i)?;
+        factors.push(e.load(types::F32, base, 0));
+    }
+    let scale = decoding_scale(e, &ty.elem, &factors)?;
+    let m = elements(e, frame, (h * w) as i64, types::F64);
+    e.times(channels, |e, c| {
+        let zero = e.int(0);
+        let (sum, squares) = (e.var(zero), e.var(zero));
+        let first = e.at(from.base, c, 8);
+        e.range(zero, frame.batch, 1, |e, n| {
+            let offset = e.b.ins().imul(n, from.stride);
+            let at = e.b.ins().iadd(first, offset);
+            let (s, q) = (e.load(types::I64, at, 0), e.load(types::I64, at, (4 * width) as i32));
+            e.accumulate(sum, s);
+            e.accumulate(squares, q);
+        });
+        let (sum, squares) = (e.b.use_var(sum), e.b.use_var(squares));
+        let mean = e.b.ins().fcvt_from_sint(types::F64, sum);
+        let mean = e.b.ins().fdiv(mean, m);
+        let result = if variance {
+            let q = e.b.ins().fcvt_from_sint(types::F64, squares);
+            let q = e.b.ins().fdiv(q, m);
+            let square = e.b.ins().fmul(mean, mean);
+            let v = e.b.ins().fsub(q, square);
+            let none = e.b.ins().f64const(0.0);
+            let some = e.b.ins().fcmp(FloatCC::GreaterThan, v, none);
+            let v = e.b.ins().select(some, v, none);
+            let v = e.b.ins().fmul(v, scale);
+            e.b.ins().fmul(v, scale)
+        } else {
+            e.b.ins().fmul(mean, scale)
+        };
+        let result = e.b.ins().fdemote(types::F32, result);
+        let at = e.at(to, c, 4);
+        e.store(result, at, 0);
+    });
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! The steps of a product around its kernel: addresses of what it reads and writes, and the split among tasks.
+
+use super::Frame;
+use super::values::scaled;
+use crate::codegen::emitter::Emitter;
+use crate::codegen::products::{InputLayout, relayout, share};
+use crate::graph::Node;
+use crate::lower::train::layouts::Maps;
+use crate::lower::train::{self, Form, Part, Product, ProductPlan, Slot, Tasks};
+use cranelift_codegen::ir::{InstBuilder, Value, types};
+
+/// Emits one step of a product.
+///
+/// # Errors
+/// When the operands do not fit the kernel.
+pub fn emit(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, product: &Product) -> Result<&'static str, String> {
+    let node = frame.node(product.node)?;
+    let main = *product.from.first().ok_or("a product reads nothing")?;
+    match product.part {
+        Part::Pack => pack(e, frame, node, main, product.to),
+        Part::Planes => planes(e, frame, main, product.to),
+        Part::Pairs => {
+            let (Form::Levels(from), Form::Pairs(to)) = (&frame.buffer(main)?.form, &frame.buffer(product.to)?.form)
+            else {
+                return Err("pairs are made of levels".to_owned());
+            };
+            let (src, dst) = (frame.base(e, main)?, frame.base(e, product.to)?);
+            relayout::emit_pairs_from_levels(e, from, src, to, dst);
+            Ok("to pairs")
+        }
+        Part::Scales => scales(e, frame, node, main, product.to),
+        Part::Run => run(e, frame, node, product),
+        Part::Dense => {
+            let ProductPlan::WeightGrad(plan, _) = train::plan(frame.graph, node)? else {
+                return Err("is no weight gradient".to_owned());
+            };
+            let (src, dst) = (frame.base(e, main)?, frame.base(e, product.to)?);
+            plan.emit_dense(e, frame.task, parts(frame), src, dst);
+            Ok("to the weights' order")
+        }
+    }
+}
+
+fn parts(frame: &Frame<'_>) -> usize {
+    if let Tasks::Fixed(n) = frame.step.tasks { n } else { 1 }
+}
+
+fn pack(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node, from: Slot, to: Slot) -> Result<&'static str, String> {
+    let (src, dst) = (frame.base(e, from)?, frame.base(e, to)?);
+    match train::plan(frame.graph, node)? {
+        ProductPlan::Forward(plan, _) => plan.emit_pack(e, frame.task, parts(frame), src, dst),
+        ProductPlan::InputGrad(plan, _) => plan.emit_pack(e, frame.task, parts(frame), src, dst),
+        ProductPlan::WeightGrad(..) => return Err("has no weights to pack".to_owned()),
+    }
+    Ok("pack weights")
+}
+
+fn planes(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, from: Slot, to: Slot) -> Result<&'static str, String> {
+    let Form::Planes(planes) = &frame.buffer(to)?.form else { return Err("are no planes".to_owned()) };
+    let (src, dst) = (frame.base(e, from)?, frame.base(e, to)?);
+    match &frame.buffer(from)?.form {
+        Form::Levels(levels) => relayout::emit_planes_from_levels(e, levels, src, planes, dst),
+        Form::Maps(maps) => relayout::emit_planes_from_maps(e, maps, src, planes, dst),
+        Form::Image(element) => relayout::emit_planes_from_dense(e, *element == 1, src, planes, dst),
+        _ => return Err("planes are made of levels, maps or an input".to_owned()),
+    }
+    Ok("to planes")
+}
+
+/// c_i = f32(m_i · scale of both codes).
+fn scales(
+    e: &mut Emitter<'_, '_>,
+    frame: &Frame<'_>,
+    node: &Node,
+    from: Slot,
+    to: Slot,
+) -> Result<&'static str, String> {
+    let mut scale = crate::graph::scale::Scale::ONE;
+    for i in 0..2 {
+        let operand = frame.operand(node, i)?;
+        let codes = frame.graph.value_type(operand).and_then(|t| t.codes()).ok_or("multiplies codes")?;
+        let &[one] = &*codes.scale else { return Err("codes have a scale a channel".to_owned()) };
+        scale = scale.times(one).ok_or("the scale's product needs over 96 bits")?;
+    }
+    let (src, dst) = (frame.all(e, from)?, frame.all(e, to)?);
+    let zero = e.int(0);
+    e.range(zero, frame.batch, 1, |e, n| {
+        let from = e.at(src.base, n, 4);
+        let m = e.load(types::F32, from, 0);
+        let c = scaled(e, scale, &[m]);
+        let c = e.b.ins().fdemote(types::F32, c);
+        let to = e.at(dst.base, n, 4);
+        e.store(c, to, 0);
+    });
+    Ok("scales")
+}
+
+/// Samples and units of this task: its sample with all units, or the whole batch with a share of the units.
+fn split(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, units: usize) -> ([Value; 2], [Value; 2]) {
+    let zero = e.int(0);
+    match frame.step.tasks {
+        Tasks::Samples => {
+            let next = e.add(frame.task, 1);
+            ([frame.task, next], [zero, e.int(units)])
+        }
+        Tasks::Fixed(n) => ([zero, frame.batch], share(e, frame.task, n, units)),
+    }
+}
+
+/// The layout that a product found in memory: at least what it asked for.
+fn found(wanted: &InputLayout, form: &Form) -> Result<InputLayout, String> {
+    match (wanted, form) {
+        (InputLayout::Levels(_), Form::Levels(l)) => Ok(InputLayout::Levels(l.clone())),
+        (InputLayout::Planes(_), Form::Planes(p)) => Ok(InputLayout::Planes(p.clone())),
+        _ => Err("an operand lies in another layout than the product reads".to_owned()),
+    }
+}
+
+fn maps(form: &Form) -> Result<Maps, String> {
+    if let Form::Maps(m) = form { Ok(m.clone()) } else { Err("a product writes maps".to_owned()) }
+}
+
+fn run(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node, product: &Product) -> Result<&'static str, String> {
+    let [a, b, ..] = *product.from else { return Err("a product has two operands".to_owned()) };
+    let form = |s: Slot| frame.buffer(s).map(|b| &b.form);
+    let left = frame.all(e, a)?;
+    match train::plan(frame.graph, node)? {
+        ProductPlan::Forward(mut plan, _) => {
+            plan.input = found(&plan.input, form(a)?)?;
+            plan.output = maps(form(product.to)?)?;
+            let (samples, units) = split(e, frame, plan.units());
+            let (packed, c) = (frame.all(e, b)?.base, frame.all(e, product.to)?);
+            plan.emit(e, samples, units, left, packed, c).map_err(|e| e.to_string())?;
+            Ok(if integer(&plan.input) { "levels forward" } else { "float forward" })
+        }
+        ProductPlan::InputGrad(mut plan, _) => {
+            plan.gradient = found(&plan.gradient, form(a)?)?;
+            plan.input = maps(form(product.to)?)?;
+            let (samples, units) = split(e, frame, plan.units());
+            let (packed, c) = (frame.all(e, b)?.base, frame.all(e, product.to)?);
+            plan.emit(e, samples, units, left, packed, c).map_err(|e| e.to_string())?;
+            Ok(if integer(&plan.gradient) { "levels input gradient" } else { "float input gradient" })
+        }
+        ProductPlan::WeightGrad(mut plan, _) => {
+            if let Form::Planes(p) = form(a)? {
+                plan.input = p.clone();
+            }
+            if let Form::Maps(m) = form(b)? {
+                plan.gradient = crate::codegen::products::GradientLayout::Maps(m.clone());
+            }
+            let right = frame.all(e, b)?;
+            let scales = match product.from.get(2) {
+                Some(&s) => Some(frame.all(e, s)?.base),
+                None => None,
+            };
+            let scratch = frame.all(e, product.to)?.base;
+            plan.emit(e, frame.task, frame.batch, left, right, scales, scratch).map_err(|e| e.to_string())?;
+            Ok(if scales.is_some() { "levels weight gradient" } else { "float weight gradient" })
+        }
+    }
+}
+
+fn integer(layout: &InputLayout) -> bool {
+    matches!(layout, InputLayout::Levels(_))
+}

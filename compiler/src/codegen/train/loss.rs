@@ -1,0 +1,133 @@
+//! Softmax cross entropy, its gradient, and what is counted: rows of scores, one sample each.
+
+use super::values::elements;
+use super::{Frame, at};
+use crate::codegen::emitter::Emitter;
+use crate::codegen::functions;
+use crate::graph::{Node, Value as GraphValue};
+use crate::lower::train::Slot;
+use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
+use cranelift_codegen::ir::{InstBuilder, StackSlotData, StackSlotKind, Value, types};
+
+fn classes(frame: &Frame<'_>, value: GraphValue) -> Result<usize, String> {
+    let ty = frame.graph.value_type(value).ok_or("scores have no type")?;
+    ty.shape.image().filter(|i| (i.1, i.2) == (1, 1)).map(|i| i.0).ok_or_else(|| "scores must be (N,K)".to_owned())
+}
+
+/// Emits `softmax_cross_entropy`, `softmax_cross_entropy_grad` or `correct`.
+///
+/// # Errors
+/// When the scores are no matrix.
+pub fn emit(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Result<&'static str, String> {
+    let k = classes(frame, frame.operand(node, 0)?)?;
+    let (z, labels) = (frame.operand_base(e, node, 0)?, frame.operand_base(e, node, 1)?);
+    let to = frame.base(e, Slot::own(GraphValue { node: node.id, port: 0 }))?;
+    let label = e.load(types::I32, labels, 0);
+    let label = e.b.ins().sextend(types::I64, label);
+    let (top, best) = greatest(e, z, k);
+    let (zero, one) = (e.b.ins().f32const(0.0), e.b.ins().f32const(1.0));
+    if node.op.name == "correct" {
+        let hit = e.b.ins().icmp(IntCC::Equal, best, label);
+        let v = e.b.ins().select(hit, one, zero);
+        e.store(v, to, 0);
+        return Ok("count");
+    }
+    let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, (k.next_multiple_of(4) * 4) as u32, 4);
+    let slot = e.b.create_sized_stack_slot(slot);
+    let powers = e.b.ins().stack_addr(types::I64, slot, 0);
+    let sum = sum_of_powers(e, z, top, powers, k);
+    if node.op.name == "softmax_cross_entropy" {
+        let log = functions::log(e, sum);
+        let at = e.at(z, label, 4);
+        let own = e.load(types::F32, at, 0);
+        let own = e.b.ins().fsub(own, top);
+        let loss = e.b.ins().fsub(log, own);
+        e.store(loss, to, 0);
+        return Ok("softmax cross entropy");
+    }
+    let offset = at::HYPER.iter().find(|h| h.0 == "loss_scale").map_or(0, |h| h.1);
+    let scale = e.load(types::F64, frame.train, offset);
+    let scale = e.b.ins().fdemote(types::F32, scale);
+    let n = elements(e, frame, 1, types::F32);
+    let factor = e.b.ins().fdiv(scale, n);
+    e.times(k, |e, i| {
+        let from = e.at(powers, i, 4);
+        let p = e.load(types::F32, from, 0);
+        let q = e.b.ins().fdiv(p, sum);
+        let own = e.b.ins().icmp(IntCC::Equal, i, label);
+        let minus = e.b.ins().select(own, one, zero);
+        let d = e.b.ins().fsub(q, minus);
+        let d = e.b.ins().fmul(d, factor);
+        let to = e.at(to, i, 4);
+        e.store(d, to, 0);
+    });
+    Ok("softmax cross entropy gradient")
+}
+
+/// The greatest score and the lowest class that has it; NaN never wins.
+fn greatest(e: &mut Emitter<'_, '_>, z: Value, k: usize) -> (Value, Value) {
+    let least = e.b.ins().f32const(f32::NEG_INFINITY);
+    let none = e.int(0);
+    let (top, best) = (e.var(least), e.var(none));
+    e.times(k, |e, i| {
+        let at = e.at(z, i, 4);
+        let v = e.load(types::F32, at, 0);
+        let (old, place) = (e.b.use_var(top), e.b.use_var(best));
+        let greater = e.b.ins().fcmp(FloatCC::GreaterThan, v, old);
+        let (v, i) = (e.b.ins().select(greater, v, old), e.b.ins().select(greater, i, place));
+        e.b.def_var(top, v);
+        e.b.def_var(best, i);
+    });
+    (e.b.use_var(top), e.b.use_var(best))
+}
+
+/// Stores e^(z − top) and gives their 4-lane sum.
+fn sum_of_powers(e: &mut Emitter<'_, '_>, z: Value, top: Value, powers: Value, k: usize) -> Value {
+    let zero = e.b.ins().f32const(0.0);
+    let sums: Vec<_> = (0..4).map(|_| e.var(zero)).collect();
+    let one = |e: &mut Emitter<'_, '_>, i: Value, lane: usize| {
+        let from = e.at(z, i, 4);
+        let v = e.load(types::F32, from, 0);
+        let v = e.b.ins().fsub(v, top);
+        let p = functions::exp(e, v);
+        let to = e.at(powers, i, 4);
+        e.store(p, to, 0);
+        if let Some(&sum) = sums.get(lane) {
+            let old = e.b.use_var(sum);
+            let new = e.b.ins().fadd(old, p);
+            e.b.def_var(sum, new);
+        }
+    };
+    let (start, whole) = (e.int(0), e.int(k / 4 * 4));
+    e.range(start, whole, 4, |e, i| {
+        for lane in 0..4 {
+            let i = e.add(i, lane);
+            one(e, i, lane);
+        }
+    });
+    for lane in 0..k % 4 {
+        let i = e.add(whole, lane);
+        one(e, i, lane);
+    }
+    let l: Vec<Value> = sums.iter().map(|&s| e.b.use_var(s)).collect();
+    let (even, odd) = (e.b.ins().fadd(l[0], l[2]), e.b.ins().fadd(l[1], l[3]));
+    e.b.ins().fadd(even, odd)
+}
+
+/// Copies the scores to the caller's output.
+///
+/// # Errors
+/// When the scores are no matrix.
+pub fn scores(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, value: GraphValue) -> Result<&'static str, String> {
+    let k = classes(frame, value)?;
+    let z = frame.base(e, Slot::own(value))?;
+    let list = e.read(types::I64, frame.call, at::OUTPUTS);
+    let to = e.read(types::I64, list, 0);
+    let to = e.at(to, frame.task, 4 * k);
+    e.times(k, |e, i| {
+        let (from, to) = (e.at(z, i, 4), e.at(to, i, 4));
+        let v = e.load(types::F32, from, 0);
+        e.store(v, to, 0);
+    });
+    Ok("scores")
+}

@@ -1,0 +1,200 @@
+//! The steps of training: one function `(call, i, worker)` each. Fused element-wise steps are in `fused`, their values in
+//! `values`; the products' kernels in `codegen::products`; every other operator has a file of its own.
+//!
+//! It must never know how the graph was built.
+
+mod combine;
+mod fused;
+mod glue;
+mod lanes;
+mod loss;
+mod noise;
+mod pools;
+mod reduce;
+mod values;
+
+use crate::codegen::emitter::Emitter;
+use crate::codegen::products::Samples;
+use crate::graph::{Graph, Node, NodeId, Value as GraphValue};
+use crate::lower::train::{Buffer, Form, Place, Plan, Slot, Step, Tasks, Work};
+use cranelift_codegen::ir::{InstBuilder, Value, types};
+
+/// What went wrong in a step: the node and the reason.
+pub type StepProblem = (NodeId, String);
+
+/// Offsets of `dorefac_call` and `dorefac_train`.
+pub(crate) mod at {
+    pub const BATCH: i32 = 16;
+    pub const INPUTS: i32 = 32;
+    pub const OUTPUTS: i32 = 40;
+    pub const ARENA: i32 = 48;
+    pub const TRAIN: i32 = 104;
+    pub const STEP: i32 = 8;
+    pub const SEED: i32 = 16;
+    pub const SAMPLE0: i32 = 32;
+    pub const STATE: i32 = 40;
+    pub const GRADS: i32 = 48;
+    pub const LABELS: i32 = 56;
+    pub const HYPER: [(&str, i32); 7] = [
+        ("lr", 64),
+        ("beta1", 72),
+        ("beta2", 80),
+        ("epsilon", 88),
+        ("weight_decay", 96),
+        ("bn_momentum", 104),
+        ("loss_scale", 112),
+    ];
+    pub const LOSS: i32 = 120;
+    pub const CORRECT: i32 = 128;
+    pub const BAD_STATE: i32 = 136;
+}
+
+/// One step's function.
+pub(super) struct Frame<'g> {
+    pub graph: &'g Graph,
+    pub plan: &'g Plan,
+    pub step: &'g Step,
+    /// `dorefac_call`.
+    pub call: Value,
+    /// `dorefac_train`.
+    pub train: Value,
+    /// The batch.
+    pub batch: Value,
+    /// The task's number: the sample where tasks are samples.
+    pub task: Value,
+    arena: Value,
+    vector: Value,
+    samples: Value,
+}
+
+/// Emits the function of a step; returns its kernel's name.
+///
+/// # Errors
+/// The node that the kernels cannot run, and why.
+pub fn emit_step(
+    e: &mut Emitter<'_, '_>,
+    graph: &Graph,
+    plan: &Plan,
+    step: &Step,
+) -> Result<&'static str, StepProblem> {
+    let entry = e.b.create_block();
+    e.b.append_block_params_for_function_params(entry);
+    e.b.switch_to_block(entry);
+    e.b.seal_block(entry);
+    let params: Vec<Value> = e.b.block_params(entry).to_vec();
+    let [call, task, ..] = *params else { return Err((step.node, "the task has no parameters".to_owned())) };
+    let frame = Frame::new(e, graph, plan, step, call, task);
+    let name = frame.work(e).map_err(|m| (step.node, m))?;
+    e.b.ins().return_(&[]);
+    Ok(name)
+}
+
+impl<'g> Frame<'g> {
+    fn new(
+        e: &mut Emitter<'_, '_>,
+        graph: &'g Graph,
+        plan: &'g Plan,
+        step: &'g Step,
+        call: Value,
+        task: Value,
+    ) -> Frame<'g> {
+        let train = e.read(types::I64, call, at::TRAIN);
+        let batch = e.read(types::I64, call, at::BATCH);
+        let arena = e.read(types::I64, call, at::ARENA);
+        // A vector holds the batch, up to a multiple of 16 samples.
+        let rounded = e.add(batch, 15);
+        let rounded = e.b.ins().band_imm_s(rounded, -16);
+        let vector = e.mul(rounded, 4);
+        let samples = e.add(arena, plan.fixed as usize);
+        let samples = e.at(samples, vector, plan.vectors as usize);
+        Frame { graph, plan, step, call, train, batch, task, arena, vector, samples }
+    }
+
+    fn work(&self, e: &mut Emitter<'_, '_>) -> Result<&'static str, String> {
+        match &self.step.work {
+            Work::Fused { domain, sinks } => fused::emit(e, self, *domain, sinks),
+            Work::Combine(node) => combine::emit(e, self, self.node(*node)?),
+            Work::Product(product) => glue::emit(e, self, product),
+            Work::Check(slots) => reduce::check(e, self, slots),
+            Work::Scores(value) => loss::scores(e, self, *value),
+            Work::Operator(id) => {
+                let node = self.node(*id)?;
+                match node.op.name {
+                    "max_pool" | "average_pool" | "global_average_pool" => pools::forward(e, self, node),
+                    "max_pool_grad" => pools::max_grad(e, self, node),
+                    "average_pool_grad" | "global_average_pool_grad" => pools::average_grad(e, self, node),
+                    "softmax_cross_entropy" | "softmax_cross_entropy_grad" | "correct" => loss::emit(e, self, node),
+                    "reshape" => reduce::reshape(e, self, node),
+                    "hyper" => reduce::adam_rate(e, self, node),
+                    _ => reduce::emit(e, self, node),
+                }
+            }
+        }
+    }
+
+    /// A node of the graph.
+    pub fn node(&self, id: NodeId) -> Result<&'g Node, String> {
+        self.graph.node(id).ok_or_else(|| "a node is missing".to_owned())
+    }
+
+    /// Operand `i` of a node.
+    pub fn operand(&self, node: &Node, i: usize) -> Result<GraphValue, String> {
+        self.graph.operands(node.id).get(i).copied().ok_or_else(|| format!("operand {i} is missing"))
+    }
+
+    /// The buffer of a slot.
+    pub fn buffer(&self, slot: Slot) -> Result<&'g Buffer, String> {
+        self.plan.buffers.get(&slot).ok_or_else(|| "a value is not in memory".to_owned())
+    }
+
+    /// Whether tasks are samples.
+    pub fn over_samples(&self) -> bool {
+        self.step.tasks == Tasks::Samples
+    }
+
+    /// The slot of every sample: the first one's address, and the distance to the next.
+    pub fn all(&self, e: &mut Emitter<'_, '_>, slot: Slot) -> Result<Samples, String> {
+        let buffer = self.buffer(slot)?;
+        let stride = |e: &mut Emitter<'_, '_>, n: usize| e.int(n);
+        Ok(match buffer.place {
+            Place::Input(i) => {
+                let list = e.read(types::I64, self.call, at::INPUTS);
+                let base = e.read(types::I64, list, 8 * i as i32);
+                let ty = self.graph.value_type(slot.value).ok_or("an input has no type")?;
+                let element = if let Form::Image(n) = buffer.form { n } else { 4 };
+                let bytes = ty.shape.sample_len().unwrap_or(0) * element;
+                Samples { base, stride: stride(e, bytes) }
+            }
+            Place::Labels => Samples { base: e.read(types::I64, self.train, at::LABELS), stride: stride(e, 4) },
+            Place::State(offset) => {
+                let state = e.read(types::I64, self.train, at::STATE);
+                Samples { base: e.add(state, offset as usize), stride: stride(e, 0) }
+            }
+            Place::Fixed(offset) => Samples { base: e.add(self.arena, offset as usize), stride: stride(e, 0) },
+            Place::Vector(k) => {
+                let base = e.add(self.arena, self.plan.fixed as usize);
+                Samples { base: e.at(base, self.vector, k as usize), stride: stride(e, 4) }
+            }
+            Place::Sample(offset) => {
+                let base = e.add(self.samples, offset as usize);
+                Samples { base, stride: stride(e, self.plan.per_sample as usize) }
+            }
+        })
+    }
+
+    /// The address of a slot, of this task's sample where tasks are samples.
+    pub fn base(&self, e: &mut Emitter<'_, '_>, slot: Slot) -> Result<Value, String> {
+        let all = self.all(e, slot)?;
+        if !self.over_samples() {
+            return Ok(all.base);
+        }
+        let offset = e.b.ins().imul(all.stride, self.task);
+        Ok(e.b.ins().iadd(all.base, offset))
+    }
+
+    /// The address of an operand of a node.
+    pub fn operand_base(&self, e: &mut Emitter<'_, '_>, node: &Node, i: usize) -> Result<Value, String> {
+        let value = self.operand(node, i)?;
+        self.base(e, Slot::own(value))
+    }
+}

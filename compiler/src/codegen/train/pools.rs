@@ -1,0 +1,238 @@
+//! Pools of floats and their gradients: four channels at a time, windows in row-major order.
+
+use super::Frame;
+use super::fused::clear;
+use crate::codegen::emitter::{Emitter, F32X4, I32X4};
+use crate::codegen::functions::later_if_greater;
+use crate::codegen::taps::Taps;
+use crate::graph::attrs::{Attr, Attrs};
+use crate::graph::ops::Window;
+use crate::graph::types::Shape;
+use crate::graph::{Node, Value as GraphValue};
+use crate::lower::train::layouts::Maps;
+use crate::lower::train::{Form, Slot};
+use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
+use cranelift_codegen::ir::{InstBuilder, Value, types};
+
+/// Maps in memory.
+struct Area<'g> {
+    maps: &'g Maps,
+    base: Value,
+}
+
+impl Area<'_> {
+    fn new<'g>(e: &mut Emitter<'_, '_>, frame: &Frame<'g>, value: GraphValue) -> Result<Area<'g>, String> {
+        let Form::Maps(maps) = &frame.buffer(Slot::own(value))?.form else {
+            return Err("pools read and write maps".to_owned());
+        };
+        Ok(Area { maps, base: frame.base(e, Slot::own(value))? })
+    }
+
+    /// The address of four channels of a position.
+    fn at(&self, e: &mut Emitter<'_, '_>, flat: Value, channel: Value) -> Value {
+        let at = e.at(self.base, flat, self.maps.pixel());
+        e.at(at, channel, 4)
+    }
+}
+
+/// The window of a pool over an input of `shape`; a global pool's is the whole image.
+fn window(node: &Node, shape: &Shape) -> Result<Window, String> {
+    if !node.op.name.starts_with("global") {
+        return Window::new(&node.attrs, shape);
+    }
+    let (_, h, w) = shape.image().ok_or("pools an image")?;
+    Window::new(&Attrs::new().with("kernel", Attr::Ints(vec![h as i64, w as i64])), shape)
+}
+
+fn shape<'g>(frame: &Frame<'g>, value: GraphValue) -> Result<&'g Shape, String> {
+    frame.graph.value_type(value).map(|t| &t.shape).ok_or_else(|| "a value has no type".to_owned())
+}
+
+/// Calls `body` at every position of the window's output for every four channels.
+fn each(
+    e: &mut Emitter<'_, '_>,
+    window: &Window,
+    mut body: impl FnMut(&mut Emitter<'_, '_>, [Value; 2], Value, Value),
+) {
+    e.times(window.output[0], |e, y| {
+        e.times(window.output[1], |e, x| {
+            let flat = e.at(x, y, window.output[1]);
+            e.times(window.channels.div_ceil(4), |e, c| {
+                let channel = e.mul(c, 4);
+                body(e, [y, x], flat, channel);
+            });
+        });
+    });
+}
+
+/// Calls `body` for every valid tap of a window.
+fn taps(
+    e: &mut Emitter<'_, '_>,
+    window: &Window,
+    [y, x]: [Value; 2],
+    mut body: impl FnMut(&mut Emitter<'_, '_>, Value),
+) {
+    Taps::of_pool(window).each(e, y, x, |e, tap| e.when(tap.valid, |e| body(e, tap.flat)));
+}
+
+/// How many taps an average divides by.
+fn divisor(e: &mut Emitter<'_, '_>, window: &Window, at: [Value; 2], whole: bool) -> Value {
+    if whole || window.pads == [0; 4] && covers(window) {
+        return e.splat_f32((window.kernel[0] * window.kernel[1]) as f32);
+    }
+    let zero = e.int(0);
+    let count = e.var(zero);
+    taps(e, window, at, |e, _| {
+        let one = e.int(1);
+        e.accumulate(count, one);
+    });
+    let n = e.b.use_var(count);
+    let n = e.b.ins().fcvt_from_sint(types::F32, n);
+    e.b.ins().splat(F32X4, n)
+}
+
+/// Whether every window lies inside the image.
+fn covers(window: &Window) -> bool {
+    (0..2).all(|i| (window.output[i] - 1) * window.strides[i] + window.kernel[i] <= window.input[i])
+}
+
+/// `max_pool`, `average_pool` and `global_average_pool`.
+///
+/// # Errors
+/// When the operand is no image.
+pub fn forward(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Result<&'static str, String> {
+    let input = frame.operand(node, 0)?;
+    let window = window(node, shape(frame, input)?)?;
+    let (from, to) = (Area::new(e, frame, input)?, Area::new(e, frame, GraphValue { node: node.id, port: 0 })?);
+    let global = node.op.name.starts_with("global");
+    let max = node.op.name == "max_pool";
+    let whole = node.attrs.bool("count_padding", false);
+    each(e, &window, |e, at, flat, channel| {
+        let start = e.splat_f32(if max { f32::NEG_INFINITY } else { 0.0 });
+        let sums: Vec<_> = (0..if global { 4 } else { 1 }).map(|_| e.var(start)).collect();
+        if global {
+            lanes_of(e, window.input[0] * window.input[1], &sums, |e, flat| {
+                let at = from.at(e, flat, channel);
+                e.load(F32X4, at, 0)
+            });
+        } else {
+            taps(e, &window, at, |e, flat| {
+                let (at, old) = (from.at(e, flat, channel), e.b.use_var(sums[0]));
+                let v = e.load(F32X4, at, 0);
+                let new = if max { later_if_greater(e, old, v) } else { e.b.ins().fadd(old, v) };
+                e.b.def_var(sums[0], new);
+            });
+        }
+        let l: Vec<Value> = sums.iter().map(|&s| e.b.use_var(s)).collect();
+        let mut v = match *l {
+            [a, b, c, d] => {
+                let (even, odd) = (e.b.ins().fadd(a, c), e.b.ins().fadd(b, d));
+                e.b.ins().fadd(even, odd)
+            }
+            _ => l[0],
+        };
+        if !max {
+            let n = divisor(e, &window, at, whole);
+            v = e.b.ins().fdiv(v, n);
+        }
+        let at = to.at(e, flat, channel);
+        e.store(v, at, 0);
+    });
+    Ok(if max { "max pool" } else { "average pool" })
+}
+
+/// Adds every position to the lane of its number mod 4.
+fn lanes_of(
+    e: &mut Emitter<'_, '_>,
+    area: usize,
+    sums: &[cranelift_frontend::Variable],
+    mut load: impl FnMut(&mut Emitter<'_, '_>, Value) -> Value,
+) {
+    let mut add = |e: &mut Emitter<'_, '_>, lane: usize, flat: Value| {
+        let (v, old) = (load(e, flat), e.b.use_var(sums[lane]));
+        let new = e.b.ins().fadd(old, v);
+        e.b.def_var(sums[lane], new);
+    };
+    let (zero, whole) = (e.int(0), e.int(area / 4 * 4));
+    e.range(zero, whole, 4, |e, flat| {
+        for lane in 0..4 {
+            let flat = e.add(flat, lane);
+            add(e, lane, flat);
+        }
+    });
+    for lane in 0..area % 4 {
+        let flat = e.add(whole, lane);
+        add(e, lane, flat);
+    }
+}
+
+/// `max_pool_grad(dy, x)`: to the first maximum of each window.
+///
+/// # Errors
+/// When the operands are no images.
+pub fn max_grad(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Result<&'static str, String> {
+    let (dy, x) = (frame.operand(node, 0)?, frame.operand(node, 1)?);
+    let window = window(node, shape(frame, x)?)?;
+    let (dy, x) = (Area::new(e, frame, dy)?, Area::new(e, frame, x)?);
+    let to = Area::new(e, frame, GraphValue { node: node.id, port: 0 })?;
+    clear(e, to.base, to.maps.bytes());
+    each(e, &window, |e, at, flat, channel| {
+        let (least, none) = (e.splat_f32(f32::NEG_INFINITY), e.splat_i32(-1));
+        let (best, place) = (e.var(least), e.var(none));
+        taps(e, &window, at, |e, flat| {
+            let at = x.at(e, flat, channel);
+            let v = e.load(F32X4, at, 0);
+            let (old, index) = (e.b.use_var(best), e.b.use_var(place));
+            let greater = e.b.ins().fcmp(FloatCC::GreaterThan, v, old);
+            let first = e.b.ins().icmp(IntCC::Equal, index, none);
+            let take = e.b.ins().bor(greater, first);
+            let flat = e.b.ins().ireduce(types::I32, flat);
+            let flat = e.b.ins().splat(I32X4, flat);
+            let (v, flat) = (e.select(take, v, old), e.select(take, flat, index));
+            e.b.def_var(best, v);
+            e.b.def_var(place, flat);
+        });
+        let place = e.b.use_var(place);
+        let from = dy.at(e, flat, channel);
+        let dy = e.load(F32X4, from, 0);
+        taps(e, &window, at, |e, flat| {
+            let at = to.at(e, flat, channel);
+            let flat = e.b.ins().ireduce(types::I32, flat);
+            let flat = e.b.ins().splat(I32X4, flat);
+            let here = e.b.ins().icmp(IntCC::Equal, flat, place);
+            let old = e.load(F32X4, at, 0);
+            let sum = e.b.ins().fadd(old, dy);
+            let new = e.select(here, sum, old);
+            e.store(new, at, 0);
+        });
+    });
+    Ok("max pool gradient")
+}
+
+/// `average_pool_grad(dy)` and `global_average_pool_grad(dy)`: the same share to every tap.
+///
+/// # Errors
+/// When the operand is no image.
+pub fn average_grad(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Result<&'static str, String> {
+    let own = GraphValue { node: node.id, port: 0 };
+    let window = window(node, shape(frame, own)?)?;
+    let dy = frame.operand(node, 0)?;
+    let (dy, to) = (Area::new(e, frame, dy)?, Area::new(e, frame, own)?);
+    let whole = node.attrs.bool("count_padding", false);
+    clear(e, to.base, to.maps.bytes());
+    each(e, &window, |e, at, flat, channel| {
+        let from = dy.at(e, flat, channel);
+        let (v, n) = (e.load(F32X4, from, 0), divisor(e, &window, at, whole));
+        let share = e.b.ins().fdiv(v, n);
+        taps(e, &window, at, |e, flat| {
+            let at = to.at(e, flat, channel);
+            if node.op.name.starts_with("global") {
+                return e.store(share, at, 0);
+            }
+            let old = e.load(F32X4, at, 0);
+            let new = e.b.ins().fadd(old, share);
+            e.store(new, at, 0);
+        });
+    });
+    Ok("average pool gradient")
+}

@@ -1,0 +1,229 @@
+//! Operators over whole parameters or vectors, and moves: each one task, in order.
+
+use super::values::elements;
+use super::{Frame, at};
+use crate::codegen::emitter::{Emitter, F32X4, I32X4};
+use crate::codegen::lanes::pick;
+use crate::graph::{Node, Value as GraphValue};
+use crate::lower::train::{Form, Slot};
+use cranelift_codegen::ir::condcodes::FloatCC;
+use cranelift_codegen::ir::{InstBuilder, Value, types};
+
+/// Emits `mean_abs`, `max_abs`, `sum_product`, `count_equal_abs`, `sample_mean` or `sample_sum`.
+///
+/// # Errors
+/// When there is no kernel.
+pub fn emit(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Result<&'static str, String> {
+    let to = frame.base(e, Slot::own(GraphValue { node: node.id, port: 0 }))?;
+    let x = frame.operand_base(e, node, 0)?;
+    let result = match node.op.name {
+        "sample_mean" | "sample_sum" => {
+            let zero = e.b.ins().f32const(0.0);
+            let (sum, none) = (e.var(zero), e.int(0));
+            e.range(none, frame.batch, 1, |e, n| {
+                let at = e.at(x, n, 4);
+                let (v, old) = (e.load(types::F32, at, 0), e.b.use_var(sum));
+                let new = e.b.ins().fadd(old, v);
+                e.b.def_var(sum, new);
+            });
+            let sum = e.b.use_var(sum);
+            if node.op.name == "sample_sum" {
+                sum
+            } else {
+                let n = elements(e, frame, 1, types::F32);
+                e.b.ins().fdiv(sum, n)
+            }
+        }
+        name @ ("mean_abs" | "max_abs" | "sum_product" | "count_equal_abs") => {
+            let value = frame.operand(node, 0)?;
+            let len = frame.graph.value_type(value).and_then(|t| t.shape.sample_len()).ok_or("has no shape")?;
+            let other = if name == "mean_abs" || name == "max_abs" { x } else { frame.operand_base(e, node, 1)? };
+            let sums = parameter(e, name, [x, other], len);
+            let l: Vec<Value> = (0..4u8).map(|i| e.b.ins().extractlane(sums, i)).collect();
+            if name == "max_abs" {
+                l.iter().skip(1).fold(l[0], |a, &b| e.b.ins().fmax(a, b))
+            } else {
+                let (even, odd) = (e.b.ins().fadd(l[0], l[2]), e.b.ins().fadd(l[1], l[3]));
+                let sum = e.b.ins().fadd(even, odd);
+                let n = e.b.ins().f32const(len as f32);
+                if name == "mean_abs" { e.b.ins().fdiv(sum, n) } else { sum }
+            }
+        }
+        other => return Err(format!("{other} has no kernel in a training step")),
+    };
+    e.store(result, to, 0);
+    Ok("reduction")
+}
+
+/// Four lanes over all elements of a parameter; element i goes to lane i mod 4.
+fn parameter(e: &mut Emitter<'_, '_>, name: &str, [x, other]: [Value; 2], len: usize) -> Value {
+    let zero = e.splat_f32(0.0);
+    let sum = e.var(zero);
+    let second = (name == "count_equal_abs").then(|| {
+        let m = e.load(types::F32, other, 0);
+        e.b.ins().splat(F32X4, m)
+    });
+    let step = |e: &mut Emitter<'_, '_>, i: Value, mask: Option<Value>| {
+        let at = e.at(x, i, 4);
+        let (v, old) = (e.load(F32X4, at, 0), e.b.use_var(sum));
+        let new = match name {
+            "sum_product" => {
+                let at = e.at(other, i, 4);
+                let w = e.load(F32X4, at, 0);
+                e.mul_add(v, w, old)
+            }
+            "max_abs" => {
+                let v = e.b.ins().fabs(v);
+                pick(e, FloatCC::GreaterThan, v, old)
+            }
+            "count_equal_abs" => {
+                let (v, one) = (e.b.ins().fabs(v), e.splat_f32(1.0));
+                let equal = e.b.ins().fcmp(FloatCC::Equal, v, second.unwrap_or(zero));
+                let one = e.select(equal, one, zero);
+                e.b.ins().fadd(old, one)
+            }
+            _ => {
+                let v = e.b.ins().fabs(v);
+                e.b.ins().fadd(old, v)
+            }
+        };
+        let new = mask.map_or(new, |mask| e.select(mask, new, old));
+        e.b.def_var(sum, new);
+    };
+    tail(e, len, step);
+    e.b.use_var(sum)
+}
+
+/// `adam_rate` = lr·√(1 − β₂ᵗ)/(1 − β₁ᵗ), `adam_epsilon` = ε·√(1 − β₂ᵗ), powers by repeated squaring.
+///
+/// # Errors
+/// Never; the signature is that of all steps.
+pub fn adam_rate(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Result<&'static str, String> {
+    let to = frame.base(e, Slot::own(GraphValue { node: node.id, port: 0 }))?;
+    let number = |e: &mut Emitter<'_, '_>, name: &str| {
+        let offset = at::HYPER.iter().find(|(n, _)| *n == name).map_or(0, |h| h.1);
+        e.load(types::F64, frame.train, offset)
+    };
+    let (lr, beta1, beta2) = (number(e, "lr"), number(e, "beta1"), number(e, "beta2"));
+    let t = e.load(types::I64, frame.train, at::STEP);
+    let one = e.b.ins().f64const(1.0);
+    let left = |e: &mut Emitter<'_, '_>, beta: Value| {
+        let p = power(e, beta, t);
+        e.b.ins().fsub(one, p)
+    };
+    let (first, second) = (left(e, beta1), left(e, beta2));
+    let root = e.b.ins().sqrt(second);
+    let rate = if node.attrs.word("name", "") == "adam_epsilon" {
+        let epsilon = number(e, "epsilon");
+        e.b.ins().fmul(epsilon, root)
+    } else {
+        let rate = e.b.ins().fmul(lr, root);
+        e.b.ins().fdiv(rate, first)
+    };
+    let rate = e.b.ins().fdemote(types::F32, rate);
+    e.store(rate, to, 0);
+    Ok("rate")
+}
+
+/// base^exponent, the lowest bit first.
+fn power(e: &mut Emitter<'_, '_>, base: Value, exponent: Value) -> Value {
+    let one = e.b.ins().f64const(1.0);
+    let (result, square, rest) = (e.var(one), e.var(base), e.var(exponent));
+    let (zero, bits) = (e.int(0), e.int(64));
+    e.range(zero, bits, 1, |e, _| {
+        let (r, s, n) = (e.b.use_var(result), e.b.use_var(square), e.b.use_var(rest));
+        let product = e.b.ins().fmul(r, s);
+        let odd = e.b.ins().band_imm_s(n, 1);
+        let r = e.b.ins().select(odd, product, r);
+        let s = e.b.ins().fmul(s, s);
+        let n = e.b.ins().ushr_imm_u(n, 1);
+        e.b.def_var(result, r);
+        e.b.def_var(square, s);
+        e.b.def_var(rest, n);
+    });
+    e.b.use_var(result)
+}
+
+/// A reshape between an image and its elements as channels, in C, H, W order.
+///
+/// # Errors
+/// For any other reshape.
+pub fn reshape(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Result<&'static str, String> {
+    let own = GraphValue { node: node.id, port: 0 };
+    let from = frame.operand(node, 0)?;
+    let image =
+        |v: GraphValue| frame.graph.value_type(v).and_then(|t| t.shape.stored()).ok_or("moves values with a batch");
+    let ((c, h, w), (oc, oh, ow)) = (image(from)?, image(own)?);
+    let (Form::Maps(a), Form::Maps(b)) = (&frame.buffer(Slot::own(from))?.form, &frame.buffer(Slot::own(own))?.form)
+    else {
+        return Err("moves maps".to_owned());
+    };
+    let (src, dst) = (frame.base(e, Slot::own(from))?, frame.base(e, Slot::own(own))?);
+    // Element i of the sample lies at channel i / area, position i mod area of both.
+    if [h * w, oh * ow].iter().all(|&n| n > 1) {
+        return Err("reshapes an image to another image, which training has no kernel for".to_owned());
+    }
+    let (channels, area, flat_is_source) = if oh * ow == 1 { (c, h * w, false) } else { (oc, oh * ow, true) };
+    e.times(channels, |e, channel| {
+        e.times(area, |e, p| {
+            let element = e.at(p, channel, area);
+            let pixel = if flat_is_source { b.pixel() } else { a.pixel() };
+            let image = e.at(if flat_is_source { dst } else { src }, p, pixel);
+            let image = e.at(image, channel, 4);
+            let vector = e.at(if flat_is_source { src } else { dst }, element, 4);
+            let (from, to) = if flat_is_source { (vector, image) } else { (image, vector) };
+            let v = e.load(types::I32, from, 0);
+            e.store(v, to, 0);
+        });
+    });
+    Ok("reshape")
+}
+
+/// Sets this task's flag where its slot holds a number that is not finite.
+///
+/// # Errors
+/// When a slot is not in memory.
+pub fn check(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, slots: &[Slot]) -> Result<&'static str, String> {
+    let flags = frame.step.writes.first().ok_or("a check writes flags")?;
+    let flags = frame.base(e, *flags)?;
+    for (i, &slot) in slots.iter().enumerate() {
+        let Form::Floats(len) = frame.buffer(slot)?.form else { return Err("checks floats".to_owned()) };
+        let base = frame.base(e, slot)?;
+        let mine = e.b.ins().icmp_imm_s(cranelift_codegen::ir::condcodes::IntCC::Equal, frame.task, i as i64);
+        e.when(mine, |e| {
+            let none = e.splat_i32(0);
+            let bad = e.var(none);
+            let one = |e: &mut Emitter<'_, '_>, i: Value, mask: Option<Value>| {
+                let at = e.at(base, i, 4);
+                let v = e.load(F32X4, at, 0);
+                let d = e.b.ins().fsub(v, v);
+                let zero = e.splat_f32(0.0);
+                let mut wrong = e.b.ins().fcmp(FloatCC::NotEqual, d, zero);
+                if let Some(mask) = mask {
+                    wrong = e.b.ins().band(wrong, mask);
+                }
+                let old = e.b.use_var(bad);
+                let new = e.b.ins().bor(old, wrong);
+                e.b.def_var(bad, new);
+            };
+            tail(e, len, one);
+            let v = e.b.use_var(bad);
+            let any = e.b.ins().vany_true(v);
+            let any = e.b.ins().uextend(types::I32, any);
+            e.store(any, flags, 4 * i as i32);
+        });
+    }
+    Ok("finite?")
+}
+
+/// Calls `body` for every four of `len` elements; with a mask of those that exist for the last.
+fn tail(e: &mut Emitter<'_, '_>, len: usize, body: impl Fn(&mut Emitter<'_, '_>, Value, Option<Value>)) {
+    let (start, whole) = (e.int(0), e.int(len / 4 * 4));
+    e.range(start, whole, 4, |e, i| body(e, i, None));
+    if !len.is_multiple_of(4) {
+        let mask: Vec<u8> = (0..4).flat_map(|i| (if i < len % 4 { -1i32 } else { 0 }).to_le_bytes()).collect();
+        let mask = e.data("valid", mask);
+        let mask = e.read(I32X4, mask, 0);
+        body(e, whole, Some(mask));
+    }
+}

@@ -1,0 +1,219 @@
+//! The steps of a product: packing weights, bringing activations and gradients into the layout that the product's kernel
+//! wants, the product itself, and what follows it.
+
+use super::layouts::{Levels, Maps, Pairs, Planes};
+use super::schedule::Scheduler;
+use super::{Buffer, Form, Kind, Place, Slot, Tasks, Work};
+use crate::codegen::products::{Forward, GradientLayout, InputGrad, InputLayout, Operands, WeightGrad};
+use crate::graph::ops::Geometry;
+use crate::graph::types::{Elem, ValueType};
+use crate::graph::{Graph, Node, NodeId, Value};
+
+/// A part of a product.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Part {
+    /// Dense weights → packed.
+    Pack,
+    /// Levels, maps or the caller's image → planes.
+    Planes,
+    /// Levels → pairs.
+    Pairs,
+    /// m of each sample → c_i of each sample.
+    Scales,
+    /// The product.
+    Run,
+    /// Sums of a weight gradient → the weights' order.
+    Dense,
+}
+
+/// One step of a product.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Product {
+    /// The product's node.
+    pub node: NodeId,
+    /// Which part of it.
+    pub part: Part,
+    /// What it reads, the main operand first.
+    pub from: Vec<Slot>,
+    /// What it writes.
+    pub to: Slot,
+}
+
+/// The kernel of a product.
+pub enum Plan {
+    /// Outputs.
+    Forward(Forward, Geometry),
+    /// Gradient of the input.
+    InputGrad(InputGrad, Geometry),
+    /// Gradient of the weights.
+    WeightGrad(WeightGrad, Geometry),
+}
+
+/// The kernel of a product's node, with the layouts that it wants.
+///
+/// # Errors
+/// When the operands do not fit the kernels.
+pub fn plan(graph: &Graph, node: &Node) -> Result<Plan, String> {
+    let types: Vec<&ValueType> = graph.operands(node.id).iter().filter_map(|&v| graph.value_type(v)).collect();
+    let (Some(&a), Some(&b), Some(own)) = (types.first(), types.get(1), node.types.first()) else {
+        return Err("an operand is missing".to_owned());
+    };
+    let operands = |a: &ValueType, b: &ValueType| match (a.codes(), b.codes()) {
+        (Some(a), Some(b)) => {
+            let most = |(lo, hi): (i64, i64)| u32::try_from(lo.abs().max(hi.abs())).unwrap_or(u32::MAX);
+            Operands::Levels { a: most(a.levels()), b: most(b.levels()) }
+        }
+        _ => Operands::Float,
+    };
+    Ok(match node.op.name {
+        "conv_input_grad" | "int_conv_input_grad" => {
+            let geometry = Geometry::new(&node.attrs, &own.shape, &b.shape)?;
+            Plan::InputGrad(InputGrad::new(&geometry, operands(a, b))?, geometry)
+        }
+        "conv_weight_grad" | "int_conv_weight_grad" => {
+            let geometry = Geometry::new(&node.attrs, &a.shape, &own.shape)?;
+            Plan::WeightGrad(WeightGrad::new(&geometry, operands(a, b))?, geometry)
+        }
+        _ => {
+            let geometry = Geometry::new(&node.attrs, &a.shape, &b.shape)?;
+            Plan::Forward(Forward::new(&geometry, operands(a, b))?, geometry)
+        }
+    })
+}
+
+impl Scheduler<'_> {
+    fn product(&mut self, node: &Node, part: Part, tasks: Tasks, from: Vec<Slot>, to: Slot) {
+        let reads = from.clone();
+        let product = Product { node: node.id, part, from, to };
+        self.step(node.id, Work::Product(Box::new(product)), tasks, reads, vec![to]);
+    }
+
+    /// The operand in the layout that a product reads; `element` is 4 for floats.
+    fn input(&mut self, node: &Node, value: Value, wanted: InputLayout) -> Result<Slot, String> {
+        match wanted {
+            InputLayout::Levels(levels) => self.levels(value, &levels),
+            InputLayout::Planes(planes) => self.planes(node, value, planes),
+        }
+    }
+
+    /// Codes as levels whose border is at least `wanted`'s.
+    fn levels(&mut self, value: Value, wanted: &Levels) -> Result<Slot, String> {
+        let slot = self.materialise(value)?;
+        if let Some(Buffer { form: Form::Levels(have), .. }) = self.plan.buffers.get_mut(&slot) {
+            if have.groups == 1 || have.groups == wanted.groups || have.slots() == have.channels {
+                let groups = if have.slots() == have.channels { wanted.groups } else { have.groups };
+                *have = Levels { groups, ..have.cover(wanted) };
+                return Ok(slot);
+            }
+            return Err("is read by products of different groups".to_owned());
+        }
+        Err("codes must be computed in the step".to_owned())
+    }
+
+    fn planes(&mut self, node: &Node, value: Value, wanted: Planes) -> Result<Slot, String> {
+        let kind = Kind::Planes(wanted.element as u8, wanted.phases[0] as u8, wanted.phases[1] as u8);
+        let slot = Slot { value, kind };
+        if let Some(Buffer { form: Form::Planes(have), .. }) = self.plan.buffers.get_mut(&slot) {
+            *have = have.cover(&wanted);
+            return Ok(slot);
+        }
+        let from = self.materialise(value)?;
+        self.slot(value, kind, Place::Sample(0), Form::Planes(wanted));
+        self.product(node, Part::Planes, Tasks::Samples, vec![from], slot);
+        Ok(slot)
+    }
+
+    fn packed(&mut self, node: &Node, weights: Value, bytes: usize) -> Result<Slot, String> {
+        let from = self.materialise(weights)?;
+        let own = Value { node: node.id, port: 0 };
+        let slot = self.slot(own, Kind::Packed, Place::Fixed(0), Form::Bytes(bytes));
+        self.product(node, Part::Pack, Tasks::Fixed(parts(bytes)), vec![from], slot);
+        Ok(slot)
+    }
+
+    /// The result's maps; a product writes at least what `wanted` says.
+    fn maps(&mut self, node: &Node, kind: Kind, wanted: &Maps) -> Slot {
+        let own = Value { node: node.id, port: 0 };
+        self.slot(own, kind, Place::Sample(0), Form::Maps(wanted.clone()))
+    }
+
+    pub(super) fn forward(&mut self, node: &Node) -> Result<(), String> {
+        let Plan::Forward(plan, _) = plan(self.graph, node)? else { return Ok(()) };
+        let (x, w) = (self.operand(node, 0)?, self.operand(node, 1)?);
+        let a = self.input(node, x, plan.input.clone())?;
+        let packed = self.packed(node, w, plan.packed_bytes())?;
+        let biased = self.graph.operands(node.id).len() > 2;
+        let to = self.maps(node, if biased { Kind::Raw } else { Kind::Own }, &plan.output);
+        let tasks = if plan.over_batch() { Tasks::Fixed(plan.units()) } else { Tasks::Samples };
+        self.product(node, Part::Run, tasks, vec![a, packed], to);
+        Ok(())
+    }
+
+    pub(super) fn input_grad(&mut self, node: &Node) -> Result<(), String> {
+        let Plan::InputGrad(plan, _) = plan(self.graph, node)? else { return Ok(()) };
+        let (g, w) = (self.operand(node, 0)?, self.operand(node, 1)?);
+        let a = self.input(node, g, plan.gradient.clone())?;
+        let packed = self.packed(node, w, plan.packed_bytes())?;
+        let to = self.maps(node, Kind::Own, &plan.input);
+        let tasks = if plan.over_batch() { Tasks::Fixed(plan.units()) } else { Tasks::Samples };
+        self.product(node, Part::Run, tasks, vec![a, packed], to);
+        Ok(())
+    }
+
+    pub(super) fn weight_grad(&mut self, node: &Node) -> Result<(), String> {
+        let Plan::WeightGrad(plan, _) = plan(self.graph, node)? else { return Ok(()) };
+        let (x, g) = (self.operand(node, 0)?, self.operand(node, 1)?);
+        let own = Value { node: node.id, port: 0 };
+        if plan.input.element == 2 {
+            let levels = Levels::new(plan.input.channels, 1, plan.input.image, [0; 4])?;
+            self.levels(x, &levels)?;
+        }
+        let a = self.planes(node, x, plan.input.clone())?;
+        let (b, scales) = match &plan.gradient {
+            GradientLayout::Pairs(pairs) => {
+                let b = self.pairs(node, g, pairs.clone())?;
+                let m = self.operand(node, 2)?;
+                let m = self.materialise(m)?;
+                let scales = self.slot(own, Kind::Scales, Place::Vector(0), Form::Floats(1));
+                self.product(node, Part::Scales, Tasks::Fixed(1), vec![m], scales);
+                (b, Some(scales))
+            }
+            GradientLayout::Maps(maps) => {
+                let b = self.materialise(g)?;
+                if let Some(Buffer { form: Form::Maps(have), .. }) = self.plan.buffers.get_mut(&b) {
+                    have.pitch = have.pitch.max(maps.pitch);
+                }
+                (b, None)
+            }
+        };
+        let scratch = self.slot(own, Kind::Scratch, Place::Fixed(0), Form::Bytes(plan.scratch_bytes()));
+        let from = [Some(a), Some(b), scales].into_iter().flatten().collect();
+        self.product(node, Part::Run, Tasks::Fixed(plan.tasks()), from, scratch);
+        let len = self.ty(own)?.shape.sample_len().ok_or("the weights have no shape")?;
+        let dense = self.slot(own, Kind::Own, Place::Fixed(0), Form::Floats(len));
+        self.product(node, Part::Dense, Tasks::Fixed(parts(4 * len)), vec![scratch], dense);
+        Ok(())
+    }
+
+    fn pairs(&mut self, node: &Node, value: Value, wanted: Pairs) -> Result<Slot, String> {
+        let slot = Slot { value, kind: Kind::Pairs };
+        if self.plan.buffers.contains_key(&slot) {
+            return Ok(slot);
+        }
+        let levels = Levels::new(wanted.channels, wanted.groups, wanted.image, [0; 4])?;
+        let from = self.levels(value, &levels)?;
+        self.slot(value, Kind::Pairs, Place::Sample(0), Form::Pairs(wanted));
+        self.product(node, Part::Pairs, Tasks::Samples, vec![from], slot);
+        Ok(slot)
+    }
+}
+
+/// Tasks for moving so many bytes.
+fn parts(bytes: usize) -> usize {
+    bytes.div_ceil(1 << 16).clamp(1, 64)
+}
+
+/// Whether a value's elements are i32 in memory.
+pub fn integer(ty: &ValueType) -> bool {
+    ty.elem != Elem::F32
+}
