@@ -12,6 +12,7 @@ pub mod grad;
 pub mod graph;
 pub mod import;
 pub mod interp;
+pub mod jit;
 pub mod lower;
 pub mod passes;
 pub mod report;

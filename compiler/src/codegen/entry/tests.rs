@@ -30,7 +30,7 @@ pub(crate) fn tiny(arch: Arch) -> Image {
         name: "layer".to_owned(),
         kernel: "constant".to_owned(),
         task,
-        tasks_per_sample: 1,
+        tasks: TaskCount::PerSample(1),
         macs: 0,
         bytes: 4,
         arena_offset: 0,
@@ -40,12 +40,17 @@ pub(crate) fn tiny(arch: Arch) -> Image {
     let spec = ModelSpec {
         inputs: vec![tensor.clone()],
         outputs: vec![tensor],
-        levels: vec![LevelSpec { level: Level { name: "level".to_owned(), arch, features }, steps: vec![step] }],
+        levels: vec![LevelSpec {
+            level: Level { name: "level".to_owned(), arch, features },
+            steps: vec![step],
+            programs: None,
+        }],
         arena_fixed: 64,
         arena_per_sample: 8,
         arena_per_worker: 16,
         metadata_json: "{}".to_owned(),
         graph_hash: 7,
+        train: None,
         fma: false,
     };
     finish(&mut image, &spec).unwrap();

@@ -28,6 +28,9 @@ const OPERATORS: &[&str] = &[
     "reshape",
 ];
 
+/// Updates that read one another's states, and where each is stored.
+type Group = (BTreeSet<Slot>, Vec<(Value, Slot)>);
+
 /// A fused step's tasks go over so many elements of a parameter.
 pub const CHUNK: usize = 1 << 14;
 
@@ -304,7 +307,7 @@ impl Scheduler<'_> {
 
     /// The updates, behind everything else: those that read one another's states in one step each.
     fn updates(&mut self, states: &[State]) -> Result<(), String> {
-        let mut groups: Vec<(BTreeSet<Slot>, Vec<(Value, Slot)>)> = Vec::new();
+        let mut groups: Vec<Group> = Vec::new();
         for (state, update) in states.iter().zip(self.graph.updates()) {
             let target = Slot::own(Value { node: state.node, port: 0 });
             let mut roots = BTreeSet::from([target]);
