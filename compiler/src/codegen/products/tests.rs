@@ -58,10 +58,6 @@ fn everywhere(test: impl Fn(&Level, bool, &Geometry)) {
     }
 }
 
-fn all(e: &mut Emitter<'_, '_>, n: usize) -> [Value; 2] {
-    [e.int(0), e.int(n)]
-}
-
 /// Arguments: pairs of base and stride, then addresses.
 fn samples(p: &[Value], i: usize) -> Samples {
     Samples { base: p[2 * i], stride: p[2 * i + 1] }
@@ -111,14 +107,31 @@ fn run(image: &Image, a: (&Memory, usize), c: (&Memory, usize), dense: &Memory, 
     Code::new(image).call(&list);
 }
 
+/// Runs `one` on all samples and units at once, or each sample range with each unit, as tasks would.
+fn pieces(
+    e: &mut Emitter<'_, '_>,
+    units: usize,
+    splits: bool,
+    mut one: impl FnMut(&mut Emitter<'_, '_>, [Value; 2], [Value; 2]) -> Result<(), crate::codegen::CodegenError>,
+) -> Result<(), crate::codegen::CodegenError> {
+    let ranges = |n: usize, split: bool| if split { vec![[n - 1, n], [0, n - 1]] } else { vec![[0, n]] };
+    for samples in ranges(BATCH, splits) {
+        for units in ranges(units, splits) {
+            let (samples, units) = (samples.map(|n| e.int(n)), units.map(|n| e.int(n)));
+            one(e, samples, units)?;
+        }
+    }
+    Ok(())
+}
+
 fn forward_image(level: &Level, fma: bool, product: &Forward) -> Image {
     image(
         level,
         fma,
         |e, part, parts, src, dst| product.emit_pack(e, part, parts, src, dst),
         |e, a, packed, c| {
-            let (n, units) = (all(e, BATCH), all(e, product.units()));
-            product.emit(e, n, units, a, packed, c)
+            let (units, splits) = (product.units(), product.splits_units());
+            pieces(e, units, splits, |e, n, units| product.emit(e, n, units, a, packed, c))
         },
     )
 }
@@ -129,17 +142,30 @@ fn input_image(level: &Level, fma: bool, product: &InputGrad) -> Image {
         fma,
         |e, part, parts, src, dst| product.emit_pack(e, part, parts, src, dst),
         |e, a, packed, c| {
-            let (n, units) = (all(e, BATCH), all(e, product.units()));
-            product.emit(e, n, units, a, packed, c)
+            let (units, splits) = (product.units(), product.splits_units());
+            pieces(e, units, splits, |e, n, units| product.emit(e, n, units, a, packed, c))
         },
     )
+}
+
+/// Borders and a pitch that another reader might want, in both senses: a product must take them from the layouts.
+fn widen(input: &mut InputLayout, output: &mut Maps) {
+    let more = |border: [usize; 4]| [border[0] + 1, border[1] + 2, border[2] + 3, border[3] + 1];
+    match input {
+        InputLayout::Levels(l) => l.border = more(l.border),
+        InputLayout::Planes(p) => p.border = more(p.border),
+    }
+    output.pitch += 16;
 }
 
 #[test]
 fn forward_levels() {
     everywhere(|level, fma, g| {
         let mut random = Random(1);
-        let product = Forward::new(g, LEVELS).unwrap();
+        let mut product = Forward::new(g, LEVELS).unwrap();
+        if fma {
+            widen(&mut product.input, &mut product.output);
+        }
         let InputLayout::Levels(layout) = &product.input else { panic!() };
         let x = per_sample(g.channels * g.input[0] * g.input[1], |n| random.levels(n, 255));
         let w = random.levels(g.outputs * g.taps(), 255);
@@ -157,7 +183,10 @@ fn forward_levels() {
 fn forward_floats() {
     everywhere(|level, fma, g| {
         let mut random = Random(2);
-        let product = Forward::new(g, Operands::Float).unwrap();
+        let mut product = Forward::new(g, Operands::Float).unwrap();
+        if fma {
+            widen(&mut product.input, &mut product.output);
+        }
         let InputLayout::Planes(layout) = &product.input else { panic!() };
         let x = per_sample(g.channels * g.input[0] * g.input[1], |n| random.floats(n));
         let w = random.floats(g.outputs * g.taps());
@@ -176,7 +205,10 @@ fn forward_floats() {
 fn input_grad_levels() {
     everywhere(|level, fma, g| {
         let mut random = Random(3);
-        let product = InputGrad::new(g, LEVELS).unwrap();
+        let mut product = InputGrad::new(g, LEVELS).unwrap();
+        if fma {
+            widen(&mut product.gradient, &mut product.input);
+        }
         let InputLayout::Levels(layout) = &product.gradient else { panic!() };
         let dy = per_sample(g.outputs * g.output[0] * g.output[1], |n| random.levels(n, 255));
         let w = random.levels(g.outputs * g.taps(), 255);
@@ -194,7 +226,10 @@ fn input_grad_levels() {
 fn input_grad_floats() {
     everywhere(|level, fma, g| {
         let mut random = Random(4);
-        let product = InputGrad::new(g, Operands::Float).unwrap();
+        let mut product = InputGrad::new(g, Operands::Float).unwrap();
+        if fma {
+            widen(&mut product.gradient, &mut product.input);
+        }
         let InputLayout::Planes(layout) = &product.gradient else { panic!() };
         let dy = per_sample(g.outputs * g.output[0] * g.output[1], |n| random.floats(n));
         let w = random.floats(g.outputs * g.taps());
@@ -243,7 +278,10 @@ fn check_weights(
 fn weight_grad_levels() {
     everywhere(|level, fma, g| {
         let mut random = Random(5);
-        let product = WeightGrad::new(g, LEVELS).unwrap();
+        let mut product = WeightGrad::new(g, LEVELS).unwrap();
+        if fma {
+            product.input.border = product.input.border.map(|b| b + 1);
+        }
         let x = per_sample(g.channels * g.input[0] * g.input[1], |n| random.levels(n, 255));
         let dy = per_sample(g.outputs * g.output[0] * g.output[1], |n| random.levels(n, 255));
         let factors = random.floats(BATCH);
@@ -277,7 +315,13 @@ fn weight_grad_levels() {
 fn weight_grad_floats() {
     everywhere(|level, fma, g| {
         let mut random = Random(6);
-        let product = WeightGrad::new(g, Operands::Float).unwrap();
+        let mut product = WeightGrad::new(g, Operands::Float).unwrap();
+        if fma {
+            product.input.border = product.input.border.map(|b| b + 1);
+            if let GradientLayout::Maps(maps) = &mut product.gradient {
+                maps.pitch += 16;
+            }
+        }
         let x = per_sample(g.channels * g.input[0] * g.input[1], |n| random.floats(n));
         let dy = per_sample(g.outputs * g.output[0] * g.output[1], |n| random.floats(n));
         let mut expected = vec![0f32; g.outputs * g.taps()];
