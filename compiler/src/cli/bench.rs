@@ -1,5 +1,7 @@
 //! `dorefac bench`: how long a model takes.
 
+mod train;
+
 use super::engine::{self, Engine, Kind};
 use super::pixels::Pixels;
 use super::{Failure, Outcome, print};
@@ -18,6 +20,9 @@ pub struct Args {
     /// Threads; 0 takes as many as the machine offers
     #[arg(long, default_value_t = 1)]
     threads: u32,
+    /// Time a step of training instead
+    #[arg(long)]
+    train: bool,
     /// Images a run
     #[arg(long, default_value_t = 1)]
     batch: usize,
@@ -35,21 +40,35 @@ pub struct Args {
     json: bool,
 }
 
+/// Times in milliseconds, ascending, and what each layer took.
+struct Measured {
+    times: Vec<f64>,
+    layers: Vec<serde_json::Value>,
+}
+
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Outcome {
-    let budget = Duration::try_from_secs_f64(args.seconds).map_err(|e| Failure::Input(format!("--seconds: {e}")))?;
+    let measured = if args.train { train::measure(args)? } else { inference(args)? };
+    let times = &measured.times;
+    let (Some(median), Some(min)) = (times.get(times.len() / 2), times.first()) else { return Ok(()) };
+    let rate = args.batch.max(1) as f64 / median * 1e3;
+    if args.json {
+        let document = json!({"median_ms": median, "min_ms": min, "images_per_s": rate, "layers": measured.layers});
+        return print(&document.to_string());
+    }
+    print(&format!("median {median:.4} ms, least {min:.4} ms, {rate:.1} images/s"))?;
+    for l in measured.layers {
+        print(&format!("{:>10.4} ms  {} ({})", l["ms"].as_f64().unwrap_or(0.0), l["name"], l["kernel"]))?;
+    }
+    Ok(())
+}
+
+fn inference(args: &Args) -> Result<Measured, Failure> {
     let pixels = args.input.iter().map(|a| Pixels::parse(a)).collect::<Result<Vec<_>, _>>()?;
     let mut engine = Engine::open(&args.model, Kind::Jit, args.threads, &pixels)?;
     let inputs = engine::samples(&engine.inputs(), args.batch.max(1), 1)?;
     engine.run(&inputs)?;
-    let (start, mut times) = (Instant::now(), Vec::new());
-    while times.len() < 5 || start.elapsed() < budget {
-        let one = Instant::now();
-        engine.run(&inputs)?;
-        times.push(one.elapsed().as_secs_f64() * 1e3);
-    }
-    times.sort_by(f64::total_cmp);
-    let (median, min) = (times[times.len() / 2], times[0]);
+    let times = times(args, || engine.run(&inputs).map(|_| ()))?;
     let mut layers = Vec::new();
     if let (true, Engine::Compiled(session)) = (args.layers, &mut engine) {
         let (_, times) = session.run_profiled(&inputs, &mut |_| {}).map_err(Failure::run)?;
@@ -60,14 +79,18 @@ pub fn run(args: &Args) -> Outcome {
             }
         }
     }
-    let rate = args.batch.max(1) as f64 / median * 1e3;
-    if args.json {
-        let document = json!({"median_ms": median, "min_ms": min, "images_per_s": rate, "layers": layers});
-        return print(&document.to_string());
+    Ok(Measured { times, layers })
+}
+
+/// Milliseconds of runs until the budget is used up, at least five; ascending.
+fn times(args: &Args, mut run: impl FnMut() -> Outcome) -> Result<Vec<f64>, Failure> {
+    let budget = Duration::try_from_secs_f64(args.seconds).map_err(|e| Failure::Input(format!("--seconds: {e}")))?;
+    let (start, mut times) = (Instant::now(), Vec::new());
+    while times.len() < 5 || start.elapsed() < budget {
+        let one = Instant::now();
+        run()?;
+        times.push(one.elapsed().as_secs_f64() * 1e3);
     }
-    print(&format!("median {median:.4} ms, least {min:.4} ms, {rate:.1} images/s"))?;
-    for l in layers {
-        print(&format!("{:>10.4} ms  {} ({})", l["ms"].as_f64().unwrap_or(0.0), l["name"], l["kernel"]))?;
-    }
-    Ok(())
+    times.sort_by(f64::total_cmp);
+    Ok(times)
 }

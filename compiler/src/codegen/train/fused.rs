@@ -50,7 +50,7 @@ pub fn emit(
     let mut fused = Fused { frame, sinks, bases, values, operands: Vec::new(), maxima: Vec::new() };
     match domain {
         Domain::Flat(len) => fused.parameter(e, len)?,
-        Domain::Image(c, h, w) => fused.image(e, c, h * w)?,
+        Domain::Image(c, h, w) => fused.image(e, c, [h, w])?,
     }
     Ok("fused")
 }
@@ -81,11 +81,11 @@ impl Fused<'_, '_> {
         let stop = e.min(stop, end);
         let flat = e.int(0);
         let mut result = Ok(());
-        e.range(start, stop, 4, |e, channel| result = self.stores(e, Point { channel, flat }, 4));
+        e.range(start, stop, 4, |e, channel| result = self.stores(e, Point { channel, flat, place: None }, 4));
         result
     }
 
-    fn image(&mut self, e: &mut Emitter<'_, '_>, channels: usize, area: usize) -> Result<(), String> {
+    fn image(&mut self, e: &mut Emitter<'_, '_>, channels: usize, area: [usize; 2]) -> Result<(), String> {
         for (slot, base) in &self.bases {
             if let Form::Levels(levels) = &self.frame.buffer(*slot)?.form
                 && (levels.slots() != channels || levels.border != [0; 4])
@@ -115,17 +115,34 @@ impl Fused<'_, '_> {
     }
 
     /// All positions of four channels, of which `valid` exist.
-    fn channels(&mut self, e: &mut Emitter<'_, '_>, channel: Value, area: usize, valid: usize) -> Result<(), String> {
+    fn channels(
+        &mut self,
+        e: &mut Emitter<'_, '_>,
+        channel: Value,
+        [height, width]: [usize; 2],
+        valid: usize,
+    ) -> Result<(), String> {
+        let area = height * width;
         self.values.at_channel(e, channel)?;
         self.operands = self.sinks.iter().map(|s| accumulators(e, s)).collect();
         let lanes = if self.operands.iter().any(|o| !o.is_empty()) { 4 } else { 1 };
-        let (zero, whole) = (e.int(0), e.int(area / lanes * lanes));
         let mut result = Ok(());
+        if lanes == 1 {
+            e.times(height, |e, y| {
+                e.times(width, |e, x| {
+                    let flat = e.at(x, y, width);
+                    result = self.point(e, Point { channel, flat, place: Some((y, x)) }, 0, valid);
+                });
+            });
+            result?;
+            return self.finish(e, channel);
+        }
+        let (zero, whole) = (e.int(0), e.int(area / lanes * lanes));
         if area >= lanes {
             e.range(zero, whole, lanes, |e, flat| {
                 for lane in 0..lanes {
                     let flat = e.add(flat, lane);
-                    let done = self.point(e, Point { channel, flat }, lane, valid);
+                    let done = self.point(e, Point { channel, flat, place: None }, lane, valid);
                     if done.is_err() {
                         result = done;
                     }
@@ -135,7 +152,7 @@ impl Fused<'_, '_> {
         result?;
         for lane in 0..area % lanes {
             let flat = e.add(whole, lane);
-            self.point(e, Point { channel, flat }, lane, valid)?;
+            self.point(e, Point { channel, flat, place: None }, lane, valid)?;
         }
         self.finish(e, channel)
     }
@@ -305,7 +322,7 @@ fn store_words(e: &mut Emitter<'_, '_>, v: Value, at: Value, valid: usize) {
 }
 
 fn store_levels(e: &mut Emitter<'_, '_>, levels: &Levels, base: Value, point: Point, v: Value, valid: usize) {
-    let at = pixel(e, base, point.flat, levels);
+    let at = pixel(e, base, point, levels);
     let per_group = levels.channels / levels.groups;
     if levels.groups == 1 || per_group.is_multiple_of(2) {
         let at = e.at(at, point.channel, 2);

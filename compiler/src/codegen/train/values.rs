@@ -33,6 +33,8 @@ pub struct Point {
     pub channel: Value,
     /// y·W + x; 0 in a parameter.
     pub flat: Value,
+    /// (y, x) where they are at hand.
+    pub place: Option<(Value, Value)>,
 }
 
 /// What the lanes of a step are computed from.
@@ -69,7 +71,7 @@ impl<'a, 'g> Values<'a, 'g> {
             v.need(e, target, top)?;
         }
         let zero = e.int(0);
-        v.evaluate_level(e, Level::Task, Point { channel: zero, flat: zero })?;
+        v.evaluate_level(e, Level::Task, Point { channel: zero, flat: zero, place: None })?;
         for value in v.needed.clone() {
             v.prepare(e, value)?;
         }
@@ -158,7 +160,7 @@ impl<'a, 'g> Values<'a, 'g> {
     /// Computes what changes with the channel only; to be called where the channel changes.
     pub fn at_channel(&mut self, e: &mut Emitter<'_, '_>, channel: Value) -> Result<(), String> {
         let flat = e.int(0);
-        self.evaluate_level(e, Level::Channel, Point { channel, flat })
+        self.evaluate_level(e, Level::Channel, Point { channel, flat, place: None })
     }
 
     /// Computes everything at a point.
@@ -238,7 +240,7 @@ impl<'a, 'g> Values<'a, 'g> {
                 if levels.groups > 1 && levels.slots() != levels.channels {
                     return Err("codes of groups of odd numbers of channels are not read in lanes".to_owned());
                 }
-                let at = pixel(e, base, point.flat, levels);
+                let at = pixel(e, base, point, levels);
                 let at = e.at(at, point.channel, 2);
                 Ok(words(e, at))
             }
@@ -339,7 +341,7 @@ impl<'a, 'g> Values<'a, 'g> {
 pub fn pixel(
     e: &mut Emitter<'_, '_>,
     base: Value,
-    flat: Value,
+    point: Point,
     levels: &crate::lower::train::layouts::Levels,
 ) -> Value {
     let [h, w] = levels.image;
@@ -348,10 +350,10 @@ pub fn pixel(
         return at;
     }
     if levels.row() == w * levels.pixel() {
-        return e.at(at, flat, levels.pixel());
+        return e.at(at, point.flat, levels.pixel());
     }
     let width = e.int(w);
-    let (y, x) = (e.b.ins().udiv(flat, width), e.b.ins().urem(flat, width));
+    let (y, x) = point.place.unwrap_or_else(|| (e.b.ins().udiv(point.flat, width), e.b.ins().urem(point.flat, width)));
     let row = e.at(at, y, levels.row());
     e.at(row, x, levels.pixel())
 }
@@ -425,7 +427,12 @@ fn decode(e: &mut Emitter<'_, '_>, levels: Value, scale: Value) -> Value {
         let f = e.b.ins().fvdemote(p);
         e.cast(types::I64X2, f)
     };
-    let (low, high) = (e.b.ins().swiden_low(levels), e.b.ins().swiden_high(levels));
+    // Only the low half converts in one instruction.
+    let top = e.cast(types::I64X2, levels);
+    let top = e.b.ins().extractlane(top, 1);
+    let top = e.b.ins().splat(types::I64X2, top);
+    let top = e.cast(I32X4, top);
+    let (low, high) = (e.b.ins().swiden_low(levels), e.b.ins().swiden_low(top));
     let (low, high) = (half(e, low), half(e, high));
     let high = e.b.ins().extractlane(high, 0);
     let both = e.b.ins().insertlane(low, high, 1);
