@@ -90,6 +90,7 @@ const BOTH: &[&str] = &[
     "y = quantize_activation(x, bits=4, bound=tanh)",
     "y = quantize_activation(x, bits=32)",
     "y = quantize_gradient(x, bits=6)",
+    "y = dropout(x, rate=0.5)",
     "y = conv(x, quantize_weights(@w: f32[6, 4, 3, 3], bits=1))",
     "y = conv(x, quantize_weights(@w: f32[6, 4, 3, 3], bits=32))",
     "y = bipolar_quant(x, @s: f32[1])",
