@@ -362,36 +362,6 @@ pub static LOOKUP: OpDef = OpDef {
     },
 };
 
-/// Classes of output positions that see the same set of padding taps.
-pub struct BorderClasses {
-    /// For each output row or column, its class.
-    pub class_of: Vec<usize>,
-    /// For each class, which taps are padding.
-    pub padding: Vec<Vec<bool>>,
-}
-
-/// Border classes along one axis: `taps` taps at `o·stride + t·dilation − before`, valid in 0 … `input`.
-pub fn border_classes(
-    input: usize,
-    output: usize,
-    taps: usize,
-    stride: usize,
-    dilation: usize,
-    before: usize,
-) -> BorderClasses {
-    let mut padding: Vec<Vec<bool>> = Vec::new();
-    let class_of = (0..output).map(|o| {
-        let at = |t: usize| (o * stride + t * dilation).checked_sub(before).is_none_or(|i| i >= input);
-        let pattern: Vec<bool> = (0..taps).map(at).collect();
-        padding.iter().position(|p| *p == pattern).unwrap_or_else(|| {
-            padding.push(pattern);
-            padding.len() - 1
-        })
-    });
-    let class_of = class_of.collect();
-    BorderClasses { class_of, padding }
-}
-
 /// Whether a residual table over two code types is small enough to be worth it (at most 2⁸ entries).
 pub fn residual_table(a: &CodeType, b: &CodeType) -> bool {
     (a.top as usize + 1) * (b.top as usize + 1) <= 256

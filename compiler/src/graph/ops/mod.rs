@@ -18,7 +18,7 @@ mod unary;
 
 pub use activation::{EXP as EXP_COEFFICIENTS, LOG as LOG_COEFFICIENTS};
 pub use conv::Geometry;
-pub use integer::{BorderClasses, border_classes, code_attrs, residual_table};
+pub use integer::{code_attrs, residual_table};
 pub use normalize::scale_offset;
 pub use pool::Window;
 pub use quantize::{quant_bounds, steps, weight_codes};
