@@ -110,15 +110,7 @@ fn of_node(node: &Node, operands: &[Range], thresholds: usize) -> Range {
             let mode = node.attrs.word("mode", "half_even");
             a.map(true, |v| ops::round(mode, v))
         }
-        "sign" => a.map(true, |v| {
-            if v > 0.0 {
-                1.0
-            } else if v < 0.0 {
-                -1.0
-            } else {
-                0.0
-            }
-        }),
+        "sign" => a.map(true, ops::sign),
         "step" => a.map(true, |v| if v >= 0.0 { 1.0 } else { -1.0 }),
         "multi_threshold" => Range { lo: 0.0, hi: thresholds as f32, whole: true },
         "tanh" => Range { lo: -1.0, hi: 1.0, whole: false },

@@ -2,7 +2,7 @@
 //! interpreter and generated code give the same bits on every machine.
 
 use super::OpDef;
-use super::unary::{map, same_type};
+use super::unary::{map, same_type, unary};
 use crate::graph::attrs::{AttrDef, Kind};
 
 /// e^x: x is split into k·ln 2 + r with |r| ≤ ln 2 / 2, e^r is a Taylor polynomial of degree 12 by Horner, all in f64
@@ -50,8 +50,6 @@ pub fn sigmoid(x: f32) -> f32 {
     (1.0 / (1.0 + exp64(-f64::from(x)))) as f32
 }
 
-const NONE: &[AttrDef] = &[];
-
 /// ln x of a positive f32: x = m·2^e with √½ ≤ m < √2, s = (m − 1)/(m + 1), ln m = 2·(s + s³/3 + … + s^19/19) by Horner in
 /// s², ln x = e·ln 2 + ln m; all in f64 with separate multiply and add, rounded once. Not positive: meaningless, but finite.
 pub fn log(x: f32) -> f32 {
@@ -70,35 +68,11 @@ pub const LOG: [f64; 10] =
     [1.0 / 19.0, 1.0 / 17.0, 1.0 / 15.0, 1.0 / 13.0, 1.0 / 11.0, 1.0 / 9.0, 1.0 / 7.0, 1.0 / 5.0, 1.0 / 3.0, 1.0];
 
 /// exp
-pub static EXP_OP: OpDef = OpDef {
-    name: "exp",
-    doc: "e^x by the project's own f64 polynomial; NaN gives 0.",
-    inputs: (1, 1),
-    attrs: NONE,
-    elementwise: true,
-    infer: same_type,
-    eval: |e| map(e, exp),
-};
+pub static EXP_OP: OpDef = unary("exp", "e^x by the project's own f64 polynomial; NaN gives 0.", &[], |e| map(e, exp));
 /// tanh
-pub static TANH: OpDef = OpDef {
-    name: "tanh",
-    doc: "tanh x = 1 − 2/(e^2x + 1), in f64.",
-    inputs: (1, 1),
-    attrs: NONE,
-    elementwise: true,
-    infer: same_type,
-    eval: |e| map(e, tanh),
-};
+pub static TANH: OpDef = unary("tanh", "tanh x = 1 − 2/(e^2x + 1), in f64.", &[], |e| map(e, tanh));
 /// sigmoid
-pub static SIGMOID: OpDef = OpDef {
-    name: "sigmoid",
-    doc: "1/(1 + e^−x), in f64.",
-    inputs: (1, 1),
-    attrs: NONE,
-    elementwise: true,
-    infer: same_type,
-    eval: |e| map(e, sigmoid),
-};
+pub static SIGMOID: OpDef = unary("sigmoid", "1/(1 + e^−x), in f64.", &[], |e| map(e, sigmoid));
 
 /// softmax
 pub static SOFTMAX: OpDef = OpDef {

@@ -22,7 +22,7 @@ pub use integer::{code_attrs, residual_table};
 pub use normalize::scale_offset;
 pub use pool::Window;
 pub use quantize::{quant_bounds, steps, weight_codes};
-pub use unary::round;
+pub use unary::{round, sign};
 
 use super::attrs::{AttrDef, Attrs};
 use super::context::Context;

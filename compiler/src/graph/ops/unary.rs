@@ -13,7 +13,7 @@ pub(super) fn map(e: &Eval<'_>, f: impl Fn(f32) -> f32) -> Result<Tensor, String
     e.floats(e.f32(0)?.iter().map(|&v| f(v)).collect())
 }
 
-const fn unary(
+pub(super) const fn unary(
     name: &'static str,
     doc: &'static str,
     attrs: &'static [AttrDef],
