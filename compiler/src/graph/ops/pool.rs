@@ -1,9 +1,10 @@
 //! Pools: windows over the image axes.
 
 use super::conv::{pads, pair};
-use super::{OpDef, f32_input};
+use super::{Eval, OpDef, f32_input};
 use crate::graph::attrs::{AttrDef, Attrs, Kind};
 use crate::graph::types::{Shape, ValueType};
+use dorefa_runtime::tensor::Tensor;
 
 /// Attributes of a pool.
 pub const ATTRS: &[AttrDef] = &[
@@ -95,6 +96,18 @@ fn infer(attrs: &Attrs, types: &[&ValueType]) -> Result<Vec<ValueType>, String> 
     Ok(vec![ValueType::f32(Window::new(attrs, &f32_input(types, 0)?.shape)?.output_shape())])
 }
 
+/// Evaluates `f(window, values of the valid taps in row-major order)` for every output.
+fn pool(e: &Eval<'_>, f: impl Fn(&Window, &[f32]) -> f32) -> Result<Tensor, String> {
+    let window = Window::new(e.attrs, &e.types.first().ok_or("input 0 is missing")?.shape)?;
+    let (x, mut out, mut values) = (e.f32(0)?, Vec::new(), Vec::new());
+    window.for_each_output(e.batch, |_, taps| {
+        values.clear();
+        values.extend(taps.iter().filter_map(|&i| x.get(i).copied()));
+        out.push(f(&window, &values));
+    });
+    e.floats(out)
+}
+
 /// Max pool.
 pub static MAX_POOL: OpDef = OpDef {
     name: "max_pool",
@@ -103,15 +116,7 @@ pub static MAX_POOL: OpDef = OpDef {
     attrs: ATTRS,
     elementwise: false,
     infer,
-    eval: |e| {
-        let window = Window::new(e.attrs, &e.types.first().ok_or("input 0 is missing")?.shape)?;
-        let (x, mut out) = (e.f32(0)?, Vec::new());
-        window.for_each_output(e.batch, |_, taps| {
-            let values = taps.iter().filter_map(|&i| x.get(i).copied());
-            out.push(values.fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a }));
-        });
-        e.floats(out)
-    },
+    eval: |e| pool(e, |_, values| values.iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a })),
 };
 
 /// Average pool.
@@ -123,14 +128,10 @@ pub static AVERAGE_POOL: OpDef = OpDef {
     elementwise: false,
     infer,
     eval: |e| {
-        let window = Window::new(e.attrs, &e.types.first().ok_or("input 0 is missing")?.shape)?;
-        let whole = e.attrs.bool("count_padding", false).then_some(window.kernel[0] * window.kernel[1]);
-        let (x, mut out) = (e.f32(0)?, Vec::new());
-        window.for_each_output(e.batch, |_, taps| {
-            let sum = taps.iter().filter_map(|&i| x.get(i)).fold(0.0, |a, b| a + b);
-            out.push(sum / whole.unwrap_or(taps.len()) as f32);
-        });
-        e.floats(out)
+        pool(e, |window, values| {
+            let whole = e.attrs.bool("count_padding", false).then_some(window.kernel[0] * window.kernel[1]);
+            values.iter().fold(0.0, |a, b| a + b) / whole.unwrap_or(values.len()) as f32
+        })
     },
 };
 
