@@ -53,7 +53,7 @@ impl Engine {
             }
             (Source::Graph(graph), Kind::Jit) => {
                 let (lowered, _) = model::lowered(path, &graph, fma)?;
-                Self::session(&model::jit(path, &lowered)?, threads)
+                Self::session(&model::jit(path, &lowered)?.0, threads)
             }
             (Source::Graph(graph), Kind::Interp) => {
                 let (lowered, _) = model::lowered(path, &graph, fma)?;

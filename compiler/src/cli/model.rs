@@ -6,6 +6,7 @@ use crate::codegen::target::Level;
 use crate::compile::{self, Compiled, Options};
 use crate::emit::jit::JitImage;
 use crate::graph::Graph;
+use crate::lower::Plan;
 use crate::{import, passes, text};
 use dorefa_runtime::Model;
 use std::path::Path;
@@ -90,15 +91,15 @@ pub fn levels(text: &str, target: &target_lexicon::Triple) -> Result<Vec<Level>,
     Level::parse(text, target).map_err(|e| Failure::Input(format!("--cpu {text}: {e}")))
 }
 
-/// Compiles a lowered graph for this machine, in memory.
+/// Compiles a lowered graph for this machine, in memory; gives the plan besides.
 ///
 /// # Errors
 /// When the model cannot be compiled.
-pub fn jit(file: &Path, graph: &Graph) -> Result<Model, Failure> {
+pub fn jit(file: &Path, graph: &Graph) -> Result<(Model, Plan), Failure> {
     let levels = levels("native", &target_lexicon::Triple::host())?;
     let compiled = compiled(file, graph, &levels, &Options::default())?;
     let image = JitImage::new(&compiled.image).map_err(|e| problem(file, &e))?;
-    image.into_model().map_err(Failure::run)
+    Ok((image.into_model().map_err(Failure::run)?, compiled.plan))
 }
 
 /// The numeric profile of code for this machine.

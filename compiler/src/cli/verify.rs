@@ -6,8 +6,6 @@ use super::lift_check::Stages;
 use super::model::{self, Source};
 use super::pixels::{self, Pixels};
 use super::{Failure, Outcome, print, run};
-use crate::compile::Options;
-use crate::emit::jit::JitImage;
 use crate::graph::Graph;
 use crate::lower::{self, Place, Plan};
 use dorefa_runtime::{Model, Session, Tensor, abi};
@@ -68,12 +66,7 @@ pub fn run(args: &Args) -> Outcome {
             })?;
             (model, plan)
         }
-        None => {
-            let levels = model::levels("native", &target_lexicon::Triple::host())?;
-            let compiled = model::compiled(source, &lowered, &levels, &Options::default())?;
-            let image = JitImage::new(&compiled.image).map_err(|e| model::problem(source, &e))?;
-            (image.into_model().map_err(Failure::run)?, compiled.plan)
-        }
+        None => model::jit(source, &lowered)?,
     };
     let steps = same_steps(&lowered, &plan, &model);
     if !steps {
