@@ -1,7 +1,8 @@
 //! Accuracy of a classifier on a data set.
 
-use crate::data::{DataSet, Normalise, batches};
+use crate::data::{DataError, DataSet, Loader, LoaderOptions, Transform};
 use crate::tensor::{Data, Tensor};
+use std::sync::Arc;
 
 /// What an evaluation found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,9 @@ pub enum EvalError<E: std::error::Error + 'static> {
     /// The model failed.
     #[error(transparent)]
     Run(E),
+    /// A picture cannot be read, or does not fit the others.
+    #[error(transparent)]
+    Data(#[from] DataError),
     /// The scores are no scores.
     #[error(
         "the model's first output has shape {shape:?} for {batch} pictures; it must give one row of scores a picture"
@@ -68,22 +72,29 @@ pub fn labels(scores: &Tensor, batch: usize) -> Option<Vec<u32>> {
     })
 }
 
-/// Runs `model` (pictures (N, C, H, W) to scores (N, classes)) over the set in batches and counts the labels that agree.
+/// Runs `model` (pictures (N, C, H, W) to scores (N, classes)) over the set in batches and counts the labels that agree. The
+/// pictures are read in the background.
 ///
 /// # Errors
-/// When the model fails or gives no scores.
+/// When a picture cannot be read, its label is none of the model's, or the model fails or gives no scores.
 pub fn accuracy<E: std::error::Error + 'static>(
-    set: &dyn DataSet,
+    set: &Arc<dyn DataSet>,
     batch: usize,
-    normalise: Normalise,
+    transform: Transform,
     mut model: impl FnMut(Tensor) -> Result<Tensor, E>,
 ) -> Result<Accuracy, EvalError<E>> {
     let mut found = Accuracy { correct: 0, images: 0 };
-    for part in batches(set, batch, normalise) {
+    let loader = Loader::new(set.clone(), LoaderOptions { batch, transform, ..LoaderOptions::default() });
+    for part in loader.epoch(0, 0) {
+        let part = part?;
         let n = part.labels.len();
         let scores = model(part.x).map_err(EvalError::Run)?;
         let given = labels(&scores, n).ok_or_else(|| EvalError::Scores { shape: scores.shape().to_vec(), batch: n })?;
-        found.correct += given.iter().zip(&part.labels).filter(|(a, b)| a == b).count();
+        let classes = scores.len() / n.max(1);
+        if let Some(at) = part.labels.iter().position(|&l| classes > 1 && l as usize >= classes) {
+            return Err(DataError::label(&**set, found.images + at, classes).into());
+        }
+        found.correct += given.iter().zip(&part.labels).filter(|&(&a, &b)| i64::from(a) == i64::from(b)).count();
         found.images += n;
     }
     Ok(found)
@@ -103,16 +114,19 @@ mod tests {
 
     #[test]
     fn counts() {
-        let x = Tensor::f32([3, 2, 1, 1], vec![1.0, 0.0, 0.0, 1.0, 0.5, 0.5]).unwrap();
-        let set = MemorySet::new(x, vec![0, 1, 1], vec![], "t".as_ref()).unwrap();
+        let set_x = || Tensor::f32([3, 2, 1, 1], vec![1.0, 0.0, 0.0, 1.0, 0.5, 0.5]).unwrap();
+        let set: Arc<dyn DataSet> = Arc::new(MemorySet::new(set_x(), vec![0, 1, 1], vec![], "t".as_ref()).unwrap());
         let same = |x: Tensor| {
             let n = x.shape()[0];
             x.reshape([n, 2])
         };
-        let found = accuracy(&set, 2, Normalise::default(), same).unwrap();
+        let found = accuracy(&set, 2, Transform::default(), same).unwrap();
         assert_eq!((found.correct, found.images), (2, 3));
+        let high = MemorySet::new(set_x(), vec![0, 1, 2], vec![], "t".as_ref()).unwrap();
+        let wrong = accuracy(&(Arc::new(high) as Arc<dyn DataSet>), 2, Transform::default(), same).unwrap_err();
+        assert!(wrong.to_string().contains("t, picture 2: its label is 2"), "{wrong}");
         let wrong =
-            accuracy(&set, 2, Normalise::default(), |_| Ok::<_, crate::tensor::ShapeError>(Tensor::scalar(1.0)));
+            accuracy(&set, 2, Transform::default(), |_| Ok::<_, crate::tensor::ShapeError>(Tensor::scalar(1.0)));
         assert!(matches!(wrong, Err(EvalError::Scores { .. })));
     }
 }

@@ -13,7 +13,7 @@ pub mod pool;
 pub mod tensor;
 pub mod train;
 
-pub use data::{Batch, DataSet, DataSpec, Normalise, Split};
+pub use data::{Batch, DataSet, DataSpec, Loader, LoaderOptions, Normalise, Split, Transform};
 pub use model::{Model, ModelError, RunError, Session, Stepper};
 pub use pool::Pool;
 pub use tensor::{Data, Tensor};

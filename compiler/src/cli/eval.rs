@@ -3,8 +3,9 @@
 use super::engine::{Engine, Kind};
 use super::pixels::{self, Pixels};
 use super::{Failure, Outcome, print};
+use dorefa_runtime::Tensor;
+use dorefa_runtime::data::{DataSpec, Normalise, Split, check};
 use dorefa_runtime::eval::{EvalError, accuracy};
-use dorefa_runtime::{DataSpec, Normalise, Split, Tensor};
 use std::path::PathBuf;
 
 /// Arguments of `dorefac eval`.
@@ -27,6 +28,9 @@ pub struct Args {
     /// Pixels as (scale·pixel − mean)/std: scale=S,mean=A:B:C,std=A:B:C; where absent as the model says, else pixel/255
     #[arg(long)]
     normalize: Option<String>,
+    /// Scale pictures of another size to the model's, as models do whose metadata has input.resize = "bilinear"
+    #[arg(long)]
+    resize: bool,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -53,16 +57,22 @@ pub fn run(args: &Args) -> Outcome {
     let pixels = args.input.iter().map(|a| Pixels::parse(a)).collect::<Result<Vec<_>, _>>()?;
     let spec = DataSpec::parse(&args.data).map_err(Failure::input)?;
     let mut engine = Engine::open(&args.model, args.engine, args.threads, &pixels)?;
-    let mut normalise = normalise.unwrap_or_else(|| pixels::default_normalise(&engine.metadata()));
-    normalise.raw = engine.inputs().first().is_some_and(|p| p.bytes);
+    let (inputs, metadata) = (engine.inputs(), engine.metadata());
+    let mut normalise = normalise.unwrap_or_else(|| pixels::default_normalise(&metadata));
+    normalise.raw = inputs.first().is_some_and(|p| p.bytes);
     let set = spec.open(split).map_err(Failure::input)?;
+    let transform = pixels::transform(&inputs, &metadata, args.resize, normalise);
+    if let Some(shape) = inputs.first().and_then(pixels::picture_shape) {
+        // `accuracy` checks the labels: it sees the scores.
+        check(&*set, &transform, shape, usize::MAX).map_err(Failure::input)?;
+    }
     let score = |x: Tensor| -> Result<Tensor, Failed> {
         let outputs = engine.run(&[x]).map_err(|e| match e {
             Failure::Input(t) | Failure::Run(t) => Failed(t),
         })?;
         outputs.into_iter().next().ok_or_else(|| Failed("the model has no output".to_owned()))
     };
-    let found = accuracy(&*set, args.batch, normalise, score).map_err(|e: EvalError<Failed>| Failure::input(e))?;
+    let found = accuracy(&set, args.batch, transform, score).map_err(|e: EvalError<Failed>| Failure::input(e))?;
     if args.json {
         let line = serde_json::json!({
             "accuracy": found.fraction(), "correct": found.correct, "images": found.images,

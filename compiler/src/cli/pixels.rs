@@ -9,7 +9,7 @@ use crate::graph::attrs::Attrs;
 use crate::graph::scale::Scale;
 use crate::graph::types::{CodeType, Elem};
 use crate::graph::{Graph, NodeId, Value, ops};
-use dorefa_runtime::{Data, Normalise, Tensor};
+use dorefa_runtime::{Data, Normalise, Tensor, Transform};
 use std::collections::BTreeMap;
 
 /// Key in a graph's metadata under which the argument of an input travels, before its name.
@@ -198,12 +198,37 @@ pub fn to_floats(picture: Tensor, port: &engine::Input, normalise: &Normalise) -
     let channels = shape.get(1).copied().unwrap_or(1).max(1);
     let data = match data {
         Data::U8(v) if !port.bytes => {
-            let value = |(i, &p): (usize, &u8)| normalise.apply(f32::from(p), i / area % channels, false);
-            Data::F32(v.iter().enumerate().map(value).collect())
+            let mut values: Vec<f32> = v.into_iter().map(f32::from).collect();
+            let planes = values.chunks_mut(area).enumerate();
+            planes.for_each(|(i, plane)| normalise.apply(plane, i % channels, false));
+            Data::F32(values)
         }
         other => other,
     };
     Tensor::new(shape, data).unwrap_or_else(|_| Tensor::scalar(0.0)) // as many elements as before: cannot fail
+}
+
+/// Channels, height and width of an input of pictures; `None` if it is something else.
+pub fn picture_shape(port: &engine::Input) -> Option<[usize; 3]> {
+    match *port.dims {
+        [_, Some(c), Some(h), Some(w)] => Some([c, h, w]),
+        _ => None,
+    }
+}
+
+/// The way from a data set's pictures to the first of `ports`. They are resized where the user (`resize`) or the model's own
+/// `input.resize` says so.
+pub fn transform(
+    ports: &[engine::Input],
+    metadata: &BTreeMap<String, String>,
+    resize: bool,
+    normalise: Normalise,
+) -> Transform {
+    let resize = resize || metadata.get("input.resize").is_some_and(|v| v == "bilinear");
+    match ports.first().and_then(picture_shape) {
+        Some(shape) => Transform::fit(shape, resize, normalise),
+        None => Transform { normalise, ..Transform::default() },
+    }
 }
 
 #[cfg(test)]

@@ -153,9 +153,9 @@ mod tests {
                 (set.len(), set.shape(), set.class_names()),
                 (3, [3, 1, 2], &["a".to_owned(), "b".to_owned()][..])
             );
-            let firsts: Vec<_> = (0..3).map(|i| (set.image(i), set.label(i).unwrap())).collect();
-            assert_eq!(firsts[0], (Some(Pixels::U8(&[3, 3, 0, 0, 1, 1])), 0));
-            assert_eq!(firsts[2], (Some(Pixels::U8(&[1, 1, 0, 0, 1, 1])), 1));
+            let firsts: Vec<_> = (0..3).map(|i| (set.image(i).unwrap().pixels, set.label(i).unwrap())).collect();
+            assert_eq!(firsts[0], (Pixels::U8((&[3, 3, 0, 0, 1, 1]).into()), 0));
+            assert_eq!(firsts[2], (Pixels::U8((&[1, 1, 0, 0, 1, 1]).into()), 1));
             assert_eq!(open(path, Split::Train).unwrap().len(), 1);
         }
         for n in (0..bytes.len()).step_by(97) {

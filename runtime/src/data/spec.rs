@@ -1,0 +1,77 @@
+//! The specifications `FORMAT:PATH` that name data sets.
+
+use super::{DataError, DataSet, Split, idx, images, npz};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The formats' names.
+pub const FORMATS: [&str; 3] = ["idx", "npz", "images"];
+
+/// A format of a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A folder of MNIST's idx files, gzipped or not.
+    Idx,
+    /// An `.npz` with x (N, C, H, W) and y.
+    Npz,
+    /// Class folders of pictures, or a `.tar` or `.tar.gz` of such.
+    Images,
+}
+
+/// A specification `FORMAT:PATH`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataSpec {
+    /// The format.
+    pub format: Format,
+    /// Folder or archive.
+    pub path: PathBuf,
+}
+
+impl DataSpec {
+    /// Parses `FORMAT:PATH`.
+    ///
+    /// # Errors
+    /// When there is no colon, the format is unknown or the path empty.
+    pub fn parse(spec: &str) -> Result<Self, DataError> {
+        let bad = |problem: String| DataError::Spec { spec: spec.to_owned(), problem };
+        let (format, path) = spec.split_once(':').ok_or_else(|| bad("there is no colon".into()))?;
+        let format = match format {
+            "idx" => Format::Idx,
+            "npz" => Format::Npz,
+            "images" => Format::Images,
+            _ => return Err(bad(format!("format `{format}` is unknown"))),
+        };
+        if path.is_empty() {
+            return Err(bad("the path is empty".into()));
+        }
+        Ok(DataSpec { format, path: path.into() })
+    }
+
+    /// Opens the data set.
+    ///
+    /// # Errors
+    /// When a file is missing or malformed, or the set is empty.
+    pub fn open(&self, split: Split) -> Result<Arc<dyn DataSet>, DataError> {
+        let set = match self.format {
+            Format::Idx => idx::open(&self.path, split)?,
+            Format::Npz => npz::open(&self.path, split)?,
+            Format::Images => images::open(&self.path, split)?,
+        };
+        Ok(Arc::new(set))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn specifications() {
+        let spec = DataSpec::parse("npz:a:b.npz").unwrap();
+        assert_eq!((spec.format, spec.path), (Format::Npz, "a:b.npz".into()));
+        for bad in ["", "npz", "npz:", "zip:a"] {
+            assert!(DataSpec::parse(bad).unwrap_err().to_string().contains("FORMAT:PATH"));
+        }
+        assert!(DataSpec::parse("idx:/nonexistent").unwrap().open(Split::Test).is_err());
+    }
+}
