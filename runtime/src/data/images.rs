@@ -1,128 +1,116 @@
 //! Pictures in class folders, `[…/][train|test/]CLASS/PICTURE`, in a folder or a `.tar`/`.tar.gz`. Classes are numbered in
-//! sorted order, pictures stand in sorted order of class and name. All must have one size.
+//! sorted order, pictures stand in sorted order of class and name.
+//!
+//! Pictures are decoded when they are asked for, so that a large set need not fit in memory; opening reads their headers.
+//! They may differ in size, where whoever reads them resizes, not in being grey or coloured: the first decides.
 
-use super::{MemorySet, Split, unzip};
-use crate::io::{self, IoError, picture};
-use crate::tensor::{Data, Tensor};
-use std::collections::BTreeMap;
-use std::io::Read;
+use super::archive::{self, Content};
+use super::{DataError, DataSet, Picture, Pixels, Split};
+use crate::io::{IoError, picture};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Depth to which folders are searched.
-const DEPTH: usize = 8;
+/// A set of pictures in class folders.
+#[derive(Debug)]
+pub struct ImageSet {
+    root: PathBuf,
+    shape: [usize; 3],
+    pictures: Vec<(u32, Vec<String>, Content)>,
+    classes: Vec<String>,
+}
 
 /// Opens a folder or archive. Where folders called `train` and `test` occur, only the split's pictures count.
 ///
 /// # Errors
-/// When it cannot be read, holds no pictures, or a picture is malformed or of another size than the first.
-pub fn open(path: &Path, split: Split) -> Result<MemorySet, IoError> {
-    let mut files = BTreeMap::new();
-    if path.is_dir() {
-        let mut found = Vec::new();
-        walk(path, 0, &mut found)?;
-        let keep = select(found.iter().filter_map(|f| parts(f.strip_prefix(path).ok()?)).collect(), split);
-        for key in keep {
-            let file = key.iter().fold(path.to_owned(), |p, part| p.join(part));
-            files.insert(key, io::read(&file)?);
-        }
-    } else {
-        let damaged = |e: &dyn std::fmt::Display| {
-            IoError::malformed(path, format!("not a readable tar archive ({e}); pass a folder, .tar or .tar.gz"))
-        };
-        let bytes = unzip(io::read(path)?).map_err(|e| IoError::malformed(path, e))?;
-        let mut members = BTreeMap::new();
-        for entry in tar::Archive::new(bytes.as_slice()).entries().map_err(|e| damaged(&e))? {
-            let mut entry = entry.map_err(|e| damaged(&e))?;
-            let name = entry.path().map_err(|e| damaged(&e))?.into_owned();
-            if let (true, Some(key)) = (entry.header().entry_type().is_file(), parts(&name)) {
-                let mut content = Vec::new();
-                entry.read_to_end(&mut content).map_err(|e| damaged(&e))?;
-                if (content.len() as u64) < entry.size() {
-                    return Err(damaged(&"it is truncated"));
-                }
-                members.insert(key, content);
-            }
-        }
-        for key in select(members.keys().cloned().collect(), split) {
-            files.extend(members.remove_entry(&key));
-        }
-    }
-    decode_all(path, &files)
-}
-
-/// The components of a picture's path; `None` for other files and paths that leave the folder.
-fn parts(path: &Path) -> Option<Vec<String>> {
-    let suffix = path.extension()?.to_str()?.to_ascii_lowercase();
-    if !matches!(suffix.as_str(), "png" | "jpg" | "jpeg") {
-        return None;
-    }
-    let mut out = Vec::new();
-    for part in path.components() {
-        match part {
-            std::path::Component::Normal(p) => out.push(p.to_str()?.to_owned()),
-            std::path::Component::CurDir => {}
-            _ => return None,
-        }
-    }
-    let hidden = out.last()?.starts_with("._");
-    (out.len() >= 2 && !hidden).then_some(out)
-}
-
-/// Those of the split, if there are split folders.
-fn select(keys: Vec<Vec<String>>, split: Split) -> Vec<Vec<String>> {
+/// When it cannot be read, holds no pictures, a class folder is empty, or a picture's header is malformed.
+pub fn open(path: &Path, split: Split) -> Result<ImageSet, IoError> {
+    let mut files = archive::files(path, is_picture)?;
     // A split folder stands above the class folder; the class itself may have any name.
-    let has = |k: &Vec<String>, name: &str| k.iter().rev().skip(2).any(|p| p == name);
-    let divided = keys.iter().any(|k| has(k, "train") || has(k, "test"));
-    keys.into_iter().filter(|k| !divided || has(k, split.name())).collect()
+    let has = |k: &[String], name: &str| k.iter().rev().skip(2).any(|p| p == name);
+    let divided = files.keys().any(|k| has(k, "train") || has(k, "test"));
+    files.retain(|k, _| !divided || has(k, split.name()));
+    if files.is_empty() {
+        let problem = "there is no PNG or JPEG picture in a class folder; images:PATH holds [train|test/]CLASS/PICTURE, check it and --split";
+        return Err(IoError::malformed(path, problem));
+    }
+    refuse_empty(path, &files)?;
+    let class = |key: &[String]| key.iter().rev().nth(1).cloned().unwrap_or_default();
+    let classes: BTreeSet<String> = files.keys().map(|k| class(k)).collect();
+    let numbers: BTreeMap<&String, u32> = classes.iter().zip(0..).collect();
+    let number = |key: &[String]| numbers.get(&class(key)).copied().unwrap_or_default();
+    let mut pictures: Vec<_> = files.into_iter().map(|(key, content)| (number(&key), key, content)).collect();
+    pictures.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+    let mut shape = None;
+    for (_, key, content) in &pictures {
+        let found = picture::header(&content.read()?).map_err(|e| IoError::malformed(&path.join(key.join("/")), e))?;
+        shape.get_or_insert(found);
+    }
+    Ok(ImageSet {
+        root: path.to_owned(),
+        shape: shape.unwrap_or_default(),
+        pictures,
+        classes: classes.into_iter().collect(),
+    })
 }
 
-fn walk(folder: &Path, depth: usize, out: &mut Vec<PathBuf>) -> Result<(), IoError> {
-    for entry in std::fs::read_dir(folder).map_err(IoError::system(folder))? {
-        let file = entry.map_err(IoError::system(folder))?.path();
-        if file.is_dir() && depth < DEPTH {
-            walk(&file, depth + 1, out)?;
-        } else if file.is_file() {
-            out.push(file);
+/// Whether a file is a picture in a class folder.
+fn is_picture(key: &[String]) -> bool {
+    let suffix = key.last().and_then(|name| name.rsplit_once('.')).map(|(_, s)| s.to_ascii_lowercase());
+    key.len() >= 2 && suffix.is_some_and(|s| matches!(s.as_str(), "png" | "jpg" | "jpeg"))
+}
+
+/// Refuses an empty folder beside the class folders: it would silently shift the labels of the classes behind it.
+fn refuse_empty(path: &Path, files: &BTreeMap<Vec<String>, Content>) -> Result<(), IoError> {
+    if !path.is_dir() {
+        return Ok(());
+    }
+    let parents: BTreeSet<&[String]> = files.keys().filter_map(|k| k.get(..k.len().checked_sub(2)?)).collect();
+    for parent in parents {
+        let folder = parent.iter().fold(path.to_owned(), |p, part| p.join(part));
+        for entry in std::fs::read_dir(&folder).map_err(IoError::system(&folder))? {
+            let class = entry.map_err(IoError::system(&folder))?.path();
+            let mut inside =
+                if class.is_dir() { std::fs::read_dir(&class).map_err(IoError::system(&class))? } else { continue };
+            if inside.next().is_none() {
+                return Err(IoError::malformed(&class, "the class folder is empty; fill it or remove it"));
+            }
         }
     }
     Ok(())
 }
 
-fn decode_all(path: &Path, files: &BTreeMap<Vec<String>, Vec<u8>>) -> Result<MemorySet, IoError> {
-    let class = |key: &Vec<String>| key.iter().rev().nth(1).cloned().unwrap_or_default();
-    let mut classes: BTreeMap<String, u32> = files.keys().map(|k| (class(k), 0)).collect();
-    (0..).zip(classes.values_mut()).for_each(|(i, label)| *label = i);
-    let (mut pixels, mut labels, mut size, mut channels) = (Vec::new(), Vec::new(), None, 3);
-    let mut ordered: Vec<_> = files.iter().map(|(k, v)| (class(k), k, v)).collect();
-    ordered.sort();
-    for (class, key, bytes) in ordered {
-        let name = || path.join(key.join("/"));
-        if size.is_none() {
-            channels = if is_gray(bytes) { 1 } else { 3 };
-        }
-        let (planes, h, w) =
-            picture::decode(bytes, channels, size, false).map_err(|e| IoError::malformed(&name(), e))?;
-        size = Some((h, w));
-        pixels.extend(planes);
-        labels.push(classes.get(&class).copied().unwrap_or_default());
+impl DataSet for ImageSet {
+    fn len(&self) -> usize {
+        self.pictures.len()
     }
-    let (h, w) = size.unwrap_or_default();
-    let pixels =
-        Tensor::new([labels.len(), channels, h, w], Data::U8(pixels)).map_err(|e| IoError::malformed(path, e))?;
-    MemorySet::new(pixels, labels, classes.into_keys().collect(), path)
-}
-
-/// Whether the first picture, and so the set, is gray.
-fn is_gray(bytes: &[u8]) -> bool {
-    use image::ImageDecoder;
-    let reader = image::ImageReader::new(std::io::Cursor::new(bytes)).with_guessed_format();
-    reader.ok().and_then(|r| r.into_decoder().ok()).is_some_and(|d| !d.color_type().has_color())
+    fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+    fn image(&self, i: usize) -> Result<Picture<'_>, DataError> {
+        let (_, _, content) = self.pictures.get(i).ok_or_else(|| DataError::absent(self, i))?;
+        let [channels, ..] = self.shape;
+        let (planes, h, w) =
+            picture::decode(&content.read()?, channels, None, false).map_err(|e| DataError::picture(self, i, e))?;
+        Ok(Picture { shape: [channels, h, w], pixels: Pixels::U8(planes.into()) })
+    }
+    fn label(&self, i: usize) -> Option<u32> {
+        self.pictures.get(i).map(|(label, ..)| *label)
+    }
+    fn classes(&self) -> usize {
+        self.classes.len()
+    }
+    fn class_names(&self) -> &[String] {
+        &self.classes
+    }
+    fn name(&self, i: usize) -> String {
+        let file = self.pictures.get(i).map(|(_, key, _)| self.root.join(key.join("/")));
+        file.map_or_else(|| format!("{}, picture {i}", self.root.display()), |f| f.display().to_string())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{DataSet, Pixels};
 
     fn png(value: u8, width: u32) -> Vec<u8> {
         let mut out = std::io::Cursor::new(Vec::new());
@@ -157,14 +145,39 @@ mod tests {
             assert_eq!(firsts[0], (Pixels::U8((&[3, 3, 0, 0, 1, 1]).into()), 0));
             assert_eq!(firsts[2], (Pixels::U8((&[1, 1, 0, 0, 1, 1]).into()), 1));
             assert_eq!(open(path, Split::Train).unwrap().len(), 1);
+            assert!(set.image(3).is_err());
         }
         for n in (0..bytes.len()).step_by(97) {
             std::fs::write(archive.path(), &bytes[..n]).unwrap();
             let _ = open(archive.path(), Split::Test); // an error or fewer pictures, no panic
         }
-        std::fs::write(dir.path().join("test/b/3.png"), png(1, 5)).unwrap();
-        assert!(open(dir.path(), Split::Test).unwrap_err().to_string().contains("3.png"));
-        std::fs::write(dir.path().join("test/b/3.png"), b"hello").unwrap();
-        assert!(open(dir.path(), Split::Test).is_err());
+    }
+
+    #[test]
+    fn sizes_may_differ_and_faults_name_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |name: &str, bytes: &[u8]| {
+            let file = dir.path().join(name);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(&file, bytes).unwrap();
+        };
+        assert!(open(dir.path(), Split::Test).unwrap_err().to_string().contains("CLASS/PICTURE"));
+        put("a/1.png", &png(1, 2));
+        put("b/1.png", &png(1, 5));
+        let set = open(dir.path(), Split::Test).unwrap();
+        assert_eq!((set.shape(), set.image(1).unwrap().shape), ([3, 1, 2], [3, 1, 5]));
+        std::fs::create_dir(dir.path().join("c")).unwrap();
+        let message = |what: &str| {
+            let text = open(dir.path(), Split::Test).unwrap_err().to_string();
+            assert!(text.contains(what), "{text}");
+        };
+        message("c: the class folder is empty");
+        put("c/2.png", b"hello");
+        message("2.png: not a readable picture");
+        let mut cut = png(1, 2);
+        cut.truncate(cut.len() - 20);
+        put("c/2.png", &cut);
+        let set = open(dir.path(), Split::Test).unwrap();
+        assert!(set.image(2).unwrap_err().to_string().contains("2.png: not a readable picture"));
     }
 }

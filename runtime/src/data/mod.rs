@@ -4,11 +4,14 @@
 //!
 //! The module knows files, pictures and labels. It must never know models beyond the shape of an input.
 
+mod archive;
 pub mod augment;
 pub mod check;
+pub mod cifar10;
 pub mod idx;
 pub mod images;
 pub mod loader;
+mod mat;
 pub mod memory;
 pub mod normalise;
 pub mod npz;
@@ -16,6 +19,7 @@ pub mod random;
 pub mod resize;
 pub mod spec;
 pub mod subset;
+pub mod svhn;
 pub mod transform;
 
 pub use augment::Augment;

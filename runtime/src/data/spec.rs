@@ -1,17 +1,21 @@
 //! The specifications `FORMAT:PATH` that name data sets.
 
-use super::{DataError, DataSet, Split, idx, images, npz};
+use super::{DataError, DataSet, Split, cifar10, idx, images, npz, svhn};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The formats' names.
-pub const FORMATS: [&str; 3] = ["idx", "npz", "images"];
+pub const FORMATS: [&str; 5] = ["idx", "cifar10", "svhn", "images", "npz"];
 
 /// A format of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// A folder of MNIST's idx files, gzipped or not.
     Idx,
+    /// CIFAR-10's binary files in a folder, or `cifar-10-binary.tar.gz`.
+    Cifar10,
+    /// A folder of SVHN's cropped digits, `train_32x32.mat` and `test_32x32.mat`.
+    Svhn,
     /// An `.npz` with x (N, C, H, W) and y.
     Npz,
     /// Class folders of pictures, or a `.tar` or `.tar.gz` of such.
@@ -37,6 +41,8 @@ impl DataSpec {
         let (format, path) = spec.split_once(':').ok_or_else(|| bad("there is no colon".into()))?;
         let format = match format {
             "idx" => Format::Idx,
+            "cifar10" => Format::Cifar10,
+            "svhn" => Format::Svhn,
             "npz" => Format::Npz,
             "images" => Format::Images,
             _ => return Err(bad(format!("format `{format}` is unknown"))),
@@ -52,12 +58,13 @@ impl DataSpec {
     /// # Errors
     /// When a file is missing or malformed, or the set is empty.
     pub fn open(&self, split: Split) -> Result<Arc<dyn DataSet>, DataError> {
-        let set = match self.format {
-            Format::Idx => idx::open(&self.path, split)?,
-            Format::Npz => npz::open(&self.path, split)?,
-            Format::Images => images::open(&self.path, split)?,
-        };
-        Ok(Arc::new(set))
+        Ok(match self.format {
+            Format::Idx => Arc::new(idx::open(&self.path, split)?),
+            Format::Cifar10 => Arc::new(cifar10::open(&self.path, split)?),
+            Format::Svhn => Arc::new(svhn::open(&self.path, split)?),
+            Format::Npz => Arc::new(npz::open(&self.path, split)?),
+            Format::Images => Arc::new(images::open(&self.path, split)?),
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::IoError;
 use crate::tensor::{Data, Tensor};
-use image::{DynamicImage, ImageReader, Limits, imageops::FilterType};
+use image::{DynamicImage, ImageDecoder, ImageReader, Limits, imageops::FilterType};
 use std::io::Cursor;
 use std::path::Path;
 
@@ -17,6 +17,28 @@ pub fn read(file: &Path, channels: usize, size: Option<(usize, usize)>, resize: 
     Tensor::new([1, channels, height, width], Data::U8(pixels)).map_err(|e| IoError::malformed(file, e))
 }
 
+fn broken(e: &dyn std::fmt::Display) -> String {
+    format!("not a readable picture ({e}); pass PNG or JPEG")
+}
+
+fn reader(bytes: &[u8]) -> Result<ImageReader<Cursor<&[u8]>>, String> {
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| broken(&e))?;
+    let mut limits = Limits::default();
+    (limits.max_image_width, limits.max_image_height, limits.max_alloc) = (Some(1 << 16), Some(1 << 16), Some(1 << 30));
+    reader.limits(limits);
+    Ok(reader)
+}
+
+/// Reads a picture's header: channels (1 for grey, else 3), height and width.
+///
+/// # Errors
+/// When it is malformed.
+pub fn header(bytes: &[u8]) -> Result<[usize; 3], String> {
+    let decoder = reader(bytes)?.into_decoder().map_err(|e| broken(&e))?;
+    let (width, height) = decoder.dimensions();
+    Ok([if decoder.color_type().has_color() { 3 } else { 1 }, height as usize, width as usize])
+}
+
 /// Decodes a picture to planes: the pixels in C×H×W order, the height and the width.
 ///
 /// # Errors
@@ -27,12 +49,7 @@ pub fn decode(
     size: Option<(usize, usize)>,
     resize: bool,
 ) -> Result<(Vec<u8>, usize, usize), String> {
-    let broken = |e: &dyn std::fmt::Display| format!("not a readable picture ({e}); pass PNG or JPEG");
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| broken(&e))?;
-    let mut limits = Limits::default();
-    (limits.max_image_width, limits.max_image_height, limits.max_alloc) = (Some(1 << 16), Some(1 << 16), Some(1 << 30));
-    reader.limits(limits);
-    let mut picture = reader.decode().map_err(|e| broken(&e))?;
+    let mut picture = reader(bytes)?.decode().map_err(|e| broken(&e))?;
     let given = (picture.height() as usize, picture.width() as usize);
     if let Some((h, w)) = size.filter(|&s| s != given) {
         if !resize {

@@ -1,6 +1,6 @@
 //! Where the trainer's batches come from.
 
-use crate::data::DataError;
+use crate::data::{DataError, Loader};
 use crate::tensor::Tensor;
 
 /// A batch (N, …) and its N labels.
@@ -16,4 +16,18 @@ pub trait Source {
 
     /// The batches of `epoch` (from 0) in its order, those before `first` left out. It ends after an error.
     fn epoch(&self, epoch: u64, first: usize) -> Box<dyn Iterator<Item = Result<Labelled, DataError>> + '_>;
+}
+
+impl Source for Loader {
+    fn images(&self) -> usize {
+        Loader::images(self)
+    }
+
+    fn batches(&self) -> usize {
+        Loader::batches(self)
+    }
+
+    fn epoch(&self, epoch: u64, first: usize) -> Box<dyn Iterator<Item = Result<Labelled, DataError>> + '_> {
+        Box::new(Loader::epoch(self, epoch, first).map(|batch| batch.map(|b| (b.x, b.labels))))
+    }
 }
