@@ -42,6 +42,11 @@ impl Checkpoint {
         Checkpoint { graph, tensors, progress: Some(progress), file: String::new() }
     }
 
+    /// Mere weights; `file` is what messages name.
+    pub fn weights(tensors: BTreeMap<String, Tensor>, file: String) -> Self {
+        Checkpoint { tensors, file, ..Checkpoint::default() }
+    }
+
     /// Reads a file.
     ///
     /// # Errors

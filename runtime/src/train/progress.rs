@@ -25,8 +25,10 @@ pub struct Progress {
     pub images: u64,
     /// The finished epochs.
     pub history: Vec<Record>,
-    /// The options that determine the result, by name.
+    /// The options that determine the result, by name: a resume must agree in them.
     pub options: BTreeMap<String, String>,
+    /// Other options, by name: a resume may change them.
+    pub notes: BTreeMap<String, String>,
 }
 
 impl Progress {
@@ -58,7 +60,7 @@ impl Progress {
         json!({
             "format": FORMAT, "step": self.step, "epoch": self.epoch, "batch": self.batch,
             "loss_sum": self.loss_sum.to_string(), "correct": self.correct, "images": self.images,
-            "history": to_csv(&self.history, false), "options": self.options,
+            "history": to_csv(&self.history, false), "options": self.options, "notes": self.notes,
         })
         .to_string()
     }
@@ -79,8 +81,11 @@ impl Progress {
         }
         let loss_sum = value["loss_sum"].as_str().and_then(|t| t.parse().ok()).filter(|v: &f64| v.is_finite());
         let history = value["history"].as_str().and_then(from_csv).ok_or_else(|| damaged("history"))?;
-        let options = value["options"].as_object().ok_or_else(|| damaged("options"))?;
-        let option = |(k, v): (&String, &Value)| Some((k.clone(), v.as_str()?.to_owned()));
+        let texts = |key: &str| {
+            let pair = |(k, v): (&String, &Value)| Some((k.clone(), v.as_str()?.to_owned()));
+            let pairs = value[key].as_object().and_then(|o| o.iter().map(pair).collect::<Option<_>>());
+            pairs.ok_or_else(|| damaged(key))
+        };
         Ok(Progress {
             step: number("step")?,
             epoch: number("epoch")?,
@@ -89,7 +94,8 @@ impl Progress {
             correct: number("correct")?,
             images: number("images")?,
             history,
-            options: options.iter().map(option).collect::<Option<_>>().ok_or_else(|| damaged("options"))?,
+            options: texts("options")?,
+            notes: texts("notes")?,
         })
     }
 }
@@ -108,7 +114,9 @@ mod tests {
         let text = progress.to_json();
         assert_eq!(Progress::from_json(&text).unwrap(), progress);
         assert!(Progress::from_json(&text.replace("\"format\":1", "\"format\":2")).unwrap_err().contains("newer"));
-        for (from, to) in [("\"step\":3", "\"step\":-3"), ("loss_sum", "sum"), ("\"0.001\"", "1"), ("}", "")] {
+        for (from, to) in
+            [("\"step\":3", "\"step\":-3"), ("loss_sum", "sum"), ("\"0.001\"", "1"), ("}", ""), ("notes", "note")]
+        {
             assert!(Progress::from_json(&text.replace(from, to)).unwrap_err().contains("damaged"), "{from}");
         }
     }

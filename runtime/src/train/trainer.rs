@@ -35,6 +35,8 @@ pub struct TrainOptions {
     pub constants: Vec<(String, Tensor)>,
     /// What else determines the result, by name (data, batch, optimiser, …): a resume must agree in it.
     pub about: BTreeMap<String, String>,
+    /// What a resume may want to know and may change, by name.
+    pub notes: BTreeMap<String, String>,
 }
 
 /// What the observer of [`Trainer::fit`] wants.
@@ -123,7 +125,7 @@ pub struct Trainer<'a> {
 impl<'a> Trainer<'a> {
     /// A training from the state that `step` has.
     pub fn new(step: &'a mut dyn Step, options: TrainOptions) -> Self {
-        let progress = Progress { options: describe(&options), ..Progress::default() };
+        let progress = Progress { options: describe(&options), notes: options.notes.clone(), ..Progress::default() };
         Trainer { step, options, progress, saved: false }
     }
 
@@ -149,7 +151,8 @@ impl<'a> Trainer<'a> {
             return Err(checkpoint.problem(problems));
         }
         checkpoint.restore(self.step, true)?;
-        self.progress = stored.clone();
+        let notes = std::mem::take(&mut self.progress.notes);
+        self.progress = Progress { notes, ..stored.clone() };
         Ok(())
     }
 
