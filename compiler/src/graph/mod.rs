@@ -206,6 +206,25 @@ impl Graph {
         }
     }
 
+    /// Gives a node other attributes, which must not change its types.
+    ///
+    /// # Errors
+    /// When they do not fit the operator, or would change a type.
+    pub fn set_attrs(&mut self, id: NodeId, attrs: Attrs) -> Result<(), GraphError> {
+        let Some(node) = self.node(id) else { return Ok(()) };
+        let (op, name) = (node.op, node.name.clone());
+        let fail = |message: String| GraphError { name: name.clone(), op: op.name.to_owned(), message };
+        ops::check_attrs(op, &attrs).map_err(fail)?;
+        let types: Vec<_> = self.operands(id).iter().filter_map(|&v| self.value_type(v)).collect();
+        if (op.infer)(&attrs, &types).map_err(fail)? != node.types {
+            return Err(fail("the attributes change its type".to_owned()));
+        }
+        if let Some(node) = self.index.get(&id).and_then(|&at| self.inner.node_weight_mut(at)) {
+            node.attrs = attrs;
+        }
+        Ok(())
+    }
+
     /// Sets the element type of an input of the graph; its readers must fit it.
     pub fn set_input_elem(&mut self, input: NodeId, elem: Elem) {
         let at = self.index.get(&input).copied().filter(|_| self.inputs.contains(&input));

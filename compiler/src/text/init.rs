@@ -16,6 +16,9 @@
 //! | codes, accumulators | uniform over their range |
 //! | others | 0.1·normal |
 //!
+//! A training starts from other values ([`training`]): He's for weights (normal·√(2 / inputs of one output)), γ 1, β 0,
+//! biases 0, mean 0, variance 1.
+//!
 //! With activations in 0 … 1 these statistics spread the next layer's activations over all codes.
 
 use super::build::Use;
@@ -44,6 +47,41 @@ fn mix(mut z: u64) -> u64 {
     z = (z ^ z >> 30).wrapping_mul(0xbf58476d1ce4e5b9);
     z = (z ^ z >> 27).wrapping_mul(0x94d049bb133111eb);
     z ^ z >> 31
+}
+
+/// The hashes of the elements of a parameter.
+fn hashes(seed: u64, name: &str, len: usize) -> impl Iterator<Item = u64> {
+    let fnv = name.bytes().fold(0xcbf29ce484222325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100000001b3));
+    let key = mix(seed.wrapping_add(fnv));
+    (0..len as u64).map(move |i| mix(key.wrapping_add(i.wrapping_mul(0x9e3779b97f4a7c15))))
+}
+
+/// The inputs of one output of weights of a shape.
+fn fan_in(shape: &[usize]) -> f64 {
+    shape.iter().skip(1).product::<usize>().max(1) as f64
+}
+
+/// The parameters from which a training of `graph` starts, by name; constants whose part is unknown keep their value.
+pub fn training(graph: &Graph, seed: u64) -> BTreeMap<String, Tensor> {
+    let draw = |node: &crate::graph::Node| {
+        let tensor = node.tensor.as_ref()?;
+        let (shape, len) = (tensor.shape(), tensor.as_f32()?.len());
+        let user = graph.users(Value { node: node.id, port: 0 }).first().copied();
+        let usage = user.and_then(|(id, port)| Some((graph.node(id)?.op, usize::from(port), None)));
+        let values = match role(&node.name, usage) {
+            Role::Weight => {
+                let spread = (2.0 / fan_in(shape)).sqrt();
+                hashes(seed, &node.name, len).map(|h| (normal(h) * spread) as f32).collect()
+            }
+            Role::Gamma | Role::Variance => vec![1.0; len],
+
+            Role::Other => return Some((**tensor).clone()),
+            _ => vec![0.0; len],
+        };
+        Tensor::f32(shape, values).ok()
+    };
+    let constants = graph.order().into_iter().filter_map(|id| graph.node(id));
+    constants.filter_map(|node| Some((node.name.clone(), draw(node)?))).collect()
 }
 
 fn uniform(h: u64, lo: f64, hi: f64) -> f32 {
@@ -104,12 +142,10 @@ impl Seed {
         let len = ty.shape.sample_len().filter(|&n| n <= MOST - self.drawn);
         let len = len.ok_or("the parameters are too many to draw them from a seed")?;
         self.drawn += len;
-        let fnv = name.bytes().fold(0xcbf29ce484222325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100000001b3));
-        let key = mix(self.seed.wrapping_add(fnv));
-        let hashes = (0..len as u64).map(|i| mix(key.wrapping_add(i.wrapping_mul(0x9e3779b97f4a7c15))));
+        let hashes = hashes(self.seed, name, len);
         let data = match &ty.elem {
             Elem::F32 => {
-                let fan = shape.iter().skip(1).product::<usize>().max(1) as f64;
+                let fan = fan_in(&shape);
                 let statistics = |seed: &mut Seed| usage.and_then(|u| seed.behind_convolution(graph, u.2?, len));
                 Data::F32(match role(name, usage) {
                     Role::Weight => hashes.map(|h| (normal(h) / fan.sqrt()) as f32).collect(),
