@@ -68,7 +68,7 @@ pub fn run(args: &Args) -> Outcome {
     }
     let score = |x: Tensor| -> Result<Tensor, Failed> {
         let outputs = engine.run(&[x]).map_err(|e| match e {
-            Failure::Input(t) | Failure::Run(t) => Failed(t),
+            Failure::Input(t) | Failure::Run(t) | Failure::Interrupted(t) => Failed(t),
         })?;
         outputs.into_iter().next().ok_or_else(|| Failed("the model has no output".to_owned()))
     };
@@ -83,7 +83,7 @@ pub fn run(args: &Args) -> Outcome {
 }
 
 /// Parses `scale=S,mean=A:B:C,std=A:B:C`; a number may be a quotient such as 1/256.
-fn parse(text: &str) -> Result<Normalise, Failure> {
+pub(super) fn parse(text: &str) -> Result<Normalise, Failure> {
     let bad = |what: &str| Failure::Input(format!("--normalize: {what}; write scale=S,mean=A:B:C,std=A:B:C"));
     let number = |t: &str| -> Result<f32, Failure> {
         let value = match t.split_once('/') {

@@ -39,7 +39,7 @@ pub fn run(args: &Args) -> Outcome {
             merge(&mut document, report.json());
             show(args, &document, Some(&report))
         }
-        Err(Failure::Input(problems) | Failure::Run(problems)) => {
+        Err(Failure::Input(problems) | Failure::Run(problems) | Failure::Interrupted(problems)) => {
             merge(&mut document, operators(&lowered, &notes));
             merge(&mut document, json!({"problems": problems.lines().collect::<Vec<_>>()}));
             show(args, &document, None)?;

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand. It may use every other module; nothing else may use it.
 //!
-//! Exit codes: 0 done, 1 the comparison or the run failed, 2 the input or the arguments are wrong. Results go to standard
+//! Exit codes: 0 done, 1 the comparison or the run failed, 2 the input or the arguments are wrong, 130 interrupted after
+//! saving. Results go to standard
 //! output, everything else to standard error.
 
 mod bench;
@@ -16,6 +17,7 @@ mod lift_check;
 mod model;
 mod pixels;
 mod run;
+mod train;
 mod verify;
 
 use clap::{Parser, Subcommand};
@@ -28,6 +30,8 @@ pub enum Failure {
     Input(String),
     /// The comparison or the run failed: exit code 1.
     Run(String),
+    /// The user stopped the run, its state is saved: exit code 130.
+    Interrupted(String),
 }
 
 impl Failure {
@@ -69,6 +73,8 @@ enum Command {
     Eval(eval::Args),
     /// Write a model as ONNX, in standard operators or in the QONNX dialect
     Export(export::Args),
+    /// Train a network
+    Train(Box<train::Args>),
 }
 
 /// Parses the arguments, runs the subcommand and gives the exit code.
@@ -81,11 +87,16 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Train(args) => train::run(&args),
     };
     let (code, text) = match outcome {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Run(text)) => (1, text),
         Err(Failure::Input(text)) => (2, text),
+        Err(Failure::Interrupted(text)) => {
+            eprintln!("{text}");
+            return ExitCode::from(130);
+        }
     };
     for line in text.lines().filter(|l| !l.trim().is_empty()) {
         eprintln!("error: {line}");

@@ -6,6 +6,7 @@ use crate::codegen::target::Level;
 use crate::compile::{self, Compiled, Options};
 use crate::emit::jit::JitImage;
 use crate::graph::Graph;
+use crate::jit::Jit;
 use crate::lower::Plan;
 use crate::{import, passes, text};
 use dorefa_runtime::Model;
@@ -100,6 +101,18 @@ pub fn jit(file: &Path, graph: &Graph) -> Result<(Model, Plan), Failure> {
     let compiled = compiled(file, graph, &levels, &Options::default())?;
     let image = JitImage::new(&compiled.image).map_err(|e| problem(file, &e))?;
     Ok((image.into_model().map_err(Failure::run)?, compiled.plan))
+}
+
+/// Compiles the training step of a network for this machine, in memory.
+///
+/// # Errors
+/// When the network cannot be trained.
+pub fn training_step(
+    file: &Path,
+    graph: &Graph,
+    options: &dorefa_runtime::train::StepOptions,
+) -> Result<Model, Failure> {
+    Jit::default().step(graph, options).map_err(|e| problem(file, &e))
 }
 
 /// The numeric profile of code for this machine.

@@ -216,6 +216,11 @@ pub fn picture_shape(port: &engine::Input) -> Option<[usize; 3]> {
     }
 }
 
+/// Whether the model's own metadata say that pictures of another size are resized.
+pub fn resizes(metadata: &BTreeMap<String, String>) -> bool {
+    metadata.get("input.resize").is_some_and(|v| v == "bilinear")
+}
+
 /// The way from a data set's pictures to the first of `ports`. They are resized where the user (`resize`) or the model's own
 /// `input.resize` says so.
 pub fn transform(
@@ -224,9 +229,8 @@ pub fn transform(
     resize: bool,
     normalise: Normalise,
 ) -> Transform {
-    let resize = resize || metadata.get("input.resize").is_some_and(|v| v == "bilinear");
     match ports.first().and_then(picture_shape) {
-        Some(shape) => Transform::fit(shape, resize, normalise),
+        Some(shape) => Transform::fit(shape, resize || resizes(metadata), normalise),
         None => Transform { normalise, ..Transform::default() },
     }
 }
