@@ -16,7 +16,7 @@ use std::path::PathBuf;
 pub struct Args {
     /// The model: .so, .onnx or .dorefa
     model: PathBuf,
-    /// The data set: FORMAT:PATH, FORMAT one of idx, cifar10, svhn, images, npz (PATH a folder or archive)
+    /// The data set: FORMAT:PATH, FORMAT one of idx, cifar10, svhn, images, npz (PATH a folder or archive); or digits, built in
     #[arg(long)]
     data: String,
     /// Which part of it: train or test

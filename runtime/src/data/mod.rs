@@ -8,6 +8,7 @@ mod archive;
 pub mod augment;
 pub mod check;
 pub mod cifar10;
+pub mod digits;
 pub mod idx;
 pub mod images;
 pub mod loader;
@@ -39,7 +40,7 @@ use std::str::FromStr;
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// The specification is malformed.
-    #[error("data `{spec}`: {problem}; write FORMAT:PATH with FORMAT one of {}, or digits", FORMATS.join(", "))]
+    #[error("data `{spec}`: {problem}; write digits, or FORMAT:PATH with FORMAT one of {}", FORMATS.join(", "))]
     Spec {
         /// As given.
         spec: String,
