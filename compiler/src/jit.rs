@@ -7,6 +7,7 @@ use crate::graph::Graph;
 use crate::{grad, text};
 use dorefa_runtime::Model;
 use dorefa_runtime::train::{Compile, StepOptions};
+use std::sync::Arc;
 
 /// Compiles training steps for this machine, or for a CPU level of it.
 #[derive(Clone, Debug)]
@@ -42,7 +43,15 @@ impl Compile for Jit {
     fn compile(&self, graph: &str, options: &StepOptions) -> Result<Model, String> {
         let lines =
             |problems: Vec<text::Diagnostic>| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-        let graph = text::parse(graph, "graph", &|_| None).map_err(lines)?;
+        let mut graph = text::parse(graph, "graph", &|_| None).map_err(lines)?;
+        let seed = graph.metadata.get("seed").and_then(|s| s.parse().ok()).unwrap_or(1);
+        let mut drawn = text::training_parameters(&graph, seed);
+        for id in graph.order() {
+            let tensor = graph.node(id).filter(|n| n.tensor.is_some()).and_then(|n| drawn.remove(&n.name));
+            if let Some(tensor) = tensor {
+                graph.set_constant(id, Arc::new(tensor)).map_err(|e| e.to_string())?;
+            }
+        }
         self.step(&graph, options)
     }
 }
