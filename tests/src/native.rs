@@ -41,12 +41,20 @@ impl Machine {
     /// # Panics
     /// When it does not compile without a warning.
     pub fn driver(&self, folder: &Path, more: &[&str]) -> PathBuf {
-        let driver = folder.join(format!("run-{}{}", self.arch.name(), more.len()));
+        self.program("run", folder, more)
+    }
+
+    /// Compiles `tests/c/NAME.c`, with `more` arguments.
+    ///
+    /// # Panics
+    /// When it does not compile without a warning.
+    pub fn program(&self, name: &str, folder: &Path, more: &[&str]) -> PathBuf {
+        let driver = folder.join(format!("{name}-{}{}", self.arch.name(), more.len()));
         let mut cc = Command::new(&self.cc);
         cc.args(["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror"])
             .arg("-I")
             .arg(repository().join("compiler/src/emit"));
-        cc.arg(repository().join("tests/c/run.c")).args(more).args(["-ldl", "-pthread", "-o"]).arg(&driver);
+        cc.arg(repository().join(format!("tests/c/{name}.c"))).args(more).args(["-ldl", "-pthread", "-o"]).arg(&driver);
         succeed(&mut cc);
         driver
     }
@@ -60,12 +68,18 @@ impl Machine {
         let (x, y) = (folder.path().join("x"), folder.path().join("y"));
         let bytes: Vec<u8> = input.iter().flat_map(|v| v.to_le_bytes()).collect();
         std::fs::write(&x, bytes).unwrap_or_else(|e| panic!("{e}"));
-        let words = self.emulator.iter().map(Into::into).chain([driver.as_os_str().to_owned()]);
-        let mut words = words.chain(model.map(|m| m.as_os_str().to_owned()));
-        let mut command = Command::new(words.next().unwrap_or_default());
-        command.args(words).args([&x, &y]).args([batch.to_string(), workers.to_string()]);
+        let mut command = self.command(driver);
+        command.args(model).args([&x, &y]).args([batch.to_string(), workers.to_string()]);
         succeed(&mut command);
         std::fs::read(&y).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// A program, under the emulator where there is one.
+    pub fn command(&self, program: &Path) -> Command {
+        let mut words = self.emulator.iter().map(Into::into).chain([program.as_os_str().to_owned()]);
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words);
+        command
     }
 }
 

@@ -151,3 +151,47 @@ fn svhn_d_in_float() {
     check(&model("svhn-d", [32, 32, 32]), &ADAM, 2, "native");
     check(&model("svhn-d", [1, 2, 32]), &ADAM, 2, "native");
 }
+
+/// `compile --train` for an architecture, two steps from C, against the interpreter.
+fn ahead_of_time(arch: dorefac::codegen::target::Arch) {
+    use dorefac_tests::{native, repository, succeed};
+    let Some(machine) = native::Machine::new(arch) else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let source = repository().join("models/svhn-d.dorefa");
+    native::compile(&source, &at("step.so"), arch, &["--train", "--decay", "l2"]);
+    let program = machine.program("train", folder.path(), &[]);
+    let graph = text::load(&source).expect("loads");
+    let options = StepOptions { decay: Decay::L2, ..ADAM };
+    let mut train = grad::build(&graph, &options).unwrap_or_else(|e| panic!("{e:?}")).train;
+    let (x, labels) = batch(&train, 3, 10, 5);
+    let bytes = |v: &[f32]| v.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+    std::fs::write(at("x"), bytes(x.as_f32().expect("floats"))).expect("writes");
+    std::fs::write(at("labels"), labels.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>()).expect("writes");
+    let mut command = machine.command(&program);
+    command.args([at("step.so"), at("x"), at("labels"), at("state")]).args(["3", "2"]);
+    succeed(&mut command);
+    let codes = Tensor::new([3], Data::I32(labels)).expect("fits");
+    let mut want = Vec::new();
+    for step in 1..=2 {
+        let context = context(&Hyper { step, ..HYPER });
+        let (outputs, updated) = interp::step(&train, &[x.clone(), codes.clone()], true, &context).expect("interprets");
+        want = updated.iter().flat_map(|t| bytes(t.as_f32().expect("floats"))).collect();
+        want.extend(f64::from(outputs[0].as_f32().expect("a loss")[0]).to_le_bytes());
+        want.extend((outputs[1].as_f32().expect("a count")[0] as u64).to_le_bytes());
+        interp::apply(&mut train, updated).expect("applies");
+    }
+    assert!(std::fs::read(at("state")).expect("reads") == want, "{arch:?}: the state after two steps differs");
+}
+
+#[test]
+fn shared_object_from_c() {
+    if let Some(arch) = dorefac::codegen::target::Arch::host() {
+        ahead_of_time(arch);
+    }
+}
+
+#[test]
+fn aarch64_under_an_emulator() {
+    ahead_of_time(dorefac::codegen::target::Arch::Aarch64);
+}

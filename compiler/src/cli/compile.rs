@@ -1,11 +1,14 @@
 //! `dorefac compile`: a model to a shared object, object file or archive.
 
+mod train;
+
 use super::emit::Emit;
 use super::files::{self, Outputs};
 use super::model::{self, Source};
 use super::pixels::Pixels;
 use super::{Failure, Outcome, print};
-use crate::codegen::target::Arch;
+use crate::codegen::image::Image;
+use crate::codegen::target::{Arch, Level};
 use crate::compile::{self, Options};
 use crate::emit::{archive, elf, header, object};
 use crate::passes;
@@ -16,7 +19,7 @@ use target_lexicon::Triple;
 /// Arguments of `dorefac compile`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  dorefac compile net.onnx -o net.so\n  dorefac compile net.onnx -o net.so --cpu x86-64-v2,x86-64-v4\n  dorefac compile net.onnx -o net.so --target aarch64-unknown-linux-gnu\n  dorefac compile net.onnx -o net.a --header net.h --prefix net\n  dorefac compile net.onnx -o net.so --input u8,scale=1/255\n  dorefac compile net.onnx -o net.so --report net.json --emit lowered --emit asm=net.s"
+    after_help = "Examples:\n  dorefac compile net.onnx -o net.so\n  dorefac compile net.onnx -o net.so --cpu x86-64-v2,x86-64-v4\n  dorefac compile net.onnx -o net.so --target aarch64-unknown-linux-gnu\n  dorefac compile net.onnx -o net.a --header net.h --prefix net\n  dorefac compile net.onnx -o net.so --input u8,scale=1/255\n  dorefac compile net.onnx -o net.so --report net.json --emit lowered --emit asm=net.s\n  dorefac compile --train net.dorefa -o step.so --optimizer sgd"
 )]
 pub struct Args {
     /// The model: .onnx or .dorefa
@@ -33,6 +36,15 @@ pub struct Args {
     /// Numeric profile of float layers: fma or nofma
     #[arg(long, value_parser = ["fma", "nofma"])]
     numerics: Option<String>,
+    /// Compile the training step instead: forward, loss, backward, optimiser
+    #[arg(long, conflicts_with_all = ["input", "report"])]
+    train: bool,
+    /// The optimiser of a training step: sgd, adam or adam-pytorch
+    #[arg(long, default_value = "adam")]
+    optimizer: String,
+    /// The weight decay of a training step: none, l2 or decoupled
+    #[arg(long, default_value = "none")]
+    decay: String,
     /// The caller passes 8-bit pixels: [NAME=]u8,scale=S[,mean=A:B:C][,std=A:B:C]; the value is (S·pixel − mean)/std
     #[arg(long, value_name = "SPEC")]
     input: Vec<String>,
@@ -51,6 +63,13 @@ pub struct Args {
     report: Option<PathBuf>,
 }
 
+/// What the code is for.
+struct Target {
+    levels: Vec<Level>,
+    fma: bool,
+    suffix: String,
+}
+
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Outcome {
     let mut emit = Emit::parse(&args.emit)?;
@@ -59,13 +78,32 @@ pub fn run(args: &Args) -> Outcome {
     check_names(args, suffix)?;
     let others = args.header.iter().chain(&args.report).chain(emit.paths());
     files::check(&others.chain([&args.output]).map(PathBuf::as_path).collect::<Vec<_>>())?;
-    let target = match &args.target {
+    let target = target(args, suffix)?;
+    let Source::Graph(mut graph) = model::load_with(&args.model, &pixels)? else {
+        return Err(model::problem(&args.model, &"is compiled already; pass the .onnx or .dorefa"));
+    };
+    if args.train {
+        return train::run(args, &graph, &target, emit);
+    }
+    emit.graph("graph", &graph);
+    let notes = passes::run(&mut graph, target.fma, &mut |name, g| emit.graph(name, g))
+        .map_err(|e| model::problem(&args.model, &e))?;
+    let options = Options { fma: Some(target.fma), keep_text: emit.wants_code() };
+    let compiled = model::compiled(&args.model, &graph, &target.levels, &options)?;
+    emit.compiled(&graph, &compiled);
+    let names: Vec<String> = target.levels.iter().map(|l| l.name.clone()).collect();
+    let report = ModelReport::new(&graph, &compiled, &names, &notes);
+    written(args, &target, &compiled.image, &emit, Some(&report), &report.table())
+}
+
+fn target(args: &Args, suffix: &str) -> Result<Target, Failure> {
+    let triple = match &args.target {
         Some(text) => text.parse::<Triple>().map_err(|e| Failure::Input(format!("--target {text}: {e}")))?,
         None => Triple::host(),
     };
-    let arch = Arch::of(&target).map_err(|e| Failure::Input(format!("--target {target}: {e}")))?;
+    let arch = Arch::of(&triple).map_err(|e| Failure::Input(format!("--target {triple}: {e}")))?;
     let default = if arch == Arch::X86_64 { "x86-64-v3" } else { "generic" };
-    let levels = model::levels(args.cpu.as_deref().unwrap_or(default), &target)?;
+    let levels = model::levels(args.cpu.as_deref().unwrap_or(default), &triple)?;
     let fma = match args.numerics.as_deref() {
         Some("fma") if !compile::profile(&levels) => {
             return Err(Failure::Input("--numerics fma: a level of --cpu has no fused multiply-add".to_owned()));
@@ -73,24 +111,23 @@ pub fn run(args: &Args) -> Outcome {
         Some(word) => word == "fma",
         None => compile::profile(&levels),
     };
-    let Source::Graph(mut graph) = model::load_with(&args.model, &pixels)? else {
-        return Err(model::problem(&args.model, &"is compiled already; pass the .onnx or .dorefa"));
-    };
+    Ok(Target { levels, fma, suffix: suffix.to_owned() })
+}
 
-    emit.graph("graph", &graph);
-    let notes = passes::run(&mut graph, fma, &mut |name, g| emit.graph(name, g))
-        .map_err(|e| model::problem(&args.model, &e))?;
-    let options = Options { fma: Some(fma), keep_text: emit.wants_code() };
-    let compiled = model::compiled(&args.model, &graph, &levels, &options)?;
-    emit.compiled(&graph, &compiled);
-    let names: Vec<String> = levels.iter().map(|l| l.name.clone()).collect();
-    let report = ModelReport::new(&graph, &compiled, &names, &notes);
-
+/// Writes the image and what was asked for besides; shows `table` where no stage is shown.
+fn written(
+    args: &Args,
+    target: &Target,
+    image: &Image,
+    emit: &Emit,
+    report: Option<&ModelReport>,
+    table: &str,
+) -> Outcome {
     let name = args.output.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let bytes = match suffix {
-        "so" => elf::shared_object(&compiled.image, &name),
-        "o" => object::relocatable(&compiled.image, &args.prefix),
-        _ => archive::archive(&compiled.image, &args.prefix),
+    let bytes = match target.suffix.as_str() {
+        "so" => elf::shared_object(image, &name),
+        "o" => object::relocatable(image, &args.prefix),
+        _ => archive::archive(image, &args.prefix),
     };
     let bytes = bytes.map_err(|e| model::problem(&args.model, &e))?;
     let mut outputs = Outputs::default();
@@ -107,13 +144,13 @@ pub fn run(args: &Args) -> Outcome {
     if let Some(path) = &args.header {
         outputs.add(path, header::header(&args.prefix));
     }
-    if let Some(path) = &args.report {
+    if let (Some(path), Some(report)) = (&args.report, report) {
         let text = serde_json::to_string_pretty(&report.json()).map_err(Failure::run)?;
         outputs.add(path, format!("{text}\n"));
     }
     outputs.add(&args.output, bytes);
     outputs.commit()?;
-    if shown { Ok(()) } else { print(&report.table()) }
+    if shown { Ok(()) } else { print(table) }
 }
 
 /// Checks what the arguments name, before any work.

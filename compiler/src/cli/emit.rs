@@ -4,6 +4,7 @@
 //! after the last; `lowered` is the plan; `clif`, `asm` and `dot` show the code and the picture of the final graph.
 
 use super::Failure;
+use crate::codegen::image::Image;
 use crate::compile::Compiled;
 use crate::graph::types::{Shape, ValueType};
 use crate::graph::{Graph, NodeId, Value, attrs::Attrs, ops};
@@ -76,10 +77,15 @@ impl Emit {
 
     /// Sees the compiled model.
     pub fn compiled(&mut self, graph: &Graph, compiled: &Compiled) {
-        self.keep("lowered", || plan(graph, compiled));
         self.keep("dot", || dot(graph, compiled));
+        self.image(&compiled.image, || plan(graph, compiled));
+    }
+
+    /// Sees the plan and the code of an image.
+    pub fn image(&mut self, image: &Image, plan: impl FnOnce() -> String) {
+        self.keep("lowered", plan);
         let code = |pick: fn(&crate::codegen::image::Code) -> &Option<String>| {
-            let functions = compiled.image.functions.iter();
+            let functions = image.functions.iter();
             let texts = functions.filter_map(|f| Some(format!("; {}\n{}", f.name, pick(f.code.as_ref()?).as_ref()?)));
             texts.collect::<Vec<_>>().join("\n")
         };
