@@ -123,3 +123,67 @@ impl Graph {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Context;
+    use crate::{interp, passes, text};
+
+    const STEP: &str = "dorefa 1\ngraph g(v: f32[N, 2]) -> (y) {\n  n = neg(@w: f32[2])\n  m1 = momentum(@w.m: f32[2], n, \
+                        hyper(name=beta1))\n  w1 = descend(@w, m1, hyper(name=lr))\n  y = add(v, literal(value=1.0))\n  \
+                        update parameter @w = w1\n  update momentum @w.m = m1\n}\n";
+
+    fn read(source: &str) -> Result<Graph, String> {
+        text::parse(source, "t", &|_| None).map_err(|p| p.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn updates_round_trip_and_state_is_kept() {
+        let mut graph = read(STEP).expect("parses");
+        let printed = text::print(&graph);
+        assert!(printed.ends_with("  update parameter @w = w1\n  update momentum @w.m = m1\n}\n"), "{printed}");
+        assert_eq!(text::print(&read(&printed).expect("parses again")), printed);
+        passes::fold::run(&mut graph, true).expect("folds");
+        assert_eq!(text::print(&graph), printed, "nothing of it is constant, nothing dead");
+        assert!(graph.sole_user(graph.updates()[0].value).is_none());
+    }
+
+    #[test]
+    fn a_step_gives_what_apply_puts_in() {
+        let mut graph = read(STEP).expect("parses");
+        let held = |g: &Graph| -> Vec<f32> {
+            let tensors = g.updates().iter().filter_map(|u| g.node(u.node)?.tensor.clone());
+            tensors.flat_map(|t| t.as_f32().map(<[f32]>::to_vec).unwrap_or_default()).collect()
+        };
+        let before = held(&graph);
+        assert_eq!(before[2..], [0.0, 0.0], "moments start at zero");
+        let context = Context { lr: 0.5, ..Context::default() };
+        let v = Tensor::f32([1, 2], vec![0.0; 2]).expect("fits");
+        let (_, updated) = interp::step(&graph, &[v], true, &context).expect("runs");
+        assert_eq!(held(&graph), before);
+        interp::apply(&mut graph, updated).expect("fits");
+        let (w, m) = (|i: usize| before[i] + 0.5 * before[i], |i: usize| -before[i]);
+        assert_eq!(held(&graph), [w(0), w(1), m(0), m(1)]);
+        let wrong = Arc::new(Tensor::f32([3], vec![0.0; 3]).expect("fits"));
+        let error = graph.set_constant(graph.updates()[0].node, wrong).expect_err("another shape");
+        assert!(error.to_string().contains("w (constant)"), "{error}");
+    }
+
+    #[test]
+    fn wrong_updates_are_refused() {
+        for (from, to, says) in [
+            ("update parameter @w = w1", "update parametr @w = w1", "expected `parameter`"),
+            ("update parameter @w = w1", "update parameter @u = w1", "`@u` needs a type"),
+            ("update parameter @w = w1", "update parameter @w = y", "its new value"),
+            ("update momentum @w.m = m1", "update momentum @w = m1", "twice"),
+        ] {
+            let error = read(&STEP.replace(from, to)).err().unwrap_or_default();
+            assert!(error.contains(says), "{to}: {error}");
+        }
+        let mut graph = read(STEP).expect("parses");
+        let input = graph.inputs()[0];
+        let value = Value { node: input, port: 0 };
+        assert!(graph.add_update(Role::Statistic, input, value).is_err(), "an input is no constant");
+    }
+}
