@@ -301,17 +301,10 @@ fn quantize_gradient(b: &mut Builder<'_>, node: &Node, dy: Value) -> Result<Part
 
 fn binary(b: &mut Builder<'_>, node: &Node, operands: &[Value], dy: Value) -> Result<Parts, GraphError> {
     let &[p, q] = operands else { return Err(missing(node)) };
-    let shape = |v: Value| b.source.value_type(v).map(|t| t.shape.clone());
-    for (value, other) in [(p, q), (q, p)] {
-        let batch = shape(other).is_some_and(|s| s.has_batch());
-        if b.wanted.contains(&value) && shape(value) != shape(other) && batch {
-            let whole = shape(value)
-                .is_some_and(|s| s.has_batch() && s.sample_len() == shape(other).and_then(|o| o.sample_len()));
-            if !whole {
-                let message = "broadcasts what is trained; give both operands one shape".to_owned();
-                return Err(GraphError { name: node.name.clone(), op: node.op.name.to_owned(), message });
-            }
-        }
+    let widened = |v: &Value| b.source.value_type(*v).map(|t| &t.shape) != node.types.first().map(|t| &t.shape);
+    if [p, q].iter().any(|v| b.wanted.contains(v) && widened(v)) {
+        let message = "broadcasts what is trained; give both operands one shape".to_owned();
+        return Err(GraphError { name: node.name.clone(), op: node.op.name.to_owned(), message });
     }
     let (x, y) = (b.float(p)?, b.float(q)?);
     let name = format!("d{}", node.name);

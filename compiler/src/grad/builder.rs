@@ -119,7 +119,8 @@ impl<'s> Builder<'s> {
     }
 }
 
-/// Constants that gradient descent changes: weights, biases, and batch norm's γ and β.
+/// Constants that gradient descent changes: weights, biases, and batch norm's γ and β, also where they are reshaped or
+/// quantised on their way.
 fn trained(source: &Graph) -> BTreeSet<NodeId> {
     let mut found = BTreeSet::new();
     for id in source.order() {
@@ -131,11 +132,26 @@ fn trained(source: &Graph) -> BTreeSet<NodeId> {
             _ => &[],
         };
         let operands = source.operands(id);
-        for value in places.iter().filter_map(|&i| operands.get(i)) {
-            if source.constant(*value).is_some() {
-                found.insert(value.node);
+        for &value in places.iter().filter_map(|&i| operands.get(i)) {
+            let root = root(source, value);
+            if source.constant(root).is_some() {
+                found.insert(root.node);
             }
         }
     }
     found
 }
+
+/// The value of which `value` is another shape or the quantised form.
+fn root(source: &Graph, mut value: Value) -> Value {
+    let moves = |v: Value| source.node(v.node).is_some_and(|n| MOVES.contains(&n.op.name));
+    while moves(value)
+        && let Some(&operand) = source.operands(value.node).first()
+    {
+        value = operand;
+    }
+    value
+}
+
+/// Operators between a parameter and its reader that keep it one parameter.
+const MOVES: &[&str] = &["reshape", "transpose", "quantize_weights"];

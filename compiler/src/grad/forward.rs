@@ -3,6 +3,7 @@
 use super::Mode;
 use super::builder::{Builder, Codes, Saved, Tracked};
 use crate::graph::attrs::{Attr, Attrs};
+use crate::graph::scale::Scale;
 use crate::graph::{GraphError, Node, Value};
 
 /// Codes of more bits are computed as floats.
@@ -12,6 +13,10 @@ const MOST_BITS: i64 = 8;
 pub(super) fn copy(b: &mut Builder<'_>) {
     for id in b.source.order() {
         let Some(node) = b.source.node(id) else { continue };
+        // What reads a node that was refused is no problem of its own.
+        if b.source.operands(id).iter().any(|v| !b.tracked.contains_key(v)) {
+            continue;
+        }
         if let Err(problem) = forward(b, node) {
             b.problems.push(problem);
         }
@@ -209,9 +214,74 @@ fn max_pool(b: &mut Builder<'_>, node: &Node, operands: &[Value]) -> Result<Trac
     let input = b.float(x)?;
     let pooled = b.add("max_pool", &node.name, &[input], node.attrs.clone())?;
     let Some(codes) = b.get(x).codes else { return Ok(floats(pooled)) };
-    let top = b.graph.value_type(codes.value).and_then(|t| t.codes()).map(|c| (c.top, c.step, c.offset));
-    let Some((top, 1, 0)) = top.filter(|_| codes.factor.is_none()) else { return Ok(floats(pooled)) };
+    // Codes that dropout has rescaled are worth other values than those that encoding gives.
+    let activations = b.graph.value_type(codes.value).and_then(|t| t.codes()).filter(|c| {
+        codes.factor.is_none()
+            && (c.step, c.offset) == (1, 0)
+            && Scale::ratio(1, c.top.into()).is_some_and(|s| *c.scale == [s])
+    });
+    let Some(top) = activations.map(|c| c.top) else { return Ok(floats(pooled)) };
     let attrs = Attrs::new().with("bits", Attr::Int(i64::from(32 - top.leading_zeros())));
     let value = b.add("encode_activation", &format!("{}_codes", node.name), &[pooled], attrs)?;
     Ok(Tracked { float: Some(pooled), codes: Some(Codes { value, factor: None }), acc: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Optimizer, Step, StepOptions, build};
+    use crate::graph::{Context, Graph};
+    use crate::{interp, text};
+    use dorefa_runtime::tensor::{Data, Tensor};
+
+    fn step(body: &str) -> Result<Step, Vec<String>> {
+        let source = format!("dorefa 1\ngraph g(x: f32[N, 2, 4, 4]) -> (y) {{\n{body}\n}}\n");
+        let source = text::parse(&source, "t", &|_| None).unwrap_or_else(|e| panic!("{e:?}"));
+        let options = StepOptions { optimizer: Optimizer::Sgd, ..StepOptions::default() };
+        build(&source, &options).map_err(|e| e.iter().map(ToString::to_string).collect())
+    }
+
+    /// Loss of a graph on two samples; kept small enough that no clip is reached.
+    fn loss(graph: &Graph) -> f32 {
+        let x = Tensor::f32([2, 2, 4, 4], (0..64).map(|i| (i * 7 % 13) as f32 / 13.0).collect()).expect("fits");
+        let labels = Tensor::new([2], Data::I32(vec![0, 2])).expect("fits");
+        let context = Context { step: 1, loss_scale: 1.0, ..Context::default() };
+        let (outputs, _) = interp::step(graph, &[x, labels], true, &context).expect("runs");
+        outputs[0].as_f32().expect("floats")[0]
+    }
+
+    #[test]
+    fn every_problem_is_told_once() {
+        let body = "a = sign(x)\nb = relu(a)\nc = conv(b, @w: f32[3, 2, 4, 4])\nd = round(x)\n\
+                    e = conv(d, @v: f32[3, 2, 4, 4])\ny = reshape(add(c, e), shape=[3])";
+        let problems = step(body).err().expect("refused");
+        let named: Vec<_> = problems.iter().filter_map(|p| p.split(' ').next()).collect();
+        assert_eq!(named, ["a", "d"], "{problems:?}");
+    }
+
+    #[test]
+    fn weights_behind_a_reshape_are_trained() {
+        let body = "c = conv(x, reshape(quantize_weights(@w: f32[3, 32], bits=2), shape=[3, 2, 4, 4]))\n\
+                    y = reshape(c, shape=[3])";
+        let step = step(body).unwrap_or_else(|e| panic!("{e:?}"));
+        assert_eq!(step.train.updates().len(), 2, "weights and momentum");
+    }
+
+    #[test]
+    fn dropped_codes_keep_their_value_in_a_pool() {
+        let with = |a: &str| {
+            format!("a = {a}\nc = conv(a, quantize_weights(@w: f32[3, 2, 2, 2], bits=1))\ny = reshape(c, shape=[3])")
+        };
+        let codes = "max_pool(dropout(quantize_activation(x, bits=2), rate=0.5), kernel=[2, 2], strides=[2, 2])";
+        let floats = "max_pool(dropout(relu(quantize_activation(x, bits=2)), rate=0.5), kernel=[2, 2], strides=[2, 2])";
+        let (codes, floats) = (step(&with(codes)), step(&with(floats)));
+        let both = [codes, floats].map(|s| loss(&s.unwrap_or_else(|e| panic!("{e:?}")).train));
+        assert!((both[0] - both[1]).abs() < 1e-5, "{both:?}");
+    }
+
+    #[test]
+    fn what_a_constant_widens_is_refused() {
+        let body = "c = conv(x, @w: f32[3, 2, 4, 4])\nz = add(c, @o: f32[3, 2, 2])\ny = reshape(z, shape=[12])";
+        let problems = step(body).err().expect("refused");
+        assert!(problems.len() == 1 && problems[0].contains("z (add)"), "{problems:?}");
+    }
 }
