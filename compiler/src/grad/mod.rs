@@ -21,6 +21,8 @@ mod backward;
 mod builder;
 mod forward;
 mod optimizer;
+#[cfg(test)]
+mod tests;
 
 use crate::graph::ops::known;
 use crate::graph::types::{CodeType, Elem, Shape, ValueType};
