@@ -8,7 +8,7 @@ use crate::codegen::emitter::{Emitter, F32X4, I32X4};
 use crate::codegen::lanes::pick;
 use crate::graph::Value as GraphValue;
 use crate::lower::train::layouts::Levels;
-use crate::lower::train::{CHUNK, Domain, Form, Kind, Sink, Slot};
+use crate::lower::train::{CHUNK, Domain, Form, Phase, Sink, Slot};
 use cranelift_codegen::ir::condcodes::FloatCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 use cranelift_frontend::Variable;
@@ -24,19 +24,18 @@ pub fn emit(
     e: &mut Emitter<'_, '_>,
     frame: &Frame<'_>,
     domain: Domain,
-    sinks: &[Sink],
+    phases: &[Phase],
 ) -> Result<&'static str, String> {
-    let mut targets = Vec::new();
-    let mut bases = Vec::new();
-    for sink in sinks {
-        let slot = match *sink {
-            Sink::Store(v) | Sink::SampleMax(v) => Slot::own(v),
-            Sink::ChannelSum(node, _) | Sink::Deviations(node, ..) => Slot { value: node, kind: Kind::Partial },
-            Sink::Moments(v) => Slot { value: v, kind: Kind::Moments },
-        };
+    phases.iter().try_for_each(|p| phase(e, frame, domain, p))?;
+    Ok("fused")
+}
+
+fn phase(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, domain: Domain, phase: &Phase) -> Result<(), String> {
+    let (mut targets, mut bases) = (Vec::new(), Vec::new());
+    for sink in &phase.sinks {
         // An update is stored where its state lies.
-        let slot =
-            frame.step.writes.iter().copied().find(|w| *w == slot).or_else(|| update(frame, sink)).unwrap_or(slot);
+        let slot = sink.slot();
+        let slot = if frame.step.writes.contains(&slot) { slot } else { update(frame, sink).unwrap_or(slot) };
         bases.push((slot, frame.base(e, slot)?));
         match *sink {
             Sink::Store(v) => targets.push((v, true)),
@@ -46,13 +45,13 @@ pub fn emit(
             Sink::Moments(v) => targets.push((v, false)),
         }
     }
-    let values = Values::new(e, frame, domain, &targets)?;
+    let values = Values::new(e, frame, domain, &phase.reads, &targets)?;
+    let sinks = &phase.sinks;
     let mut fused = Fused { frame, sinks, bases, values, operands: Vec::new(), maxima: Vec::new() };
     match domain {
-        Domain::Flat(len) => fused.parameter(e, len)?,
-        Domain::Image(c, h, w) => fused.image(e, c, [h, w])?,
+        Domain::Flat(len) => fused.parameter(e, len),
+        Domain::Image(c, h, w) => fused.image(e, c, [h, w]),
     }
-    Ok("fused")
 }
 
 /// The state that an update is stored to.

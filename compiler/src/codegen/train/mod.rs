@@ -112,7 +112,7 @@ impl<'g> Frame<'g> {
 
     fn work(&self, e: &mut Emitter<'_, '_>) -> Result<&'static str, String> {
         match &self.step.work {
-            Work::Fused { domain, sinks } => fused::emit(e, self, *domain, sinks),
+            Work::Fused { domain, phases } => fused::emit(e, self, *domain, phases),
             Work::Combine(node) => combine::emit(e, self, self.node(*node)?),
             Work::Product(product) => glue::emit(e, self, product),
             Work::Check(slots) => reduce::check(e, self, slots),

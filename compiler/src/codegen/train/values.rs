@@ -13,7 +13,7 @@ use crate::lower::pack;
 use crate::lower::train::{Domain, Form, Kind, Slot, domain, is_vector};
 use cranelift_codegen::ir::condcodes::FloatCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How often a value changes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -41,6 +41,8 @@ pub struct Point {
 pub struct Values<'a, 'g> {
     frame: &'a Frame<'g>,
     domain: Domain,
+    /// What lies in memory; everything else is computed.
+    reads: &'a BTreeSet<Slot>,
     bases: BTreeMap<Slot, Value>,
     memo: [BTreeMap<GraphValue, Value>; 3],
     /// Decoding scales, as f64 in both lanes.
@@ -56,11 +58,13 @@ impl<'a, 'g> Values<'a, 'g> {
         e: &mut Emitter<'_, '_>,
         frame: &'a Frame<'g>,
         domain: Domain,
+        reads: &'a BTreeSet<Slot>,
         targets: &[(GraphValue, bool)],
     ) -> Result<Self, String> {
         let mut v = Values {
             frame,
             domain,
+            reads,
             bases: BTreeMap::new(),
             memo: Default::default(),
             scales: BTreeMap::new(),
@@ -85,7 +89,7 @@ impl<'a, 'g> Values<'a, 'g> {
         }
         let frame = self.frame;
         let (own, raw) = (Slot::own(value), Slot { value, kind: Kind::Raw });
-        let read = |slot: &Slot| frame.step.reads.contains(slot);
+        let read = |slot: &Slot| self.reads.contains(slot);
         let slot = [own, raw].into_iter().find(|s| read(s) && !(target && *s == own));
         if let Some(slot) = slot {
             let base = frame.base(e, slot)?;

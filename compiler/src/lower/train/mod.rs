@@ -18,7 +18,7 @@ use crate::graph::types::{Dim, Elem, ValueType};
 use crate::graph::{Graph, NodeId, Role, Value};
 use crate::lower::LowerError;
 use layouts::{Levels, Maps, Pairs, Planes};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Something that lies in memory: a value, or a form of it that one kernel wants.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -151,6 +151,26 @@ pub enum Sink {
     Deviations(Value, Value, Value),
 }
 
+impl Sink {
+    /// The slot that it writes; an update writes where its state lies instead.
+    pub fn slot(&self) -> Slot {
+        match *self {
+            Sink::Store(v) | Sink::SampleMax(v) => Slot::own(v),
+            Sink::ChannelSum(node, _) | Sink::Deviations(node, ..) => Slot { value: node, kind: Kind::Partial },
+            Sink::Moments(v) => Slot { value: v, kind: Kind::Moments },
+        }
+    }
+}
+
+/// One pass over the points of a fused step.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Phase {
+    /// What is done at each point.
+    pub sinks: Vec<Sink>,
+    /// What is read from memory.
+    pub reads: BTreeSet<Slot>,
+}
+
 /// What a step does.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Work {
@@ -158,8 +178,8 @@ pub enum Work {
     Fused {
         /// Its points.
         domain: Domain,
-        /// What is done at each.
-        sinks: Vec<Sink>,
+        /// Passes over them, one after another; a later one may read what an earlier one wrote of the same sample.
+        phases: Vec<Phase>,
     },
     /// Sums over samples of what fused steps summed: the node `channel_sum`, `channel_dot`, `batch_mean` or `batch_variance`.
     Combine(NodeId),

@@ -2,7 +2,7 @@
 //! is there early enough.
 
 use super::layouts::{Levels, Maps};
-use super::{Buffer, Domain, Form, Kind, Place, Plan, Sink, Slot, State, Step, Tasks, Work, domain, is_vector};
+use super::{Buffer, Domain, Form, Kind, Phase, Place, Plan, Sink, Slot, State, Step, Tasks, Work, domain, is_vector};
 use crate::graph::types::{Elem, ValueType};
 use crate::graph::{Graph, Node, NodeId, Value};
 use crate::lower::LowerError;
@@ -163,24 +163,35 @@ impl Scheduler<'_> {
         self.plan.steps.push(Step { node, work, tasks, reads, writes });
     }
 
-    /// Adds a sink over `domain` to the first fused step after all that it reads, or to a new one.
+    /// Adds a sink over `domain` to the first fused step that comes after all that it reads, or to a new one. What is read of
+    /// the same sample may also be written by an earlier phase of that step.
     fn fuse(&mut self, node: NodeId, at: Domain, sink: Sink, values: &[Value], write: Slot) {
         let mut reads = BTreeSet::new();
         values.iter().for_each(|&v| self.roots(v, &mut reads));
-        let first = reads.iter().filter_map(|s| self.ready.get(s)).max().map_or(0, |&i| i + 1);
+        let local = |s: &&Slot| {
+            let place = self.plan.buffers.get(*s).map(|b| b.place);
+            matches!(at, Domain::Image(..)) && matches!(place, Some(Place::Sample(_) | Place::Vector(_)))
+        };
+        let after = |slots: &mut dyn Iterator<Item = &Slot>| slots.filter_map(|s| self.ready.get(s)).max().copied();
+        let others = after(&mut reads.iter().filter(|s| !local(s))).map_or(0, |i| i + 1);
+        let same = after(&mut reads.iter().filter(local)).unwrap_or(0);
         let fits = |s: &Step| matches!(&s.work, Work::Fused { domain, .. } if *domain == at);
-        let found = self.plan.steps.iter().enumerate().skip(first).find(|(_, s)| fits(s)).map(|(i, _)| i);
+        let candidates = self.plan.steps.iter().enumerate().skip(others.max(same));
+        let found = { candidates }.find(|(_, s)| fits(s)).map(|(i, _)| i);
         if let Some(i) = found
             && let Some(step) = self.plan.steps.get_mut(i)
-            && let Work::Fused { sinks, .. } = &mut step.work
         {
-            sinks.push(sink);
+            let written: BTreeSet<Slot> = step.writes.iter().copied().collect();
+            if let Work::Fused { phases, .. } = &mut step.work {
+                join(phases, sink, &reads, &written);
+            }
             step.reads.extend(reads);
             step.writes.push(write);
             self.ready.insert(write, i);
             return;
         }
-        let work = Work::Fused { domain: at, sinks: vec![sink] };
+        let phases = vec![Phase { sinks: vec![sink], reads: reads.clone() }];
+        let work = Work::Fused { domain: at, phases };
         self.step(node, work, tasks(at), reads.into_iter().collect(), vec![write]);
     }
 
@@ -220,7 +231,8 @@ impl Scheduler<'_> {
         let own = Value { node: node.id, port: 0 };
         self.fuse(node.id, at, sink, &[x], Slot::own(own));
         self.slot(own, Kind::Own, Place::Vector(0), Form::Floats(1));
-        Ok(())
+        // Who asks for the maximum reads the values again: stored while they are at hand, they need not be computed twice.
+        self.materialise(x).map(|_| ())
     }
 
     /// Sums of each sample in a fused step, then their sum over the samples.
@@ -333,9 +345,10 @@ impl Scheduler<'_> {
                 let name = self.graph.node(v.node).map_or("", |n| &n.name);
                 return Err(format!("{name}: updates that read one another must have one shape"));
             }
-            let sinks = members.iter().map(|&(v, _)| Sink::Store(v)).collect();
+            let sinks: Vec<Sink> = members.iter().map(|&(v, _)| Sink::Store(v)).collect();
             let writes = members.iter().map(|&(_, s)| s).collect();
-            let work = Work::Fused { domain: at, sinks };
+            let phases = vec![Phase { sinks, reads: reads.clone() }];
+            let work = Work::Fused { domain: at, phases };
             self.step(first.node, work, tasks(at), reads.into_iter().collect(), writes);
         }
         Ok(())
@@ -346,5 +359,19 @@ fn tasks(at: Domain) -> Tasks {
     match at {
         Domain::Image(..) => Tasks::Samples,
         Domain::Flat(len) => Tasks::Fixed(len.div_ceil(CHUNK).max(1)),
+    }
+}
+
+/// Adds a sink to the first phase behind those that write what it reads.
+fn join(phases: &mut Vec<Phase>, sink: Sink, reads: &BTreeSet<Slot>, written: &BTreeSet<Slot>) {
+    let wanted: BTreeSet<Slot> = reads.intersection(written).copied().collect();
+    let writes = |p: &Phase| p.sinks.iter().any(|s| wanted.contains(&s.slot()));
+    let first = phases.iter().rposition(writes).map_or(0, |i| i + 1);
+    if first == phases.len() {
+        phases.push(Phase::default());
+    }
+    if let Some(phase) = phases.get_mut(first) {
+        phase.sinks.push(sink);
+        phase.reads.extend(reads.iter().copied());
     }
 }
