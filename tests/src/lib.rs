@@ -1,6 +1,7 @@
 //! Test support shared by the files in `tests/tests`.
 
 pub mod native;
+pub mod training;
 
 use dorefa_runtime::Tensor;
 use std::path::{Path, PathBuf};
