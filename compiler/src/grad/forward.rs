@@ -107,13 +107,23 @@ fn product(b: &mut Builder<'_>, node: &Node, operands: &[Value]) -> Result<Track
     let acc = b.add("int_conv", &format!("{}_int", node.name), &[a.value, k.value], node.attrs.clone())?;
     let float = b.decode(&node.name, acc, &[k.factor])?;
     let Some(bias) = bias else {
-        let acc = Some(Codes { value: acc, factor: k.factor });
+        let acc = squares_fit(b, acc).then_some(Codes { value: acc, factor: k.factor });
         return Ok(Tracked { float: Some(float), codes: None, acc });
     };
     let channels = b.graph.value_type(bias).and_then(|t| t.shape.sample_len()).unwrap_or(1);
     let ones = Attrs::new().with("value", Attr::Float(1.0)).with("shape", Attr::Ints(vec![channels as i64]));
     let ones = b.add("literal", "ones", &[], ones)?;
     Ok(floats(b.add("channel_affine", &node.name, &[float, ones, bias], Attrs::new())?))
+}
+
+/// Whether 64 bits hold the sum of a sample's squared accumulators: else batch norm takes its statistics from the floats.
+fn squares_fit(b: &Builder<'_>, acc: Value) -> bool {
+    let bound = b.graph.value_type(acc).and_then(|t| {
+        let (a, (_, h, w)) = (t.acc()?, t.shape.image()?);
+        let most = i128::from(a.lo.unsigned_abs().max(a.hi.unsigned_abs()));
+        most.checked_mul(most)?.checked_mul((h * w) as i128)
+    });
+    bound.is_some_and(|b| b < 1 << 63)
 }
 
 fn batch_norm(b: &mut Builder<'_>, node: &Node, operands: &[Value]) -> Result<Tracked, GraphError> {

@@ -26,6 +26,9 @@ fn update(b: &mut Builder<'_>, source: NodeId, mut g: Value, options: &StepOptio
     let shape = b.graph.value_type(w).map(|t| t.shape.per_sample()).unwrap_or_default();
     let decayed = shape.len() >= 2;
     let part = |part: &str| format!("{name}_{part}");
+    // The loss may be scaled, its gradients are not; dividing by 1 changes no bit.
+    let scale = b.hyper("loss_scale")?;
+    g = b.add("div", &part("unscaled"), &[g, scale], Attrs::new())?;
     if decayed && options.decay == Decay::L2 {
         let rate = b.hyper("weight_decay")?;
         let pull = b.add("mul", &part("pull"), &[w, rate], Attrs::new())?;

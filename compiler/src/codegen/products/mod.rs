@@ -14,7 +14,7 @@ mod rows;
 #[cfg(test)]
 mod speed;
 #[cfg(test)]
-mod testing;
+pub(in crate::codegen) mod testing;
 #[cfg(test)]
 mod tests;
 mod tile;

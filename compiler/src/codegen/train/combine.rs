@@ -6,8 +6,8 @@ use crate::codegen::emitter::{Emitter, F32X4};
 use crate::graph::types::ValueType;
 use crate::graph::{Node, Value as GraphValue};
 use crate::lower::train::{Form, Kind, Slot};
-use cranelift_codegen::ir::condcodes::FloatCC;
-use cranelift_codegen::ir::{InstBuilder, Value, types};
+use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
 
 /// Emits the step of `channel_sum`, `channel_dot`, `batch_mean` or `batch_variance`.
 ///
@@ -86,7 +86,7 @@ fn integers(
     let m = elements(e, frame, (h * w) as i64, types::F64);
     e.times(channels, |e, c| {
         let zero = e.int(0);
-        let (sum, squares) = (e.var(zero), e.var(zero));
+        let (sum, squares, carried) = (e.var(zero), e.var(zero), e.var(zero));
         let first = e.at(from.base, c, 8);
         e.range(zero, frame.batch, 1, |e, n| {
             let offset = e.b.ins().imul(n, from.stride);
@@ -94,12 +94,16 @@ fn integers(
             let (s, q) = (e.load(types::I64, at, 0), e.load(types::I64, at, (4 * width) as i32));
             e.accumulate(sum, s);
             e.accumulate(squares, q);
+            let total = e.b.use_var(squares);
+            let carry = e.b.ins().icmp(IntCC::UnsignedLessThan, total, q);
+            let carry = e.b.ins().uextend(types::I64, carry);
+            e.accumulate(carried, carry);
         });
-        let (sum, squares) = (e.b.use_var(sum), e.b.use_var(squares));
+        let (sum, squares, carried) = (e.b.use_var(sum), e.b.use_var(squares), e.b.use_var(carried));
         let mean = e.b.ins().fcvt_from_sint(types::F64, sum);
         let mean = e.b.ins().fdiv(mean, m);
         let result = if variance {
-            let q = e.b.ins().fcvt_from_sint(types::F64, squares);
+            let q = from_wide(e, carried, squares);
             let q = e.b.ins().fdiv(q, m);
             let square = e.b.ins().fmul(mean, mean);
             let v = e.b.ins().fsub(q, square);
@@ -116,4 +120,71 @@ fn integers(
         e.store(result, at, 0);
     });
     Ok(())
+}
+
+/// high·2⁶⁴ + low, unsigned and high below 2⁶², rounded once to f64.
+fn from_wide(e: &mut Emitter<'_, '_>, high: Value, low: Value) -> Value {
+    // Shifted right until 63 bits hold it; a bit that falls off stays as the lowest one, which decides no tie wrongly
+    // because f64 keeps 53 of the 63.
+    let bits = e.b.ins().clz(high);
+    let full = e.int(65);
+    let shift = e.b.ins().isub(full, bits);
+    let none = e.b.ins().icmp_imm_s(IntCC::SignedGreaterThanOrEqual, low, 0);
+    let small = e.b.ins().icmp_imm_s(IntCC::Equal, high, 0);
+    let small = e.b.ins().band(small, none);
+    let zero = e.int(0);
+    let shift = e.b.ins().select(small, zero, shift);
+    // The shift is 0, or 1 … 64.
+    let width = e.int(64);
+    let left = e.b.ins().isub(width, shift);
+    let whole = e.b.ins().icmp_imm_s(IntCC::Equal, shift, 0);
+    let upper = e.b.ins().ishl(high, left);
+    let upper = e.b.ins().select(whole, zero, upper);
+    let all = e.b.ins().icmp_imm_s(IntCC::Equal, shift, 64);
+    let lower = e.b.ins().ushr(low, shift);
+    let lower = e.b.ins().select(all, zero, lower);
+    let top = e.b.ins().bor(upper, lower);
+    let lost = e.b.ins().ishl(low, left);
+    let lost = e.b.ins().select(whole, zero, lost);
+    let sticky = e.b.ins().icmp_imm_s(IntCC::NotEqual, lost, 0);
+    let sticky = e.b.ins().uextend(types::I64, sticky);
+    let top = e.b.ins().bor(top, sticky);
+    let value = e.b.ins().fcvt_from_sint(types::F64, top);
+    let exponent = e.b.ins().iadd_imm_s(shift, 1023);
+    let exponent = e.b.ins().ishl_imm_u(exponent, 52);
+    let power = e.b.ins().bitcast(types::F64, MemFlagsData::new(), exponent);
+    e.b.ins().fmul(value, power)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codegen::products::testing::{Code, Memory, build};
+    use crate::codegen::target::Level;
+
+    #[test]
+    fn wide_sums_round_once() {
+        let levels = Level::parse("native", &target_lexicon::Triple::host()).unwrap();
+        let image = build(&levels[0], false, 3, |e, a| {
+            let v = from_wide(e, a[0], a[1]);
+            e.store(v, a[2], 0);
+        });
+        let code = Code::new(&image);
+        let mut state = 1u64;
+        let mut next = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            state
+        };
+        for i in 0..4000u32 {
+            // Around ties: a few bits set far apart, and all widths.
+            let wide = (u128::from(next()) << 64 | u128::from(next())) >> (2 + i % 126);
+            let tie = (1u128 << (i % 120)) + (1u128 << (i % 61)) + u128::from(i % 3);
+            for v in [wide, tie, (1 << 53) + 1, (1 << 64) - 1, 1 << 63, 0, u128::MAX >> 2] {
+                let out = Memory::new(64, 0);
+                code.call(&[(v >> 64) as u64, v as u64, out.address()]);
+                let got = f64::from_le_bytes(out.bytes()[..8].try_into().unwrap());
+                assert_eq!(got.to_bits(), (v as f64).to_bits(), "{v:#x}");
+            }
+        }
+    }
 }
