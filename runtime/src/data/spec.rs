@@ -48,7 +48,7 @@ impl DataSpec {
             "idx" => Format::Idx,
             "cifar10" => Format::Cifar10,
             "svhn" => Format::Svhn,
-            "digits" => return Err(bad("digits is built in and has no path; write digits alone".into())),
+            "digits" => return Err(bad("digits is built in and has no path".into())),
             "npz" => Format::Npz,
             "images" => Format::Images,
             _ => return Err(bad(format!("format `{format}` is unknown"))),
@@ -86,7 +86,7 @@ mod tests {
         for bad in ["", "npz", "npz:", "zip:a"] {
             assert!(DataSpec::parse(bad).unwrap_err().to_string().contains("FORMAT:PATH"));
         }
-        assert!(DataSpec::parse("digits:x").unwrap_err().to_string().contains("digits alone"));
+        assert!(DataSpec::parse("digits:x").unwrap_err().to_string().contains("has no path"));
         let digits = DataSpec::parse("digits").unwrap().open(Split::Train).unwrap();
         assert_eq!((digits.shape(), digits.classes()), ([1, 28, 28], 10));
         assert!(DataSpec::parse("idx:/nonexistent").unwrap().open(Split::Test).is_err());
