@@ -65,19 +65,32 @@ fn each(
     });
 }
 
-/// Calls `body` for every valid tap of a window.
+/// Calls `body` for every valid tap of a window, in row-major order.
 fn taps(
     e: &mut Emitter<'_, '_>,
     window: &Window,
     [y, x]: [Value; 2],
     mut body: impl FnMut(&mut Emitter<'_, '_>, Value),
 ) {
-    Taps::of_pool(window).each(e, y, x, |e, tap| e.when(tap.valid, |e| body(e, tap.flat)));
+    if !covers(window) || window.kernel[0] * window.kernel[1] > UNROLLED {
+        return Taps::of_pool(window).each(e, y, x, |e, tap| e.when(tap.valid, |e| body(e, tap.flat)));
+    }
+    let row = e.mul(y, window.strides[0] * window.input[1]);
+    let corner = e.at(row, x, window.strides[1]);
+    for ky in 0..window.kernel[0] {
+        for kx in 0..window.kernel[1] {
+            let flat = e.add(corner, ky * window.input[1] + kx);
+            body(e, flat);
+        }
+    }
 }
+
+/// Windows of so many taps without padding are unrolled.
+const UNROLLED: usize = 9;
 
 /// How many taps an average divides by.
 fn divisor(e: &mut Emitter<'_, '_>, window: &Window, at: [Value; 2], whole: bool) -> Value {
-    if whole || window.pads == [0; 4] && covers(window) {
+    if whole || covers(window) {
         return e.splat_f32((window.kernel[0] * window.kernel[1]) as f32);
     }
     let zero = e.int(0);
@@ -93,7 +106,8 @@ fn divisor(e: &mut Emitter<'_, '_>, window: &Window, at: [Value; 2], whole: bool
 
 /// Whether every window lies inside the image.
 fn covers(window: &Window) -> bool {
-    (0..2).all(|i| (window.output[i] - 1) * window.strides[i] + window.kernel[i] <= window.input[i])
+    window.pads[..2] == [0; 2]
+        && (0..2).all(|i| (window.output[i] - 1) * window.strides[i] + window.kernel[i] <= window.input[i])
 }
 
 /// `max_pool`, `average_pool` and `global_average_pool`.
@@ -175,7 +189,13 @@ pub fn max_grad(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Resu
     let window = window(node, shape(frame, x)?)?;
     let (dy, x) = (Area::new(e, frame, dy)?, Area::new(e, frame, x)?);
     let to = Area::new(e, frame, GraphValue { node: node.id, port: 0 })?;
-    clear(e, to.base, to.maps.bytes());
+    // Windows side by side write each position once.
+    let apart = (0..2).all(|i| window.strides[i] >= window.kernel[i]);
+    let tiled = (0..2)
+        .all(|i| window.strides[i] == window.kernel[i] && window.output[i] * window.strides[i] == window.input[i]);
+    if !(tiled && covers(&window)) {
+        clear(e, to.base, to.maps.bytes());
+    }
     each(e, &window, |e, at, flat, channel| {
         let (least, none) = (e.splat_f32(f32::NEG_INFINITY), e.splat_i32(-1));
         let (best, place) = (e.var(least), e.var(none));
@@ -200,7 +220,7 @@ pub fn max_grad(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Resu
             let flat = e.b.ins().ireduce(types::I32, flat);
             let flat = e.b.ins().splat(I32X4, flat);
             let here = e.b.ins().icmp(IntCC::Equal, flat, place);
-            let old = e.load(F32X4, at, 0);
+            let old = if apart { e.splat_f32(0.0) } else { e.load(F32X4, at, 0) };
             let sum = e.b.ins().fadd(old, dy);
             let new = e.select(here, sum, old);
             e.store(new, at, 0);
