@@ -8,15 +8,17 @@ set -eu
 data=$1
 here=$(dirname "$0")
 dorefac=${DOREFAC:-$here/../target/release/dorefac}
+work=$(mktemp -d)
 options='--schedule cosine --warmup 1 --lr 2e-3'
 train() {
     name=$1
     graph=$2
     shift 2
-    "$dorefac" train "$here/$graph.dorefa" $options --out "$here/$name.safetensors" "$@"
-    "$dorefac" export "$here/$name.safetensors" -o "$here/$name.onnx"
+    "$dorefac" train "$here/$graph.dorefa" $options --out "$work/$name.safetensors" "$@"
+    "$dorefac" export "$work/$name.safetensors" -o "$here/$name.safetensors"
+    "$dorefac" export "$work/$name.safetensors" -o "$here/$name.onnx"
 }
 train digits mnist --data digits --epochs 40
-train mnist-trained mnist --data "idx:$data/mnist" --epochs 12
+train mnist-digits mnist --data "idx:$data/mnist" --epochs 12
 train fashion mnist --data "idx:$data/fashion-mnist" --epochs 20
-train cifar10 svhn-b --data "images:$data/cifar10" --resize --epochs 20 --augment pad=4,flip
+train cifar10 svhn-c --data "images:$data/cifar10" --resize --epochs 12 --augment pad=4,flip
