@@ -63,7 +63,12 @@ fn forward(b: &mut Builder<'_>, node: &Node) -> Result<(), GraphError> {
         | "average_pool"
         | "global_average_pool"
         | "reshape"
-        | "reduce_mean" => {
+        | "reduce_mean"
+        | "reduce_sum"
+        | "softmax"
+        | "concat"
+        | "pad"
+        | "transpose" => {
             let inputs = operands.iter().map(|&v| b.float(v)).collect::<Result<Vec<_>, _>>()?;
             floats(b.add(node.op.name, &node.name, &inputs, node.attrs.clone())?)
         }
@@ -289,9 +294,10 @@ mod tests {
     }
 
     #[test]
-    fn what_a_constant_widens_is_refused() {
-        let body = "c = conv(x, @w: f32[3, 2, 4, 4])\nz = add(c, @o: f32[3, 2, 2])\ny = reshape(z, shape=[12])";
+    fn what_is_spread_over_a_batch_is_refused() {
+        let body = "c = conv(x, @w: f32[3, 2, 4, 4])\ns = reshape(quantize_weights(@s: f32[3, 1], bits=2), shape=[3, 1, 1])\n\
+                    z = mul(c, s)\ny = reshape(z, shape=[3])";
         let problems = step(body).err().expect("refused");
-        assert!(problems.len() == 1 && problems[0].contains("z (add)"), "{problems:?}");
+        assert!(problems.len() == 1 && problems[0].contains("z (mul)"), "{problems:?}");
     }
 }

@@ -14,13 +14,14 @@
 //! ```
 //!
 //! `forward` copies the network with its quantisers turned into codes, and keeps what the backward pass wants to know of each
-//! node; `backward` walks it in reverse; `optimizer` turns gradients into updates. The module knows operators by what they
+//! node; `backward` walks it in reverse by the `rules`; `optimizer` turns gradients into updates. The module knows operators by what they
 //! compute; it must never know a layout, a kernel or a machine.
 
 mod backward;
 mod builder;
 mod forward;
 mod optimizer;
+mod rules;
 #[cfg(test)]
 mod tests;
 

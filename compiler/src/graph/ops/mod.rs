@@ -22,6 +22,7 @@ pub use integer::{code_attrs, residual_table};
 pub use normalize::scale_offset;
 pub use pool::Window;
 pub use quantize::{quant_bounds, steps, weight_codes};
+pub use reduce::axes as reduced_axes;
 pub use unary::{round, sign};
 
 use super::attrs::{AttrDef, Attrs};

@@ -29,7 +29,11 @@ pub fn lane_tree(lanes: [f32; 4]) -> f32 {
     (lanes[0] + lanes[2]) + (lanes[1] + lanes[3])
 }
 
-fn axes(attrs: &Attrs, rank: usize) -> Result<Vec<bool>, String> {
+/// Which of `rank` axes a reduction sums over.
+///
+/// # Errors
+/// When an axis does not exist.
+pub fn axes(attrs: &Attrs, rank: usize) -> Result<Vec<bool>, String> {
     let list = attrs.ints("axes");
     let mut reduced = vec![list.is_empty(); rank];
     for &a in list {
