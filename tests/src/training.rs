@@ -121,13 +121,17 @@ fn compare(mut train: Graph, evaluate: &Graph, model: &Model, fma: bool, threads
     assert_eq!((f64::from(loss), got.correct), (got.loss, want[1].as_f32().expect("a count")[0] as u64));
 }
 
-/// A model of the repository with other bits.
+/// The text of a model of the repository.
 ///
 /// # Panics
-/// When something does not fit.
-pub fn model(name: &str, bits: [i64; 3]) -> Graph {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/");
-    let text = std::fs::read_to_string(format!("{path}{name}.dorefa")).expect("reads");
+/// When there is no such model.
+pub fn source(name: &str) -> String {
+    let path = crate::repository().join("models").join(format!("{name}.dorefa"));
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// A text with other bits of weights, activations and gradients.
+pub fn with_bits(text: &str, bits: [i64; 3]) -> String {
     let mut out = String::new();
     for line in text.lines() {
         let mut line = line.to_owned();
@@ -142,5 +146,21 @@ pub fn model(name: &str, bits: [i64; 3]) -> Graph {
         out.push_str(&line);
         out.push('\n');
     }
-    text::parse(&out, name, &|_| None).unwrap_or_else(|e| panic!("{e:?}"))
+    out
+}
+
+/// The graph of a text, its parameters drawn from the seed.
+///
+/// # Panics
+/// When the text is wrong.
+pub fn parsed(text: &str) -> Graph {
+    text::parse(text, "model", &|_| None).unwrap_or_else(|e| panic!("{e:?}"))
+}
+
+/// A model of the repository with other bits.
+///
+/// # Panics
+/// When there is no such model.
+pub fn model(name: &str, bits: [i64; 3]) -> Graph {
+    parsed(&with_bits(&source(name), bits))
 }
