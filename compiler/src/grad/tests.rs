@@ -1,11 +1,10 @@
-//! Finite differences: every rule of the backward pass against the loss itself, with the quantisers off, or so fine that their
-//! steps are small beside the probes'.
+//! Finite differences: every rule of the backward pass against the loss itself, with the quantisers off.
 //!
-//! The pixels of a sample lie on a grid of [`GRID`] in random order, half a cell away from every twelfth, 0 and 1 among them,
-//! and the first convolution is nearly the identity. So a step of [`STEP`] moves no element past another that an operator
-//! compares it with, nor past a bound: the loss is smooth where it is probed. It is taken in f64 from the scores, by central
-//! differences of two step lengths, extrapolated: the error is their rounding, about 1e-7/`STEP`. SGD without momentum keeps
-//! the gradient as its velocity.
+//! The pixels of a sample lie on a grid of [`GRID`] in random order, half a cell away from 0, and the first convolution is
+//! nearly the identity. So no two elements that an operator compares, and no element and a bound, come within [`GRID`]/2 of
+//! each other, a step of [`STEP`] crosses no kink, and the loss is smooth where it is probed. The loss is taken in f64 from
+//! the scores, by central differences of two step lengths, extrapolated: the error is their rounding, about 1e-7/`STEP`.
+//! SGD without momentum keeps the gradient as its velocity.
 
 use super::{Decay, Optimizer, StepOptions, build};
 use crate::graph::{Context, Graph, NodeId, Role, Value};
@@ -14,13 +13,11 @@ use dorefa_runtime::tensor::{Data, Tensor};
 use std::sync::Arc;
 
 /// Distance of neighbouring pixels.
-const GRID: f32 = 1.0 / 12.0;
+const GRID: f32 = 0.08;
 /// The greater of the two steps.
 const STEP: f32 = 0.008;
-/// Greatest error, as a share of the tensor's greatest derivative.
-const TOLERANCE: f64 = 1e-3;
-/// What the rounding of the scores adds.
-const ROUNDING: f64 = 3e-5;
+/// Greatest error, as a share of the tensor's greatest derivative; and what rounding adds.
+const TOLERANCE: (f64, f64) = (1e-3, 3e-5);
 /// Most elements of a tensor that are probed.
 const PROBES: usize = 30;
 const SAMPLES: usize = 2;
@@ -144,7 +141,7 @@ impl Probe {
     }
 
     /// Compares every trained tensor's gradient; gives their names.
-    fn check(&self, what: &str, tolerance: f64) -> Vec<String> {
+    fn check(&self, what: &str) -> Vec<String> {
         let mut names = Vec::new();
         let values = self.run(&self.train, |v| self.train.is_update(v) || self.train.is_output(v));
         let printed = f64::from(values[&self.train.outputs()[0].1].as_f32().expect("a loss")[0]);
@@ -160,7 +157,7 @@ impl Probe {
             let probed = (0..gradient.len()).step_by(gradient.len().div_ceil(PROBES));
             for (i, got) in probed.map(|i| (i, f64::from(gradient[i]))) {
                 let want = self.derivative(node, i);
-                let allowed = tolerance * largest + ROUNDING;
+                let allowed = TOLERANCE.0 * largest + TOLERANCE.1;
                 assert!((want - got).abs() <= allowed, "{what}, {name}[{i}]: {got} is not {want} (±{allowed})");
             }
             names.push(name.to_owned());
@@ -171,11 +168,7 @@ impl Probe {
 
 /// Checks `body`; all of `trained` must have a gradient.
 fn check(extent: usize, features: usize, body: &str, trained: &[&str]) {
-    check_within(TOLERANCE, extent, features, body, trained);
-}
-
-fn check_within(tolerance: f64, extent: usize, features: usize, body: &str, trained: &[&str]) {
-    let names = Probe::new(extent, features, body).check(body, tolerance);
+    let names = Probe::new(extent, features, body).check(body);
     for name in trained.iter().chain(&["fc.w", "fc.b"]) {
         assert!(names.iter().any(|n| n == name), "{body}: {name} has no gradient, only {names:?}");
     }
@@ -228,10 +221,10 @@ fn pools() {
 
 #[test]
 fn functions_of_one_value() {
-    for op in ["relu(a)", "leaky_relu(a, alpha=0.3)", "clip(a, lo=-0.5, hi=0.75)", "tanh(a)", "sigmoid(a)", "exp(a)"] {
+    for op in ["relu(a)", "leaky_relu(a, alpha=0.3)", "clip(a, lo=-0.4, hi=0.72)", "tanh(a)", "sigmoid(a)", "exp(a)"] {
         check(4, 48, &format!("y = {op}"), A);
     }
-    for op in ["sqrt(exp(a))", "abs(a)", "neg(a)", "clip(a, lo=0.0)", "clip(a, hi=0.5)"] {
+    for op in ["sqrt(exp(a))", "abs(a)", "neg(a)", "clip(a, lo=0.0)", "clip(a, hi=0.4)"] {
         check(4, 48, &format!("y = {op}"), A);
     }
     check(4, 24, "t = reshape(tanh(a), shape=[6, 2, 4])\ny = max_pool(t, kernel=[2, 1])", A);
@@ -242,16 +235,6 @@ fn quantisers_that_are_off() {
     let conv = "q = conv(a, quantize_weights(@w: f32[3, 3, 3, 3], bits=32), pads=[1, 1, 1, 1])";
     let rest = "g = quantize_gradient(q, bits=32)\ny = add(mul(g, @s: f32[1]), quantize_activation(a, bits=32))";
     check(4, 48, &format!("{conv}\n{rest}"), &["a.w", "w"]);
-}
-
-/// Straight through a rounding to 1/65535: the loss is a staircase, whose steps are small beside [`STEP`].
-#[test]
-fn quantisers_of_sixteen_bits() {
-    for bound in ["clip", "abs", "tanh"] {
-        check_within(0.02, 4, 48, &format!("y = quantize_activation(a, bits=16, bound={bound})"), A);
-    }
-    let conv = "y = quantize_gradient(conv(tanh(a), quantize_weights(@w: f32[3, 3, 3, 3], bits=16)), bits=16)";
-    check_within(0.02, 4, 12, conv, &["a.w", "w"]);
 }
 
 #[test]

@@ -40,8 +40,7 @@ impl Forward {
     }
 
     fn packing(&self) -> Packing<'_> {
-        let integer = self.operands.integer();
-        Packing { g: &self.g, integer, transposed: false, sequences: &self.taps }
+        Packing { g: &self.g, operands: self.operands, transposed: false, sequences: &self.taps }
     }
 
     /// Bytes of the packed weights.
@@ -93,7 +92,8 @@ impl Forward {
         let taps = [(row, 0), (column, 1)]
             .map(|(step, i)| Loop { count: g.kernel[i], stride: (g.dilations[i] * step) as i64 });
         let loops = self.input.loops(inner, taps);
-        let tile = Tile::new(e.level, self.operands.arithmetic(e), &loops, COLUMNS * 4, Finish::Store).function(e)?;
+        let tile = Tile::new(e.level, self.operands.arithmetic(e), &loops, COLUMNS * 4, Finish::Store);
+        let tile = tile.starting(self.operands.biased()).function(e)?;
         let grid = Grid {
             extent: g.output,
             a: [g.strides[0] * row, g.strides[1] * column],

@@ -100,8 +100,7 @@ impl InputGrad {
     }
 
     fn packing(&self) -> Packing<'_> {
-        let integer = self.operands.integer();
-        Packing { g: &self.g, integer, transposed: true, sequences: &self.sequences }
+        Packing { g: &self.g, operands: self.operands, transposed: true, sequences: &self.sequences }
     }
 
     /// Bytes of the packed weights.
@@ -188,6 +187,7 @@ impl InputGrad {
             let loops = self.gradient.loops(g.outputs / g.groups, taps);
             let loops = if reached { &loops[..] } else { &[] };
             let tile = Tile::new(e.level, self.operands.arithmetic(e), loops, COLUMNS * 4, Finish::Store);
+            let tile = tile.starting(reached && self.operands.biased());
             let grid = Grid {
                 extent: [y.count, x.count],
                 a: [row, column],

@@ -1,5 +1,5 @@
 //! The convolution products of the training step, where both operands are known only at run time: forward, gradient of
-//! the input and gradient of the weights, each of levels (i16, exact in i32) or of floats (one chain an output).
+//! the input and gradient of the weights, each of levels (i16 or bytes, exact in i32) or of floats (one chain an output).
 //!
 //! All of them run one micro-kernel ([`tile`]). A product says which layouts it reads and writes, and emits its work on
 //! base addresses; it must never know steps, arenas or who calls it.
@@ -23,13 +23,13 @@ mod weight_grad;
 
 pub use forward::Forward;
 pub use input_grad::InputGrad;
-pub use relayout::{emit_pairs_from_levels, emit_planes_from_dense, emit_planes_from_levels, emit_planes_from_maps};
+pub use relayout::{emit_planes_from_dense, emit_planes_from_levels, emit_planes_from_maps, emit_strips_from_levels};
 pub use tile::{Arithmetic, Finish, Loop, Tile};
 pub use weight_grad::{GradientLayout, WeightGrad};
 
 use super::emitter::Emitter;
 use crate::graph::ops::Geometry;
-use crate::lower::train::layouts::{Levels, Planes};
+use crate::lower::train::layouts::{Levels, Planes, Range, Storage};
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 /// What a product multiplies.
@@ -39,17 +39,33 @@ pub enum Operands {
     Float,
     /// Levels; the sums are exact i32.
     Levels {
-        /// The greatest magnitude of the activations' or gradients' levels that the product's rows read.
-        a: u32,
-        /// The greatest magnitude of the other operand's levels.
-        b: u32,
+        /// The activations' or gradients' levels that the product's rows read.
+        a: Range,
+        /// The other operand's levels.
+        b: Range,
+        /// Multiply bytes, which [`bytes_suffice`] must allow; else i16.
+        bytes: bool,
     },
 }
 
+/// Whether levels may be multiplied as bytes, those of `a` plus a bias unsigned and those of `b` signed: each must fit, and
+/// so must the sum of two products fit i16, for an instruction that adds two there. The machine has no say, as all code of
+/// an image shares one layout.
+pub fn bytes_suffice(a: Range, b: Range) -> bool {
+    let Some(storage) = Storage::bytes(a) else { return false };
+    let most = i64::from(a.greatest) + i64::from(storage.bias());
+    i8::try_from(b.least).is_ok() && i8::try_from(b.greatest).is_ok() && 2 * most * i64::from(b.magnitude()) < 1 << 15
+}
+
 impl Operands {
-    /// Refuses levels whose sum of `terms` products could leave i32, or that are no i16.
+    /// Refuses levels whose sum of `terms` products could leave i32, or that are no i16, or no bytes where they should be.
     fn check(self, terms: usize) -> Result<(), String> {
-        let Operands::Levels { a, b } = self else { return Ok(()) };
+        let Operands::Levels { a, b, bytes } = self else { return Ok(()) };
+        if bytes && !bytes_suffice(a, b) {
+            return Err(format!("levels {a:?} and {b:?} are not multiplied as bytes"));
+        }
+        // A sum of biased levels is exact modulo 2³², and so is what is left when the bias is taken off.
+        let (a, b) = (a.magnitude(), b.magnitude());
         let bound = u64::from(a).checked_mul(u64::from(b)).and_then(|p| p.checked_mul(terms as u64));
         if a.max(b) < 1 << 15 && bound.is_some_and(|s| s < 1 << 31) {
             return Ok(());
@@ -63,13 +79,32 @@ impl Operands {
         self != Operands::Float
     }
 
+    /// How the levels that rows read lie in memory; no matter for floats.
+    fn storage(self) -> Storage {
+        match self {
+            Operands::Levels { a, bytes: true, .. } => Storage::bytes(a).unwrap_or(Storage::Words),
+            _ => Storage::Words,
+        }
+    }
+
+    /// Elements of the reduction that a step takes.
+    fn together(self) -> usize {
+        if self.integer() { self.storage().together() } else { 1 }
+    }
+
     /// How a tile combines them in `e`'s numeric profile.
     fn arithmetic(self, e: &Emitter<'_, '_>) -> Arithmetic {
         match self {
+            Operands::Levels { bytes: true, .. } => Arithmetic::Quads,
             Operands::Levels { .. } => Arithmetic::Pairs,
             Operands::Float if e.fma => Arithmetic::Fma,
             Operands::Float => Arithmetic::MulAdd,
         }
+    }
+
+    /// Whether a sum starts at what the bias of its rows' levels adds to it, negated.
+    fn biased(self) -> bool {
+        self.storage().bias() != 0
     }
 }
 
@@ -108,7 +143,7 @@ impl InputLayout {
         border: [usize; 4],
     ) -> Result<InputLayout, String> {
         Ok(if operands.integer() {
-            InputLayout::Levels(Levels::new(channels, groups, image, border)?)
+            InputLayout::Levels(Levels::new(channels, groups, image, border, operands.storage())?)
         } else {
             InputLayout::Planes(Planes::new(channels, image, border, [1; 2], 4)?)
         })
@@ -125,7 +160,7 @@ impl InputLayout {
     /// Bytes from one group's first channel to the next group's.
     fn group(&self, channels: usize) -> usize {
         match self {
-            InputLayout::Levels(_) => channels.next_multiple_of(2) * 2,
+            InputLayout::Levels(l) => channels.next_multiple_of(l.storage.together()) * l.storage.size(),
             InputLayout::Planes(p) => channels * p.plane(),
         }
     }
@@ -134,7 +169,10 @@ impl InputLayout {
     /// for levels, outermost for floats, as the chain's order demands.
     fn loops(&self, channels: usize, taps: [Loop; 2]) -> [Loop; 3] {
         match self {
-            InputLayout::Levels(_) => [taps[0], taps[1], Loop { count: channels.div_ceil(2), stride: 4 }],
+            InputLayout::Levels(l) => {
+                let count = channels.div_ceil(l.storage.together());
+                [taps[0], taps[1], Loop { count, stride: 4 }]
+            }
             InputLayout::Planes(p) => [Loop { count: channels, stride: p.plane() as i64 }, taps[0], taps[1]],
         }
     }

@@ -1,8 +1,9 @@
 //! Packs dense weights (O, C/groups, KH, KW), floats or i16 levels, into the vectors of 16 columns that tiles read: one
-//! vector a step of the reduction, units (group, block of columns) one after another.
+//! vector a step of the reduction, units (group, block of columns) one after another. Where the other operand's levels are
+//! biased, a vector of what the sums start at comes before each sequence.
 
 use super::tile::COLUMNS;
-use super::{group_sizes, share, unit_parts};
+use super::{Operands, group_sizes, share, unit_parts};
 use crate::codegen::emitter::Emitter;
 use crate::graph::ops::Geometry;
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -16,12 +17,12 @@ const UNROLL: usize = 4;
 pub struct Packing<'a> {
     /// The convolution.
     pub g: &'a Geometry,
-    /// Pairs of i16 rather than floats.
-    pub integer: bool,
+    /// What is multiplied.
+    pub operands: Operands,
     /// The columns are the convolution's inputs rather than its outputs.
     pub transposed: bool,
     /// Sequences of taps ky·KW + kx. Each sequence is a reduction over channels and its taps: levels take the channels,
-    /// two a step, within each tap, floats the taps within each channel.
+    /// two or four a step, within each tap, floats the taps within each channel.
     pub sequences: &'a [Vec<usize>],
 }
 
@@ -48,14 +49,14 @@ impl Packing<'_> {
 
     /// Bytes of a sequence of `taps` taps.
     pub fn sequence_bytes(&self, taps: usize) -> usize {
-        let channels = self.sizes()[0];
-        let steps = if self.integer { channels.div_ceil(2) } else { channels };
-        steps * taps * COLUMNS * 4
+        let steps = self.sizes()[0].div_ceil(self.operands.together());
+        let start = usize::from(self.operands.biased() && taps > 0);
+        (steps * taps + start) * COLUMNS * 4
     }
 
     /// Bytes of a unit.
     pub fn unit_bytes(&self) -> usize {
-        self.sequence_bytes(self.sequences.iter().map(Vec::len).sum())
+        self.sequences.iter().map(|taps| self.sequence_bytes(taps.len())).sum()
     }
 
     /// Bytes of all units.
@@ -71,7 +72,7 @@ impl Packing<'_> {
             let [group, block] = unit_parts(e, unit, blocks);
             let source = self.source(e, group, block);
             let to = e.at(dst, unit, self.unit_bytes());
-            if self.integer {
+            if self.operands.integer() {
                 self.levels(e, src, &source, to);
             } else {
                 self.floats(e, src, &source, to);
@@ -103,22 +104,33 @@ impl Packing<'_> {
         });
     }
 
-    /// Tap by tap, two channels a step.
+    /// Sequence by sequence, tap by tap, two or four channels a step.
     fn levels(&self, e: &mut Emitter<'_, '_>, src: Value, source: &Source, to: Value) {
-        let (channels, to) = (self.sizes()[0], e.var(to));
-        let taps: Vec<usize> = self.sequences.concat();
-        self.taps(e, &taps, |e, tap| {
-            let start = e.b.ins().iadd(source.start, tap);
-            let from = e.at(src, start, 2);
-            e.times(channels / 2, |e, pair| {
-                let from = e.at(from, pair, source.channel * 4);
-                self.vector(e, source, from, to, true);
-            });
-            if channels % 2 == 1 {
-                let from = e.add(from, (channels - 1) * source.channel * 2);
-                self.vector(e, source, from, to, false);
+        let (channels, together) = (self.sizes()[0], self.operands.together());
+        let (bias, to) = (self.operands.storage().bias(), e.var(to));
+        for taps in self.sequences.iter().filter(|taps| !taps.is_empty()) {
+            let start = e.b.use_var(to);
+            if self.operands.biased() {
+                let first = e.add(start, COLUMNS * 4);
+                e.b.def_var(to, first);
             }
-        });
+            self.taps(e, taps, |e, tap| {
+                let start = e.b.ins().iadd(source.start, tap);
+                let from = e.at(src, start, 2);
+                e.times(channels / together, |e, step| {
+                    let from = e.at(from, step, source.channel * 2 * together);
+                    self.vector(e, source, from, to, together);
+                });
+                let rest = channels % together;
+                if rest > 0 {
+                    let from = e.add(from, (channels - rest) * source.channel * 2);
+                    self.vector(e, source, from, to, rest);
+                }
+            });
+            if self.operands.biased() {
+                starts(e, start, channels.div_ceil(together) * taps.len(), bias);
+            }
+        }
     }
 
     /// Sequence by sequence, channel by channel.
@@ -130,17 +142,17 @@ impl Packing<'_> {
                 self.taps(e, taps, |e, tap| {
                     let start = e.b.ins().iadd(start, tap);
                     let from = e.at(src, start, 4);
-                    self.vector(e, source, from, to, false);
+                    self.vector(e, source, from, to, 1);
                 });
             });
         }
     }
 
-    /// Writes one vector, zero beyond the last column, and moves on; `second` says whether a pair's other channel exists.
-    fn vector(&self, e: &mut Emitter<'_, '_>, source: &Source, from: Value, to: Variable, second: bool) {
+    /// Writes one vector, zero beyond the last column, and moves on; `channels` of the step's exist.
+    fn vector(&self, e: &mut Emitter<'_, '_>, source: &Source, from: Value, to: Variable, channels: usize) {
         let at = e.b.use_var(to);
         let whole = self.sizes()[1].is_multiple_of(COLUMNS);
-        let element = if self.integer { 2 } else { 4 };
+        let element = if self.operands.integer() { 2 } else { 4 };
         e.times(COLUMNS / UNROLL, |e, quarter| {
             let to = e.at(at, quarter, UNROLL * 4);
             for i in 0..UNROLL {
@@ -150,7 +162,7 @@ impl Packing<'_> {
                 let zero = e.int(0);
                 let index = if whole { column } else { e.b.ins().select(there, column, zero) };
                 let from = e.at(from, index, source.column * element);
-                let value = self.element(e, source, from, second);
+                let value = self.element(e, source, from, channels);
                 let none = e.b.ins().iconst(types::I32, 0);
                 let value = if whole { value } else { e.b.ins().select(there, value, none) };
                 e.store(value, to, 4 * i as i32);
@@ -161,19 +173,42 @@ impl Packing<'_> {
     }
 
     /// The 32 bits of one column.
-    fn element(&self, e: &mut Emitter<'_, '_>, source: &Source, from: Value, second: bool) -> Value {
-        if !self.integer {
+    fn element(&self, e: &mut Emitter<'_, '_>, source: &Source, from: Value, channels: usize) -> Value {
+        if !self.operands.integer() {
             return e.read(types::I32, from, 0);
         }
-        let low = e.read(types::I16, from, 0);
-        let low = e.b.ins().uextend(types::I32, low);
-        if !second {
-            return low;
+        let size = self.operands.storage().size();
+        let mut all = None;
+        for i in 0..channels {
+            let from = e.add(from, i * source.channel * 2);
+            let level = e.read(if size == 1 { types::I8 } else { types::I16 }, from, 0);
+            let level = e.b.ins().uextend(types::I32, level);
+            let level = if i == 0 { level } else { e.b.ins().ishl_imm_u(level, (8 * size * i) as i64) };
+            all = Some(all.map_or(level, |all| e.b.ins().bor(all, level)));
         }
-        let high = e.add(from, source.channel * 2);
-        let high = e.read(types::I16, high, 0);
-        let high = e.b.ins().uextend(types::I32, high);
-        let high = e.b.ins().ishl_imm_u(high, 16);
-        e.b.ins().bor(low, high)
+        all.unwrap_or_else(|| e.b.ins().iconst(types::I32, 0))
+    }
+}
+
+/// Writes what the sums start at, −bias · the sum of each column's bytes, before the `steps` vectors behind `at`.
+fn starts(e: &mut Emitter<'_, '_>, at: Value, steps: usize, bias: u8) {
+    let zero = e.splat_i32(0);
+    let sums = [0; COLUMNS / 4].map(|_| e.var(zero));
+    e.times(steps, |e, step| {
+        let from = e.at(at, step, COLUMNS * 4);
+        for (i, sum) in sums.iter().enumerate() {
+            let v = e.read(types::I8X16, from, (COLUMNS * 4 + 16 * i) as i32);
+            let (low, high) = (e.b.ins().swiden_low(v), e.b.ins().swiden_high(v));
+            let pairs = e.b.ins().iadd_pairwise(low, high);
+            let (low, high) = (e.b.ins().swiden_low(pairs), e.b.ins().swiden_high(pairs));
+            let columns = e.b.ins().iadd_pairwise(low, high);
+            e.accumulate(*sum, columns);
+        }
+    });
+    let factor = e.splat_i32(-i32::from(bias));
+    for (i, sum) in sums.iter().enumerate() {
+        let sum = e.b.use_var(*sum);
+        let start = e.b.ins().imul(sum, factor);
+        e.store(start, at, 16 * i as i32);
     }
 }

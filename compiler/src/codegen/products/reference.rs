@@ -4,6 +4,7 @@ use super::group_sizes;
 use crate::graph::attrs::{Attr, Attrs};
 use crate::graph::ops::Geometry;
 use crate::graph::types::Shape;
+use crate::lower::train::layouts::Range;
 
 /// kernel, strides, pads, dilations.
 type Window = ([usize; 2], [usize; 2], [usize; 4], [usize; 2]);
@@ -47,12 +48,12 @@ impl Random {
         self.0 >> 8
     }
 
-    /// Levels, most of them extreme.
-    pub fn levels(&mut self, n: usize, most: i32) -> Vec<i32> {
+    /// Levels, half of them extreme.
+    pub fn levels(&mut self, n: usize, Range { least, greatest }: Range) -> Vec<i32> {
         let level = |r: u32| match r % 4 {
-            0 => most,
-            1 => -most,
-            _ => (r >> 2) as i32 % (2 * most + 1) - most,
+            0 => greatest,
+            1 => least,
+            _ => (r >> 2) as i32 % (greatest - least + 1) + least,
         };
         (0..n).map(|_| level(self.next())).collect()
     }

@@ -1,11 +1,11 @@
 //! Conversions between the operands' layouts, one sample each. The whole destination is written, border included.
 
 use crate::codegen::emitter::Emitter;
-use crate::lower::train::layouts::{Levels, Maps, Pairs, Planes};
-use cranelift_codegen::ir::{InstBuilder, Type, Value, types};
+use crate::lower::train::layouts::{Levels, Maps, Planes, Storage, Strips};
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value, types};
 use cranelift_frontend::Variable;
 
-/// Levels of a vector.
+/// Columns that a transposition takes at once.
 const LANES: usize = 8;
 
 /// Where an element of the source lies: base + offset(c) + y·row + x·column.
@@ -18,27 +18,34 @@ struct Source {
     pixels: bool,
 }
 
-/// i16 planes from levels, eight channels and columns at a time.
+/// Planes of the same or a greater size of element from levels, eight columns at a time. Bytes stay bytes only without a
+/// bias.
 pub fn emit_planes_from_levels(e: &mut Emitter<'_, '_>, from: &Levels, src: Value, to: &Planes, dst: Value) {
-    let group = from.channels / from.groups;
+    debug_assert!(to.element == 2 || from.storage == Storage::Bytes { bias: 0 });
+    let (group, size, lanes) = (from.channels / from.groups, from.storage.size(), channels_at_once(to));
     let src = e.add(src, from.origin());
     clear(e, dst, to.channels * to.plane());
     e.times(from.groups, |e, g| {
-        let src = e.at(src, g, group.next_multiple_of(2) * 2);
+        let src = e.at(src, g, from.group() * size);
         let dst = e.at(dst, g, group * to.plane());
-        e.times(group / LANES, |e, block| {
-            let (src, dst) = (e.at(src, block, LANES * 2), e.at(dst, block, LANES * to.plane()));
-            channels_from_levels(e, from, src, to, dst, LANES);
+        e.times(group / lanes, |e, block| {
+            let (src, dst) = (e.at(src, block, lanes * size), e.at(dst, block, lanes * to.plane()));
+            channels_from_levels(e, from, src, to, dst, lanes);
         });
-        if !group.is_multiple_of(LANES) {
-            let whole = group / LANES * LANES;
-            let (src, dst) = (e.add(src, whole * 2), e.add(dst, whole * to.plane()));
-            channels_from_levels(e, from, src, to, dst, group % LANES);
+        if !group.is_multiple_of(lanes) {
+            let whole = group / lanes * lanes;
+            let (src, dst) = (e.add(src, whole * size), e.add(dst, whole * to.plane()));
+            channels_from_levels(e, from, src, to, dst, group % lanes);
         }
     });
 }
 
-/// The planes of `channels` ≤ 8 channels; both addresses are of the first of them.
+/// Channels in a vector of a column.
+fn channels_at_once(to: &Planes) -> usize {
+    16 / to.element
+}
+
+/// The planes of a vector's channels; both addresses are of the first of them.
 fn channels_from_levels(e: &mut Emitter<'_, '_>, from: &Levels, src: Value, to: &Planes, dst: Value, channels: usize) {
     let ([h, w], step) = (to.image, to.phases[1]);
     e.times(h, |e, y| {
@@ -50,10 +57,10 @@ fn channels_from_levels(e: &mut Emitter<'_, '_>, from: &Levels, src: Value, to: 
             let src = e.add(src, first * from.pixel());
             let dst = e.add(row, to.offset(0, first + to.border[1]));
             let block = |e: &mut Emitter<'_, '_>, src: Value, dst: Value, columns: usize| {
-                transpose_levels(e, src, step * from.pixel(), dst, to.plane(), [channels, columns]);
+                transpose_levels(e, from.storage, [src, dst], step * from.pixel(), to, [channels, columns]);
             };
             e.times(count / LANES, |e, i| {
-                let (src, dst) = (e.at(src, i, LANES * step * from.pixel()), e.at(dst, i, LANES * 2));
+                let (src, dst) = (e.at(src, i, LANES * step * from.pixel()), e.at(dst, i, LANES * to.element));
                 block(e, src, dst, LANES);
             });
             if count < LANES {
@@ -61,70 +68,88 @@ fn channels_from_levels(e: &mut Emitter<'_, '_>, from: &Levels, src: Value, to: 
             } else if !count.is_multiple_of(LANES) {
                 // The last eight, some of them again.
                 let again = count - LANES;
-                let (src, dst) = (e.add(src, again * step * from.pixel()), e.add(dst, again * 2));
+                let (src, dst) = (e.add(src, again * step * from.pixel()), e.add(dst, again * to.element));
                 block(e, src, dst, LANES);
             }
         }
     });
 }
 
-/// Up to eight channels of up to eight columns, `column` bytes apart, to rows `plane` bytes apart.
-fn transpose_levels(
-    e: &mut Emitter<'_, '_>,
-    src: Value,
-    column: usize,
-    dst: Value,
-    plane: usize,
-    [channels, columns]: [usize; 2],
-) {
-    let zero = e.splat_i32(0);
-    let zero = e.cast(types::I8X16, zero);
-    let mut v = [zero; LANES];
-    for (i, v) in v.iter_mut().enumerate().take(columns) {
-        *v = e.read(types::I8X16, src, (i * column) as i32);
-    }
-    // Each round joins vectors of columns that are 4, 2, 1 apart, so that after the last a vector is a channel.
-    for bytes in [2, 4, 8] {
-        let half = |e: &mut Emitter<'_, '_>, i: usize, high: usize| {
-            let (a, b) = match bytes {
-                2 => (v[2 * i], v[2 * i + 1]),
-                4 => (v[i / 2 * 4 + i % 2], v[i / 2 * 4 + i % 2 + 2]),
-                _ => (v[i], v[i + 4]),
-            };
-            interleave(e, a, b, bytes, high * 8 / bytes)
-        };
-        let mut next = v;
-        for i in 0..LANES / 2 {
-            let at = match bytes {
-                2 => [2 * i, 2 * i + 1],
-                4 => [i / 2 * 4 + i % 2 * 2, i / 2 * 4 + i % 2 * 2 + 1],
-                _ => [2 * i, 2 * i + 1],
-            };
-            next[at[0]] = half(e, i, 0);
-            next[at[1]] = half(e, i, 1);
+/// A vector of levels of one column, of the size that `element` says, without their bias.
+fn read_levels(e: &mut Emitter<'_, '_>, storage: Storage, element: usize, at: Value, offset: usize) -> Value {
+    let offset = offset as i32;
+    match storage {
+        Storage::Words => e.read(types::I16X8, at, offset),
+        Storage::Bytes { bias } if element == 2 => {
+            let eight = e.b.ins().uload8x8(MemFlagsData::new().with_notrap(), at, offset);
+            without(e, eight, types::I16, bias)
         }
-        v = next;
-    }
-    for (i, v) in v.into_iter().enumerate().take(channels) {
-        store_levels(e, v, dst, i * plane, columns);
+        Storage::Bytes { bias } => {
+            let sixteen = e.read(types::I8X16, at, offset);
+            without(e, sixteen, types::I8, bias)
+        }
     }
 }
 
-/// Stores the first `count` ≤ 8 levels of a vector.
-fn store_levels(e: &mut Emitter<'_, '_>, v: Value, at: Value, offset: usize, count: usize) {
-    if count == LANES {
+/// Takes a bias off levels.
+fn without(e: &mut Emitter<'_, '_>, levels: Value, lane: Type, bias: u8) -> Value {
+    if bias == 0 {
+        return levels;
+    }
+    let ty = e.b.func.dfg.value_type(levels);
+    let bias = e.b.ins().iconst(lane, i64::from(bias));
+    let bias = e.b.ins().splat(ty, bias);
+    e.b.ins().isub(levels, bias)
+}
+
+/// A vector's channels of up to eight columns, `column` bytes apart, to the rows of planes.
+fn transpose_levels(
+    e: &mut Emitter<'_, '_>,
+    storage: Storage,
+    [src, dst]: [Value; 2],
+    column: usize,
+    to: &Planes,
+    [channels, columns]: [usize; 2],
+) {
+    let zero = e.splat_i32(0);
+    let mut v = [e.cast(types::I8X16, zero); LANES];
+    for (i, v) in v.iter_mut().enumerate().take(columns) {
+        *v = read_levels(e, storage, to.element, src, i * column);
+    }
+    // Each round joins vectors of columns that are 1, 2, 4 apart: after the last a vector holds the columns of one channel,
+    // or of two channels of bytes.
+    for round in 0..3 {
+        let (bytes, apart) = (to.element << round, 1 << round);
+        let mut next = v;
+        for (i, half) in (0..LANES).filter(|i| i & apart == 0).flat_map(|i| [(i, 0), (i, 1)]) {
+            // The halves of vector i are halves of halves: in order by the reversed bits of i.
+            let place = if round == 2 { 2 * [0, 2, 1, 3][i] + half } else { i + half * apart };
+            next[place] = interleave(e, v[i], v[i + apart], bytes, half * 8 / bytes);
+        }
+        v = next;
+    }
+    for channel in 0..channels {
+        let at = channel * to.plane();
+        match to.element {
+            1 => store_levels(e, v[channel / 2], channel % 2 * LANES, dst, at, columns),
+            _ => store_levels(e, v[channel], 0, dst, at, 2 * columns),
+        }
+    }
+}
+
+/// Stores `count` bytes of a vector from byte `first` on, a multiple of 8.
+fn store_levels(e: &mut Emitter<'_, '_>, v: Value, first: usize, at: Value, offset: usize, count: usize) {
+    if count == 16 {
         return e.store(v, at, offset as i32);
     }
     let mut done = 0;
-    for (ty, vector, lanes) in
-        [(types::I64, types::I64X2, 4), (types::I32, types::I32X4, 2), (types::I16, types::I16X8, 1)]
-    {
-        if count - done >= lanes {
-            let vector = e.cast(vector, v);
-            let part = e.b.ins().extractlane(vector, (done / lanes) as u8);
-            debug_assert_eq!(e.b.func.dfg.value_type(part), ty);
-            e.store(part, at, (offset + 2 * done) as i32);
-            done += lanes;
+    for vector in [types::I64X2, types::I32X4, types::I16X8, types::I8X16] {
+        let size = vector.lane_type().bytes() as usize;
+        if count - done >= size {
+            let lanes = e.cast(vector, v);
+            let part = e.b.ins().extractlane(lanes, ((first + done) / size) as u8);
+            e.store(part, at, (offset + done) as i32);
+            done += size;
         }
     }
 }
@@ -196,51 +221,56 @@ fn pixel(e: &mut Emitter<'_, '_>, v: Value) -> Value {
     e.b.ins().fcvt_from_uint(types::F32, v)
 }
 
-/// Pairs of gradient levels.
-pub fn emit_pairs_from_levels(e: &mut Emitter<'_, '_>, from: &Levels, src: Value, to: &Pairs, dst: Value) {
-    let [h, w] = to.image;
-    let group = to.channels / to.groups;
+/// Strips of gradient levels, whose elements are no smaller than the levels.
+pub fn emit_strips_from_levels(e: &mut Emitter<'_, '_>, from: &Levels, src: Value, to: &Strips, dst: Value) {
+    let ([h, w], n) = (to.image, to.together());
+    let group = (to.channels / to.groups).next_multiple_of(from.storage.together());
     let base = e.add(src, from.origin());
     let cursor = e.var(dst);
     e.times(to.groups, |e, g| {
-        let base = e.at(base, g, group.next_multiple_of(2) * 2);
+        let base = e.at(base, g, group * from.storage.size());
         e.times(to.blocks(), |e, block| {
-            let base = e.at(base, block, 32);
+            let base = e.at(base, block, 16 * from.storage.size());
             e.times(h, |e, y| {
                 let row = e.at(base, y, from.row());
-                e.times(w / 2, |e, x| {
-                    let at = e.at(row, x, 2 * from.pixel());
-                    pair(e, at, Some(from.pixel()), cursor);
+                e.times(w / n, |e, x| {
+                    let at = e.at(row, x, n * from.pixel());
+                    strip(e, from, to, at, n, cursor);
                 });
-                if w % 2 == 1 {
-                    let at = e.add(row, (w - 1) * from.pixel());
-                    pair(e, at, None, cursor);
+                if !w.is_multiple_of(n) {
+                    let at = e.add(row, w / n * n * from.pixel());
+                    strip(e, from, to, at, w % n, cursor);
                 }
             });
         });
     });
 }
 
-/// Interleaves 16 channels of a column with those of the next, `next` bytes on, or with zero. The channels beyond the group's
+/// Interleaves 16 channels of `columns` columns, and of zeros for those that are missing. The channels beyond the group's
 /// last are whatever stands there: their sums are not read.
-fn pair(e: &mut Emitter<'_, '_>, at: Value, next: Option<usize>, cursor: Variable) {
-    let to = e.b.use_var(cursor);
-    for half in 0..2 {
-        let first = e.read(types::I16X8, at, 16 * half);
-        let second = match next {
-            Some(next) => e.read(types::I16X8, at, 16 * half + next as i32),
-            None => {
-                let zero = e.splat_i32(0);
-                e.cast(types::I16X8, zero)
-            }
-        };
-        for (i, lane) in [(0, 0), (1, 4)] {
-            let v = interleave(e, first, second, 2, lane);
-            e.store(v, to, 32 * half + 16 * i);
+fn strip(e: &mut Emitter<'_, '_>, from: &Levels, to: &Strips, at: Value, columns: usize, cursor: Variable) {
+    let here = e.b.use_var(cursor);
+    let zero = e.splat_i32(0);
+    for part in 0..to.element {
+        let mut v = [zero; 4];
+        for (x, v) in v.iter_mut().enumerate().take(columns) {
+            let offset = x * from.pixel() + part * (16 / to.element) * from.storage.size();
+            *v = read_levels(e, from.storage, to.element, at, offset);
         }
+        let join = |e: &mut Emitter<'_, '_>, a: Value, b: Value, bytes: usize| {
+            [0, 8 / bytes].map(|first| interleave(e, a, b, bytes, first))
+        };
+        let whole = if to.element == 2 {
+            join(e, v[0], v[1], 2).to_vec()
+        } else {
+            let (a, b) = (join(e, v[0], v[1], 1), join(e, v[2], v[3], 1));
+            [join(e, a[0], b[0], 2), join(e, a[1], b[1], 2)].concat()
+        };
+        let offset = 64 / to.element * part;
+        whole.into_iter().enumerate().for_each(|(i, v)| e.store(v, here, (offset + 16 * i) as i32));
     }
-    let to = e.add(to, 64);
-    e.b.def_var(cursor, to);
+    let next = e.add(here, 64);
+    e.b.def_var(cursor, next);
 }
 
 /// Elements of `bytes` bytes of `a` and `b` from number `first` on, alternating, as many as a vector holds.

@@ -5,7 +5,7 @@ use super::reference::geometry;
 use super::testing::{Code, Memory, build};
 use super::*;
 use crate::codegen::target::Level;
-use crate::lower::train::layouts::Levels;
+use crate::lower::train::layouts::{Levels, Range, Storage};
 use std::time::Instant;
 
 const BATCH: usize = 128;
@@ -35,6 +35,18 @@ fn samples(p: &[Value], i: usize) -> Samples {
     Samples { base: p[2 * i], stride: p[2 * i + 1] }
 }
 
+fn levels(bytes: bool) -> Operands {
+    Operands::Levels { a: Range { least: 0, greatest: 3 }, b: Range::symmetric(63), bytes }
+}
+
+/// The operands of a gradient of the input: gradients of 6 bits with weights of 1.
+fn gradients(operands: Operands) -> Operands {
+    match operands {
+        Operands::Levels { bytes, .. } => Operands::Levels { a: Range::symmetric(63), b: Range::symmetric(1), bytes },
+        Operands::Float => operands,
+    }
+}
+
 #[test]
 #[ignore = "prints times"]
 fn svhn() {
@@ -49,16 +61,18 @@ fn svhn() {
         ("conv6", geometry(128, 512, 1, [5, 5], ([5, 5], [1, 1], [0; 4], [1, 1]))),
         ("strided", geometry(64, 128, 1, [28, 28], ([3, 3], [2, 2], [1; 4], [1, 1]))),
     ];
-    for level in Level::parse("x86-64-v2,x86-64-v3", &triple).unwrap() {
+    for level in Level::parse("x86-64-v2,x86-64-v3,native", &triple).unwrap() {
         for (name, g) in &layers {
-            for operands in [Operands::Levels { a: 3, b: 1 }, Operands::Float] {
-                let kind = if operands.integer() { "levels" } else { "floats" };
+            for (kind, operands) in [("words", levels(false)), ("bytes", levels(true)), ("floats", Operands::Float)] {
                 let per = |ns: f64| format!("{:6.1}", g.macs() as f64 * BATCH as f64 * cycle / ns);
-                let kernels = [forward(&level, g, operands), input(&level, g, operands), weights(&level, g, operands)];
+                let gradient = gradients(operands);
+                let kernels = [forward(&level, g, operands), input(&level, g, gradient), weights(&level, g, operands)];
                 let [f, x, w] = kernels.map(per);
                 println!("{:10} {name:8} {kind}: forward {f}, dX {x}, dW {w} MAC/cycle", level.name);
             }
-            println!("{:10} {name:8} in a MAC's share: {}", level.name, relayouts(&level, g, cycle));
+            for (kind, bytes) in [("words", false), ("bytes", true)] {
+                println!("{:10} {name:8} {kind} in a MAC's share: {}", level.name, relayouts(&level, g, cycle, bytes));
+            }
         }
     }
 }
@@ -119,14 +133,18 @@ fn weights(level: &Level, g: &Geometry, operands: Operands) -> f64 {
 }
 
 /// Times of everything that is not a product, as a share of 32 MAC a cycle; packing as that of one step of batch 128.
-fn relayouts(level: &Level, g: &Geometry, cycle: f64) -> String {
-    let levels = Operands::Levels { a: 3, b: 1 };
-    let (f, x, w) =
-        (Forward::new(g, levels).unwrap(), InputGrad::new(g, levels).unwrap(), WeightGrad::new(g, levels).unwrap());
-    let GradientLayout::Pairs(pairs) = &w.gradient else { panic!() };
+fn relayouts(level: &Level, g: &Geometry, cycle: f64, bytes: bool) -> String {
+    let levels = levels(bytes);
+    let storage = |bias| if bytes { Storage::Bytes { bias } } else { Storage::Words };
+    let (f, x, w) = (
+        Forward::new(g, levels).unwrap(),
+        InputGrad::new(g, gradients(levels)).unwrap(),
+        WeightGrad::new(g, levels).unwrap(),
+    );
+    let GradientLayout::Strips(strips) = &w.gradient else { panic!() };
     let (al, gl) = (
-        Levels::new(g.channels, g.groups, g.input, [1; 4]).unwrap(),
-        Levels::new(g.outputs, g.groups, g.output, [1; 4]).unwrap(),
+        Levels::new(g.channels, g.groups, g.input, [1; 4], storage(0)).unwrap(),
+        Levels::new(g.outputs, g.groups, g.output, [1; 4], storage(63)).unwrap(),
     );
     let [a, gm, planes, p] =
         [al.bytes(), gl.bytes(), w.input.bytes(), w.gradient.bytes()].map(|bytes| Memory::new(bytes, 0));
@@ -135,7 +153,7 @@ fn relayouts(level: &Level, g: &Geometry, cycle: f64) -> String {
     let sums = Memory::new(w.scratch_bytes(), 0);
     let codes = [
         ("planes", BATCH, build(level, false, 2, |e, v| emit_planes_from_levels(e, &al, v[0], &w.input, v[1]))),
-        ("pairs", BATCH, build(level, false, 2, |e, v| emit_pairs_from_levels(e, &gl, v[0], pairs, v[1]))),
+        ("strips", BATCH, build(level, false, 2, |e, v| emit_strips_from_levels(e, &gl, v[0], strips, v[1]))),
     ];
     let mut text = String::new();
     let macs = g.macs() as f64;

@@ -11,13 +11,16 @@ const BATCH: usize = 3;
 
 /// Levels (C, H, W) a sample in their layout.
 fn levels_memory(l: &Levels, samples: &[Vec<i32>]) -> Memory {
-    let mut m = Memory::new(samples.len() * l.bytes(), 0);
+    let mut m = Memory::new(samples.len() * l.bytes(), l.storage.bias());
     for (n, values) in samples.iter().enumerate() {
         for (i, &v) in values.iter().enumerate() {
             let [h, w] = l.image;
             let (c, y, x) = (i / (h * w), i / w % h, i % w);
-            let at = l.origin() + y * l.row() + x * l.pixel() + l.slot(c) * 2;
-            m.set(n * l.bytes() + at, (v as i16).to_le_bytes());
+            let at = n * l.bytes() + l.origin() + y * l.row() + x * l.pixel() + l.slot(c) * l.storage.size();
+            match l.storage {
+                Storage::Words => m.set(at, (v as i16).to_le_bytes()),
+                Storage::Bytes { bias } => m.set(at, [u8::try_from(v + i32::from(bias)).unwrap()]),
+            }
         }
     }
     m
@@ -51,10 +54,22 @@ fn levels() -> Vec<Level> {
 
 /// Runs a test on every level and in every numeric profile that it has.
 fn everywhere(test: impl Fn(&Level, bool, &Geometry)) {
+    on(&geometries(), test);
+}
+
+fn on(geometries: &[Geometry], test: impl Fn(&Level, bool, &Geometry)) {
     for level in levels() {
         for fma in [false, true].into_iter().filter(|&fma| !fma || level.has_fma()) {
-            geometries().iter().for_each(|g| test(&level, fma, g));
+            geometries.iter().for_each(|g| test(&level, fma, g));
         }
+    }
+}
+
+/// Runs a test of levels everywhere, and at their other limits on a few geometries.
+fn at_limits(test: impl Fn(&Level, bool, &Geometry, Operands)) {
+    for (i, (a, b, bytes)) in limits().into_iter().enumerate() {
+        let few = if i < 2 { geometries() } else { geometries().into_iter().skip(i).step_by(4).collect() };
+        on(&few, |level, fma, g| test(level, fma, g, Operands::Levels { a, b, bytes }));
     }
 }
 
@@ -63,7 +78,23 @@ fn samples(p: &[Value], i: usize) -> Samples {
     Samples { base: p[2 * i], stride: p[2 * i + 1] }
 }
 
-const LEVELS: Operands = Operands::Levels { a: 255, b: 255 };
+const LEVELS: Operands = words(255, 255);
+
+const fn words(a: i32, b: i32) -> Operands {
+    Operands::Levels { a: Range { least: -a, greatest: a }, b: Range { least: -b, greatest: b }, bytes: false }
+}
+
+/// Levels at the limits of what is multiplied as words and as bytes.
+fn limits() -> Vec<(Range, Range, bool)> {
+    let range = |least, greatest| Range { least, greatest };
+    vec![
+        (Range::symmetric(255), Range::symmetric(255), false),
+        (range(0, 255), Range::symmetric(64), true),
+        (range(0, 127), range(-128, 127), true),
+        (range(-63, 63), range(-128, 127), true),
+        (range(-127, 128), range(-64, 1), true),
+    ]
+}
 
 fn per_sample<T>(n: usize, mut f: impl FnMut(usize) -> Vec<T>) -> Vec<Vec<T>> {
     (0..BATCH).map(|_| f(n)).collect()
@@ -160,23 +191,26 @@ fn widen(input: &mut InputLayout, output: &mut Maps) {
 
 #[test]
 fn forward_levels() {
-    everywhere(|level, fma, g| {
-        let mut random = Random(1);
-        let mut product = Forward::new(g, LEVELS).unwrap();
-        if fma {
-            widen(&mut product.input, &mut product.output);
-        }
-        let InputLayout::Levels(layout) = &product.input else { panic!() };
-        let x = per_sample(g.channels * g.input[0] * g.input[1], |n| random.levels(n, 255));
-        let w = random.levels(g.outputs * g.taps(), 255);
-        let (a, c) = (levels_memory(layout, &x), Memory::new(BATCH * product.output.bytes(), 0x55));
-        let dense = Memory::of(w.iter().map(|&v| (v as i16).to_le_bytes()));
-        let packed = Memory::new(product.packed_bytes(), 0x55);
-        let image = forward_image(level, fma, &product);
-        run(&image, (&a, layout.bytes()), (&c, product.output.bytes()), &dense, &packed);
-        let expected: Vec<_> = x.iter().map(|x| forward(g, x, &w, fma)).collect();
-        check_maps(g, &level.name, &product.output, &c, &expected);
-    });
+    at_limits(forward_of_levels);
+}
+
+fn forward_of_levels(level: &Level, fma: bool, g: &Geometry, operands: Operands) {
+    let Operands::Levels { a: left, b: right, .. } = operands else { panic!() };
+    let mut random = Random(1);
+    let mut product = Forward::new(g, operands).unwrap();
+    if fma {
+        widen(&mut product.input, &mut product.output);
+    }
+    let InputLayout::Levels(layout) = &product.input else { panic!() };
+    let x = per_sample(g.channels * g.input[0] * g.input[1], |n| random.levels(n, left));
+    let w = random.levels(g.outputs * g.taps(), right);
+    let (a, c) = (levels_memory(layout, &x), Memory::new(BATCH * product.output.bytes(), 0x55));
+    let dense = Memory::of(w.iter().map(|&v| (v as i16).to_le_bytes()));
+    let packed = Memory::new(product.packed_bytes(), 0x55);
+    let image = forward_image(level, fma, &product);
+    run(&image, (&a, layout.bytes()), (&c, product.output.bytes()), &dense, &packed);
+    let expected: Vec<_> = x.iter().map(|x| forward(g, x, &w, fma)).collect();
+    check_maps(g, &level.name, &product.output, &c, &expected);
 }
 
 #[test]
@@ -203,23 +237,26 @@ fn forward_floats() {
 
 #[test]
 fn input_grad_levels() {
-    everywhere(|level, fma, g| {
-        let mut random = Random(3);
-        let mut product = InputGrad::new(g, LEVELS).unwrap();
-        if fma {
-            widen(&mut product.gradient, &mut product.input);
-        }
-        let InputLayout::Levels(layout) = &product.gradient else { panic!() };
-        let dy = per_sample(g.outputs * g.output[0] * g.output[1], |n| random.levels(n, 255));
-        let w = random.levels(g.outputs * g.taps(), 255);
-        let (a, c) = (levels_memory(layout, &dy), Memory::new(BATCH * product.input.bytes(), 0x55));
-        let dense = Memory::of(w.iter().map(|&v| (v as i16).to_le_bytes()));
-        let packed = Memory::new(product.packed_bytes(), 0x55);
-        let image = input_image(level, fma, &product);
-        run(&image, (&a, layout.bytes()), (&c, product.input.bytes()), &dense, &packed);
-        let expected: Vec<_> = dy.iter().map(|dy| input_grad(g, dy, &w, fma)).collect();
-        check_maps(g, &level.name, &product.input, &c, &expected);
-    });
+    at_limits(input_grad_of_levels);
+}
+
+fn input_grad_of_levels(level: &Level, fma: bool, g: &Geometry, operands: Operands) {
+    let Operands::Levels { a: left, b: right, .. } = operands else { panic!() };
+    let mut random = Random(3);
+    let mut product = InputGrad::new(g, operands).unwrap();
+    if fma {
+        widen(&mut product.gradient, &mut product.input);
+    }
+    let InputLayout::Levels(layout) = &product.gradient else { panic!() };
+    let dy = per_sample(g.outputs * g.output[0] * g.output[1], |n| random.levels(n, left));
+    let w = random.levels(g.outputs * g.taps(), right);
+    let (a, c) = (levels_memory(layout, &dy), Memory::new(BATCH * product.input.bytes(), 0x55));
+    let dense = Memory::of(w.iter().map(|&v| (v as i16).to_le_bytes()));
+    let packed = Memory::new(product.packed_bytes(), 0x55);
+    let image = input_image(level, fma, &product);
+    run(&image, (&a, layout.bytes()), (&c, product.input.bytes()), &dense, &packed);
+    let expected: Vec<_> = dy.iter().map(|dy| input_grad(g, dy, &w, fma)).collect();
+    check_maps(g, &level.name, &product.input, &c, &expected);
 }
 
 #[test]
@@ -249,7 +286,7 @@ fn weight_image(level: &Level, fma: bool, product: &WeightGrad) -> Image {
     build(level, fma, 7, |e, p| {
         e.times(product.tasks(), |e, part| {
             let batch = e.int(BATCH);
-            let scales = matches!(product.gradient, GradientLayout::Pairs(_)).then_some(p[4]);
+            let scales = matches!(product.gradient, GradientLayout::Strips(_)).then_some(p[4]);
             product.emit(e, part, batch, samples(p, 0), samples(p, 1), scales, p[5]).unwrap();
         });
         e.times(3, |e, part| product.emit_dense(e, part, 3, p[5], p[6]));
@@ -276,39 +313,52 @@ fn check_weights(
 
 #[test]
 fn weight_grad_levels() {
-    everywhere(|level, fma, g| {
-        let mut random = Random(5);
-        let mut product = WeightGrad::new(g, LEVELS).unwrap();
-        if fma {
-            product.input.border = product.input.border.map(|b| b + 1);
-        }
-        let x = per_sample(g.channels * g.input[0] * g.input[1], |n| random.levels(n, 255));
-        let dy = per_sample(g.outputs * g.output[0] * g.output[1], |n| random.levels(n, 255));
-        let factors = random.floats(BATCH);
-        let mut expected = vec![0f32; g.outputs * g.taps()];
-        for n in 0..BATCH {
-            for (sum, s) in expected.iter_mut().zip(weight_grad(g, &x[n], &dy[n], fma)) {
-                *sum = <f32 as Number>::mul_add(factors[n], s as f32, *sum, fma);
-            }
-        }
-        let xl = Levels::new(g.channels, g.groups, g.input, [1, 2, 0, 1]).unwrap();
-        let gl = Levels::new(g.outputs, g.groups, g.output, [2, 0, 1, 1]).unwrap();
-        let (xm, gm) = (levels_memory(&xl, &x), levels_memory(&gl, &dy));
-        let a = Memory::new(BATCH * product.input.bytes(), 0x55);
-        let b = Memory::new(BATCH * product.gradient.bytes(), 0x55);
-        let GradientLayout::Pairs(pairs) = &product.gradient else { panic!() };
-        let code = Code::new(&build(level, fma, 4, |e, p| {
-            emit_planes_from_levels(e, &xl, p[0], &product.input, p[1]);
-            emit_pairs_from_levels(e, &gl, p[2], pairs, p[3]);
-        }));
-        for n in 0..BATCH {
-            let at = |m: &Memory, bytes: usize| m.address() + (n * bytes) as u64;
-            let (ai, bi) = (at(&a, product.input.bytes()), at(&b, pairs.bytes()));
-            code.call(&[at(&xm, xl.bytes()), ai, at(&gm, gl.bytes()), bi]);
-        }
-        let scales = Memory::of(factors.iter().map(|f| f.to_le_bytes()));
-        check_weights(g, level, fma, &product, [&a, &b, &scales], &expected);
+    let stored = |range: Range| Storage::bytes(range).unwrap_or(Storage::Words);
+    at_limits(|level, fma, g, operands| {
+        let Operands::Levels { a, b, .. } = operands else { panic!() };
+        weight_grad_of_levels(level, fma, g, operands, [stored(a), stored(b)]);
     });
+    // Bytes whose products need words, and words of both.
+    let (a, b) = (Range { least: 0, greatest: 255 }, Range::symmetric(127));
+    for storage in [[stored(a), stored(b)], [Storage::Words; 2]] {
+        let operands = Operands::Levels { a, b, bytes: false };
+        on(&geometries()[..6], |level, fma, g| weight_grad_of_levels(level, fma, g, operands, storage));
+    }
+}
+
+fn weight_grad_of_levels(level: &Level, fma: bool, g: &Geometry, operands: Operands, storage: [Storage; 2]) {
+    let Operands::Levels { a: left, b: right, .. } = operands else { panic!() };
+    let mut random = Random(5);
+    let mut product = WeightGrad::new(g, operands).unwrap();
+    if fma {
+        product.input.border = product.input.border.map(|b| b + 1);
+    }
+    let x = per_sample(g.channels * g.input[0] * g.input[1], |n| random.levels(n, left));
+    let dy = per_sample(g.outputs * g.output[0] * g.output[1], |n| random.levels(n, right));
+    let factors = random.floats(BATCH);
+    let mut expected = vec![0f32; g.outputs * g.taps()];
+    for n in 0..BATCH {
+        for (sum, s) in expected.iter_mut().zip(weight_grad(g, &x[n], &dy[n], fma)) {
+            *sum = <f32 as Number>::mul_add(factors[n], s as f32, *sum, fma);
+        }
+    }
+    let xl = Levels::new(g.channels, g.groups, g.input, [1, 2, 0, 1], storage[0]).unwrap();
+    let gl = Levels::new(g.outputs, g.groups, g.output, [2, 0, 1, 1], storage[1]).unwrap();
+    let (xm, gm) = (levels_memory(&xl, &x), levels_memory(&gl, &dy));
+    let a = Memory::new(BATCH * product.input.bytes(), 0x55);
+    let b = Memory::new(BATCH * product.gradient.bytes(), 0x55);
+    let GradientLayout::Strips(strips) = &product.gradient else { panic!() };
+    let code = Code::new(&build(level, fma, 4, |e, p| {
+        emit_planes_from_levels(e, &xl, p[0], &product.input, p[1]);
+        emit_strips_from_levels(e, &gl, p[2], strips, p[3]);
+    }));
+    for n in 0..BATCH {
+        let at = |m: &Memory, bytes: usize| m.address() + (n * bytes) as u64;
+        let (ai, bi) = (at(&a, product.input.bytes()), at(&b, strips.bytes()));
+        code.call(&[at(&xm, xl.bytes()), ai, at(&gm, gl.bytes()), bi]);
+    }
+    let scales = Memory::of(factors.iter().map(|f| f.to_le_bytes()));
+    check_weights(g, level, fma, &product, [&a, &b, &scales], &expected);
 }
 
 #[test]
@@ -363,7 +413,7 @@ fn pixels_become_planes() {
 #[test]
 fn sums_beyond_32_bits_are_refused() {
     let g = geometry(64, 16, 1, [40, 40], ([3, 3], [1, 1], [1; 4], [1, 1]));
-    let operands = |a: u32| Operands::Levels { a, b: 255 };
+    let operands = |a: i32| words(a, 255);
     assert!(Forward::new(&g, operands(255)).is_ok());
     assert!(Forward::new(&g, operands(20_000)).err().unwrap().contains("32 bits"));
     assert!(InputGrad::new(&g, operands(1 << 20)).is_err());
@@ -371,12 +421,36 @@ fn sums_beyond_32_bits_are_refused() {
 }
 
 #[test]
+fn bytes_are_multiplied_where_the_sum_of_two_products_fits_16_bits() {
+    let range = |least, greatest| Range { least, greatest };
+    for (a, b, _) in limits().into_iter().filter(|l| l.2) {
+        assert!(bytes_suffice(a, b), "{a:?} {b:?}");
+    }
+    for (a, b) in [
+        (range(0, 255), Range::symmetric(65)),
+        (range(0, 256), Range::symmetric(1)),
+        (range(-128, 128), Range::symmetric(1)),
+        (range(-256, 0), Range::symmetric(1)),
+        (range(0, 128), range(-128, 127)),
+        (range(0, 1), range(-129, 127)),
+        (range(0, 1), range(-128, 128)),
+        (range(i32::MIN, 0), range(0, 1)),
+    ] {
+        assert!(!bytes_suffice(a, b), "{a:?} {b:?}");
+        let g = geometry(4, 4, 1, [4, 4], ([3, 3], [1, 1], [1; 4], [1, 1]));
+        assert!(Forward::new(&g, Operands::Levels { a, b, bytes: true }).is_err());
+    }
+}
+
+#[test]
 fn every_level_compiles() {
-    let x86 = Level::parse("x86-64-v2,x86-64-v3,x86-64-v4", &"x86_64-unknown-linux-gnu".parse().unwrap()).unwrap();
-    let arm = Level::parse("generic", &"aarch64-unknown-linux-gnu".parse().unwrap()).unwrap();
+    let all = "x86-64-v2,x86-64-v3,x86-64-v3+avxvnni,x86-64-v4,x86-64-v4+vnni";
+    let x86 = Level::parse(all, &"x86_64-unknown-linux-gnu".parse().unwrap()).unwrap();
+    let arm = Level::parse("generic,generic+dotprod+i8mm", &"aarch64-unknown-linux-gnu".parse().unwrap()).unwrap();
+    let bytes = Operands::Levels { a: Range { least: 0, greatest: 3 }, b: Range::symmetric(63), bytes: true };
     for level in x86.iter().chain(&arm) {
         for g in geometries() {
-            for operands in [LEVELS, Operands::Float] {
+            for operands in [LEVELS, bytes, Operands::Float] {
                 let fma = level.has_fma();
                 forward_image(level, fma, &Forward::new(&g, operands).unwrap()).check().unwrap();
                 input_image(level, fma, &InputGrad::new(&g, operands).unwrap()).check().unwrap();
@@ -388,15 +462,20 @@ fn every_level_compiles() {
 
 /// The form that the tile of levels is written in must stay the one that these machines have instructions for.
 #[test]
-fn pairs_become_their_instructions() {
+fn levels_become_their_instructions() {
+    let bytes = Operands::Levels { a: Range { least: 0, greatest: 3 }, b: Range::symmetric(63), bytes: true };
+    let (x86, arm) = ("x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu");
     let levels = [
-        ("x86-64-v2", "x86_64-unknown-linux-gnu", &["pmaddwd"][..]),
-        ("generic", "aarch64-unknown-linux-gnu", &["smull ", "smull2 ", "addp "]),
+        ("x86-64-v2", x86, LEVELS, &["pmaddwd"][..]),
+        ("generic", arm, LEVELS, &["smull ", "smull2 ", "addp "]),
+        ("x86-64-v2", x86, bytes, &["pmaddubsw", "pmaddwd"]),
+        ("generic", arm, bytes, &["addp "]),
+        ("generic+i8mm", arm, bytes, &["usdot "]),
     ];
-    for (name, triple, instructions) in levels {
+    for (name, triple, operands, instructions) in levels {
         let level = &Level::parse(name, &triple.parse().unwrap()).unwrap()[0];
         let g = &geometries()[0];
-        let image = forward_image(level, level.has_fma(), &Forward::new(g, LEVELS).unwrap());
+        let image = forward_image(level, level.has_fma(), &Forward::new(g, operands).unwrap());
         let asm =
             image.functions.iter().find(|f| f.name.starts_with("tile")).and_then(|f| f.code.as_ref()?.asm.as_ref());
         let asm = asm.expect("a tile");

@@ -1,6 +1,6 @@
 //! The micro-kernel of all products: up to [`Tile::rows`] rows × 16 columns of C in registers, summed over a reduction of
-//! up to three nested loops. A step of it broadcasts four bytes of each row of A (a float, or two neighbouring levels) and
-//! combines them with a vector of B. Must never know convolutions.
+//! up to three nested loops. A step of it broadcasts four bytes of each row of A (a float, or two or four neighbouring
+//! levels) and combines them with a vector of B. Must never know convolutions.
 //!
 //! A tile is a leaf function `(table, b)`, or `(table, b, count, a_stride, b_stride, scales)` where it adds to C. `table`
 //! holds the addresses of the rows of A, then those of the rows of C. One that adds does so `count` times, for reductions
@@ -28,6 +28,15 @@ pub enum Arithmetic {
     MulAdd,
     /// Two neighbouring i16 of A with two of B, exact in i32.
     Pairs,
+    /// Four neighbouring unsigned bytes of A with four signed ones of B, exact in i32. The sum of two products fits i16.
+    Quads,
+}
+
+impl Arithmetic {
+    /// Whether sums are i32.
+    pub fn integer(self) -> bool {
+        matches!(self, Arithmetic::Pairs | Arithmetic::Quads)
+    }
 }
 
 /// What becomes of the sums.
@@ -66,6 +75,8 @@ pub struct Tile {
     pub b_step: usize,
     /// What becomes of the sums.
     pub finish: Finish,
+    /// The sums start at the first vector of B, which no step reads, instead of at zero. Only where they are stored.
+    pub start: bool,
 }
 
 /// A tile's code.
@@ -85,7 +96,12 @@ impl Tile {
             Arch::X86_64 => 2,
             Arch::Aarch64 => 4,
         };
-        Tile { arithmetic, rows, loops: joined(loops), b_step, finish }
+        Tile { arithmetic, rows, loops: joined(loops), b_step, finish, start: false }
+    }
+
+    /// The same whose sums start at the first vector of B, if `start`.
+    pub fn starting(self, start: bool) -> Tile {
+        Tile { start, ..self }
     }
 
     /// The tile's function, made on first use.
@@ -98,7 +114,7 @@ impl Tile {
             return Err(CodegenError::TooLarge(format!("a product over {:?}", self.loops)));
         }
         let function = if wide(e.level, self.arithmetic) {
-            product_avx2::function(self, e.image)?
+            product_avx2::function(self, e.level, e.image)?
         } else {
             tile_clif::function(self, e)?
         };
@@ -112,14 +128,15 @@ impl Tile {
 
     /// A name that equal tiles share.
     pub fn name(&self, kind: &str) -> String {
-        let Tile { arithmetic, rows, loops, b_step, finish } = self;
+        let Tile { arithmetic, rows, loops, b_step, finish, start } = self;
         let loops: Vec<_> = loops.iter().map(|l| format!("{}x{}", l.count, l.stride)).collect();
-        format!("tile.product.{kind}.{arithmetic:?}.{finish:?}.{rows}.{}.{b_step}", loops.join("."))
+        let start = if *start { ".start" } else { "" };
+        format!("tile.product.{kind}.{arithmetic:?}.{finish:?}.{rows}.{}.{b_step}{start}", loops.join("."))
     }
 }
 
 fn wide(level: &Level, arithmetic: Arithmetic) -> bool {
-    let needs = if arithmetic == Arithmetic::Pairs { x86::AVX2 } else { x86::AVX2 | x86::FMA };
+    let needs = if arithmetic.integer() { x86::AVX2 } else { x86::AVX2 | x86::FMA };
     level.arch == Arch::X86_64 && level.has(needs)
 }
 

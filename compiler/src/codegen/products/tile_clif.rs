@@ -5,7 +5,7 @@ use super::tile::{Arithmetic, COLUMNS, Finish, Tile};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, F32X4};
 use crate::codegen::image::FunctionId;
-use crate::codegen::target;
+use crate::codegen::target::{self, Arch};
 use cranelift_codegen::Context;
 use cranelift_codegen::ir::{AbiParam, InstBuilder, Signature, UserFuncName, Value, types};
 use cranelift_codegen::isa::CallConv;
@@ -70,8 +70,14 @@ fn body(tile: &Tile, e: &mut Emitter<'_, '_>) {
 
 /// The sums of one reduction, [`VECTORS`] a row.
 fn reduction(tile: &Tile, e: &mut Emitter<'_, '_>, rows: &[Variable], b: Value) -> Vec<Value> {
-    let zero = if tile.arithmetic == Arithmetic::Pairs { e.splat_i32(0) } else { e.splat_f32(0.0) };
-    let sums: Vec<Variable> = (0..tile.rows * VECTORS).map(|_| e.var(zero)).collect();
+    let zero = if tile.arithmetic.integer() { e.splat_i32(0) } else { e.splat_f32(0.0) };
+    let mut start = [zero; VECTORS];
+    let mut b = b;
+    if tile.start {
+        start = [0, 1, 2, 3].map(|v| e.read(types::I32X4, b, 16 * v));
+        b = e.add(b, COLUMNS * 4);
+    }
+    let sums: Vec<Variable> = (0..tile.rows).flat_map(|_| start).map(|v| e.var(v)).collect();
     let rows: Vec<Value> = rows.iter().map(|r| e.b.use_var(*r)).collect();
     if !tile.loops.is_empty() {
         let b = e.var(b);
@@ -139,7 +145,32 @@ fn combine(e: &mut Emitter<'_, '_>, arithmetic: Arithmetic, a: Value, b: Value, 
             let p = e.b.ins().iadd_pairwise(l, h);
             e.b.ins().iadd(sum, p)
         }
+        Arithmetic::Quads => {
+            let (a, b) = (e.cast(types::I8X16, a), e.cast(types::I8X16, b));
+            let p = if e.level.arch == Arch::X86_64 { two_products(e, a, b) } else { four_products(e, a, b) };
+            // In this order usdot adds too.
+            e.b.ins().iadd(p, sum)
+        }
     }
+}
+
+/// Sums of four products by pmaddubsw and pmaddwd.
+fn two_products(e: &mut Emitter<'_, '_>, unsigned: Value, signed: Value) -> Value {
+    let p = e.b.ins().x86_pmaddubsw(signed, unsigned);
+    let (low, high) = (e.b.ins().swiden_low(p), e.b.ins().swiden_high(p));
+    e.b.ins().iadd_pairwise(low, high)
+}
+
+/// Sums of four products in the form that becomes usdot where there is one; a product fits i16.
+fn four_products(e: &mut Emitter<'_, '_>, unsigned: Value, signed: Value) -> Value {
+    let low = (e.b.ins().uwiden_low(unsigned), e.b.ins().swiden_low(signed));
+    let high = (e.b.ins().uwiden_high(unsigned), e.b.ins().swiden_high(signed));
+    let [low, high] = [low, high].map(|(a, b)| {
+        let p = e.b.ins().imul(a, b);
+        let (low, high) = (e.b.ins().swiden_low(p), e.b.ins().swiden_high(p));
+        e.b.ins().iadd_pairwise(low, high)
+    });
+    e.b.ins().iadd_pairwise(low, high)
 }
 
 fn finish(tile: &Tile, e: &mut Emitter<'_, '_>, table: Value, sums: &[Value], scale: Option<(Value, Value)>) {

@@ -9,7 +9,7 @@ use super::{Operands, Samples, group_sizes, share, unit_parts};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, F32X4};
 use crate::graph::ops::Geometry;
-use crate::lower::train::layouts::{Maps, Pairs, Planes};
+use crate::lower::train::layouts::{Maps, Planes, Strips};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
@@ -22,7 +22,7 @@ const NEAR: usize = 24 << 10;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GradientLayout {
     /// Of levels.
-    Pairs(Pairs),
+    Strips(Strips),
     /// Of floats.
     Maps(Maps),
 }
@@ -31,7 +31,7 @@ impl GradientLayout {
     /// Bytes of a sample.
     pub fn bytes(&self) -> usize {
         match self {
-            GradientLayout::Pairs(p) => p.bytes(),
+            GradientLayout::Strips(p) => p.bytes(),
             GradientLayout::Maps(m) => m.bytes(),
         }
     }
@@ -39,7 +39,7 @@ impl GradientLayout {
 
 /// A product for the gradient of the weights.
 pub struct WeightGrad {
-    /// The convolution's input: i16 with its strides as phases, or f32 with one phase. The border may be enlarged.
+    /// The convolution's input: i16 or u8 with its strides as phases, or f32 with one phase. The border may be enlarged.
     pub input: Planes,
     /// The output's gradient. The pitch of maps may be enlarged.
     pub gradient: GradientLayout,
@@ -54,16 +54,16 @@ impl WeightGrad {
     /// When the sums of a sample may not fit i32 or an operand 31 bits of address.
     pub fn new(g: &Geometry, operands: Operands) -> Result<WeightGrad, String> {
         operands.check(g.output[0] * g.output[1])?;
-        let integer = operands.integer();
+        let operands = narrowed(g, operands);
         let behind = |i: usize| {
             let reach = (g.output[i] - 1) * g.strides[i] + (g.kernel[i] - 1) * g.dilations[i] + 1;
             reach.saturating_sub(g.pads[i] + g.input[i])
         };
         let border = [g.pads[0], g.pads[1], behind(0), behind(1)];
-        let (phases, element) = if integer { (g.strides, 2) } else { ([1; 2], 4) };
+        let (phases, element) = if operands.integer() { (g.strides, operands.storage().size()) } else { ([1; 2], 4) };
         let input = Planes::new(g.channels, g.input, border, phases, element)?;
-        let gradient = if integer {
-            GradientLayout::Pairs(Pairs::new(g.outputs, g.groups, g.output)?)
+        let gradient = if operands.integer() {
+            GradientLayout::Strips(Strips::new(g.outputs, g.groups, g.output, element)?)
         } else {
             GradientLayout::Maps(Maps::new(g.outputs, g.groups, g.output)?)
         };
@@ -101,8 +101,8 @@ impl WeightGrad {
         let [h, w] = g.output;
         let element = self.input.element as i64;
         let (loops, b_step, finish) = match &self.gradient {
-            GradientLayout::Pairs(_) => (
-                [Loop { count: h, stride: row }, Loop { count: w.div_ceil(2), stride: 4 }],
+            GradientLayout::Strips(strips) => (
+                [Loop { count: h, stride: row }, Loop { count: strips.steps(), stride: 4 }],
                 COLUMNS * 4,
                 Finish::AddScaled { fma: e.fma },
             ),
@@ -145,7 +145,7 @@ impl WeightGrad {
         clear(e, sums, chunk_rows * COLUMNS * 4);
         let a_group = e.mul(group, group_sizes(&self.g)[0] * self.input.plane());
         let b_block = match &self.gradient {
-            GradientLayout::Pairs(p) => e.mul(unit, p.block()),
+            GradientLayout::Strips(p) => e.mul(unit, p.block()),
             GradientLayout::Maps(_) => {
                 let first = e.mul(group, self.g.outputs / self.g.groups * 4);
                 e.at(first, block, COLUMNS * 4)
@@ -172,7 +172,7 @@ impl WeightGrad {
     /// Samples for which a tile keeps its sums before the next tile.
     fn samples_at_once(&self) -> usize {
         let bytes = match &self.gradient {
-            GradientLayout::Pairs(p) => p.block(),
+            GradientLayout::Strips(p) => p.block(),
             GradientLayout::Maps(m) => self.g.output[0] * self.g.output[1] * m.pixel().min(128),
         };
         (NEAR / bytes.max(1)).clamp(1, 128)
@@ -266,6 +266,17 @@ impl WeightGrad {
                 }
             });
         });
+    }
+}
+
+/// Bytes only where they serve: a bias is not taken off here, and a step of two levels may be the whole reduction.
+fn narrowed(g: &Geometry, operands: Operands) -> Operands {
+    match operands {
+        Operands::Levels { a, b, bytes } => {
+            let steps = g.output[0] * g.output[1].div_ceil(2);
+            Operands::Levels { a, b, bytes: bytes && a.least >= 0 && steps > 1 }
+        }
+        Operands::Float => operands,
     }
 }
 

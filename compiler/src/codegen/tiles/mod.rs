@@ -42,6 +42,7 @@ fn assembler(assemble: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>)
 
 #[cfg(test)]
 mod tests {
+    use super::product_avx2::Dot;
     use super::*;
     use crate::codegen::products::{Arithmetic, Finish, Loop, Tile};
 
@@ -68,13 +69,14 @@ mod tests {
             let shape = FloatShape { vectors, row: 4 * outputs, extents, steps, position: 4, pitch: 256 };
             only_avx2(&assembler(|a| shape.assemble(a))?);
         }
-        for arithmetic in [Arithmetic::Fma, Arithmetic::MulAdd, Arithmetic::Pairs] {
+        for arithmetic in [Arithmetic::Fma, Arithmetic::MulAdd, Arithmetic::Pairs, Arithmetic::Quads] {
             let added = [true, false].map(|fma| Finish::AddScaled { fma });
             for finish in [Finish::Store, Finish::Add, added[0], added[1]] {
                 let nest = vec![Loop { count: 3, stride: 4000 }, Loop { count: 11, stride: 4 }];
                 for loops in [nest, vec![Loop { count: 1, stride: 4 }]] {
-                    let shape = Tile { arithmetic, rows: 6, loops, b_step: 64, finish };
-                    only_avx2(&assembler(|a| product_avx2::assemble(&shape, a))?);
+                    let start = finish == Finish::Store;
+                    let shape = Tile { arithmetic, rows: 6, loops, b_step: 64, finish, start };
+                    only_avx2(&assembler(|a| product_avx2::assemble(&shape, Dot::Avx2, a))?);
                 }
             }
         }

@@ -1,11 +1,12 @@
 //! The product tile, AVX2: 6 rows × 16 columns, 12 sums in flight, each vector of B shared by the rows. Reference:
-//! `products::tile_clif`; each sum has the same order, so the bits are the same. Bound: 32 MAC a cycle for levels, 16 for
-//! floats; 20 to 27 and 14 to 16 reached.
+//! `products::tile_clif`; each sum has the same order, so the bits are the same. Bound: 32 MAC a cycle for levels, 64 for
+//! bytes where one instruction adds four products, 16 for floats.
 
 use super::tile;
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
 use crate::codegen::products::{Arithmetic, Finish, Tile};
+use crate::codegen::target::{Level, x86};
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
@@ -23,12 +24,46 @@ const SAVED: [AsmRegister64; 6] = [rbx, rbp, r12, r13, r14, r15];
 /// Steps of the innermost loop's body.
 const UNROLL: usize = 4;
 
-/// The tile's function.
-pub fn function(t: &Tile, image: &mut Image) -> Result<FunctionId, CodegenError> {
-    tile(image, &t.name("avx2"), |a| assemble(t, a))
+/// Ones, where bytes are multiplied without VNNI: the second vector of B is then read from memory by each row.
+const ONES: AsmRegisterYmm = B[1];
+
+/// How four bytes are multiplied and added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dot {
+    /// vpmaddubsw, vpmaddwd with ones, vpaddd.
+    Avx2,
+    /// vpdpbusd as AVX-VNNI has it.
+    Vex,
+    /// vpdpbusd as AVX-512 VNNI has it.
+    Evex,
 }
 
-pub(super) fn assemble(t: &Tile, a: &mut CodeAssembler) -> Result<(), IcedError> {
+impl Dot {
+    fn of(level: &Level) -> Dot {
+        match () {
+            () if level.has(x86::AVXVNNI) => Dot::Vex,
+            () if level.has(x86::VNNI | x86::AVX512) => Dot::Evex,
+            () => Dot::Avx2,
+        }
+    }
+}
+
+/// The tile's function for `level`.
+pub fn function(t: &Tile, level: &Level, image: &mut Image) -> Result<FunctionId, CodegenError> {
+    let dot = Dot::of(level);
+    let kind = match (t.arithmetic, dot) {
+        (Arithmetic::Quads, Dot::Vex) => "avxvnni",
+        (Arithmetic::Quads, Dot::Evex) => "vnni",
+        _ => "avx2",
+    };
+    tile(image, &t.name(kind), |a| assemble(t, dot, a))
+}
+
+pub(super) fn assemble(t: &Tile, dot: Dot, a: &mut CodeAssembler) -> Result<(), IcedError> {
+    if with_ones(t, dot) {
+        a.vpcmpeqw(ONES, ONES, ONES)?;
+        a.vpabsw(ONES, ONES)?;
+    }
     for r in SAVED {
         a.push(r)?;
     }
@@ -36,15 +71,15 @@ pub(super) fn assemble(t: &Tile, a: &mut CodeAssembler) -> Result<(), IcedError>
         a.mov(row, qword_ptr(rdi + (8 * i) as i32))?;
     }
     if t.finish == Finish::Store {
-        reduction(t, a)?;
-    } else if let (Finish::AddScaled { fma }, 1) = (t.finish, t.steps()) {
+        reduction(t, dot, a)?;
+    } else if let (Finish::AddScaled { fma }, Arithmetic::Pairs, 1) = (t.finish, t.arithmetic, t.steps()) {
         single_steps(t, a, fma)?;
     } else {
         let mut next = a.create_label();
         // B has moved on by its steps when the next reduction begins.
         a.sub(r8, (t.steps() * t.b_step) as i32)?;
         a.set_label(&mut next)?;
-        reduction(t, a)?;
+        reduction(t, dot, a)?;
         for row in ROWS.into_iter().take(t.rows) {
             a.add(row, rcx)?;
         }
@@ -58,6 +93,10 @@ pub(super) fn assemble(t: &Tile, a: &mut CodeAssembler) -> Result<(), IcedError>
         a.pop(r)?;
     }
     a.ret()
+}
+
+fn with_ones(t: &Tile, dot: Dot) -> bool {
+    (t.arithmetic, dot) == (Arithmetic::Quads, Dot::Avx2)
 }
 
 /// Reductions of one step each: C stays in registers from the first to the last.
@@ -98,31 +137,40 @@ fn single_steps(t: &Tile, a: &mut CodeAssembler, fma: bool) -> Result<(), IcedEr
     Ok(())
 }
 
-fn reduction(t: &Tile, a: &mut CodeAssembler) -> Result<(), IcedError> {
-    for sum in SUMS.iter().take(t.rows).flatten() {
-        a.vpxor(*sum, *sum, *sum)?;
+fn reduction(t: &Tile, dot: Dot, a: &mut CodeAssembler) -> Result<(), IcedError> {
+    for sums in SUMS.iter().take(t.rows) {
+        for (half, sum) in sums.iter().enumerate() {
+            if t.start {
+                a.vmovups(*sum, ymmword_ptr(rsi + (32 * half) as i32))?;
+            } else {
+                a.vpxor(*sum, *sum, *sum)?;
+            }
+        }
+    }
+    if t.start {
+        a.add(rsi, 64)?;
     }
     if !t.loops.is_empty() {
         a.xor(r13d, r13d)?;
-        nest(t, a, 0)?;
+        nest(t, dot, a, 0)?;
     }
     finish(t, a)
 }
 
 /// The loops from `depth` inwards; moves the offset on by the extent of the outermost of them.
-fn nest(t: &Tile, a: &mut CodeAssembler, depth: usize) -> Result<(), IcedError> {
+fn nest(t: &Tile, dot: Dot, a: &mut CodeAssembler, depth: usize) -> Result<(), IcedError> {
     let (l, counter) = (t.loops[depth], COUNTERS[depth]);
-    let Some(inner) = t.loops.get(depth + 1) else { return innermost(t, a, depth) };
+    let Some(inner) = t.loops.get(depth + 1) else { return innermost(t, dot, a, depth) };
     let mut again = a.create_label();
     a.mov(counter, l.count as u64)?;
     a.set_label(&mut again)?;
-    nest(t, a, depth + 1)?;
+    nest(t, dot, a, depth + 1)?;
     a.add(OFFSET, (l.stride - inner.stride * inner.count as i64) as i32)?;
     a.dec(counter)?;
     a.jnz(again)
 }
 
-fn innermost(t: &Tile, a: &mut CodeAssembler, depth: usize) -> Result<(), IcedError> {
+fn innermost(t: &Tile, dot: Dot, a: &mut CodeAssembler, depth: usize) -> Result<(), IcedError> {
     let (l, counter) = (t.loops[depth], COUNTERS[depth]);
     // A short loop is written out.
     let (rounds, rest) = if l.count < 2 * UNROLL { (0, l.count) } else { (l.count / UNROLL, l.count % UNROLL) };
@@ -130,21 +178,27 @@ fn innermost(t: &Tile, a: &mut CodeAssembler, depth: usize) -> Result<(), IcedEr
         let mut again = a.create_label();
         a.mov(counter, rounds as u64)?;
         a.set_label(&mut again)?;
-        steps(t, a, l.stride, UNROLL)?;
+        steps(t, dot, a, l.stride, UNROLL)?;
         a.dec(counter)?;
         a.jnz(again)?;
     }
-    steps(t, a, l.stride, rest)
+    steps(t, dot, a, l.stride, rest)
 }
 
-fn steps(t: &Tile, a: &mut CodeAssembler, stride: i64, count: usize) -> Result<(), IcedError> {
+fn steps(t: &Tile, dot: Dot, a: &mut CodeAssembler, stride: i64, count: usize) -> Result<(), IcedError> {
     for step in 0..count {
         let at = (step * t.b_step) as i32;
         a.vmovups(B[0], ymmword_ptr(rsi + at))?;
-        a.vmovups(B[1], ymmword_ptr(rsi + at + 32))?;
+        let second = ymmword_ptr(rsi + at + 32);
+        if !with_ones(t, dot) {
+            a.vmovups(B[1], second)?;
+        }
         for (row, sums) in ROWS.into_iter().zip(SUMS).take(t.rows) {
             let from = dword_ptr(row + OFFSET + (stride * step as i64) as i32);
-            combine(t.arithmetic, a, from, sums)?;
+            match t.arithmetic {
+                Arithmetic::Quads => combine_bytes(dot, a, from, second, sums)?,
+                arithmetic => combine(arithmetic, a, from, sums)?,
+            }
         }
     }
     if count > 0 {
@@ -177,6 +231,35 @@ fn combine(
             a.vpbroadcastd(A, from)?;
             a.vpmaddwd(TEMPORARY, A, B[0])?;
             a.vpmaddwd(A, A, B[1])?;
+            a.vpaddd(sums[0], sums[0], TEMPORARY)?;
+            a.vpaddd(sums[1], sums[1], A)
+        }
+        Arithmetic::Quads => Ok(()),
+    }
+}
+
+fn combine_bytes(
+    dot: Dot,
+    a: &mut CodeAssembler,
+    from: AsmMemoryOperand,
+    second: AsmMemoryOperand,
+    sums: [AsmRegisterYmm; 2],
+) -> Result<(), IcedError> {
+    a.vpbroadcastd(A, from)?;
+    match dot {
+        Dot::Vex => {
+            a.vpdpbusd(sums[0], A, B[0])?;
+            a.vpdpbusd(sums[1], A, B[1])
+        }
+        Dot::Evex => {
+            a.evex().vpdpbusd(sums[0], A, B[0])?;
+            a.evex().vpdpbusd(sums[1], A, B[1])
+        }
+        Dot::Avx2 => {
+            a.vpmaddubsw(TEMPORARY, A, B[0])?;
+            a.vpmaddubsw(A, A, second)?;
+            a.vpmaddwd(TEMPORARY, TEMPORARY, ONES)?;
+            a.vpmaddwd(A, A, ONES)?;
             a.vpaddd(sums[0], sums[0], TEMPORARY)?;
             a.vpaddd(sums[1], sums[1], A)
         }

@@ -89,7 +89,7 @@ impl Fused<'_, '_> {
             if let Form::Levels(levels) = &self.frame.buffer(*slot)?.form
                 && (levels.slots() != channels || levels.border != [0; 4])
             {
-                clear(e, *base, levels.bytes());
+                fill(e, *base, levels.bytes(), levels.storage.bias());
             }
         }
         for sink in self.sinks {
@@ -295,10 +295,15 @@ fn store_maximum(e: &mut Emitter<'_, '_>, maximum: Variable, base: Value) {
 
 /// Fills `bytes` (a multiple of 16) with zero.
 pub(super) fn clear(e: &mut Emitter<'_, '_>, base: Value, bytes: usize) {
-    let zero = e.splat_i32(0);
+    fill(e, base, bytes, 0);
+}
+
+/// Fills `bytes` (a multiple of 16) with one value.
+fn fill(e: &mut Emitter<'_, '_>, base: Value, bytes: usize, value: u8) {
+    let all = e.splat_i32(i32::from_ne_bytes([value; 4]));
     e.times(bytes.div_ceil(16), |e, i| {
         let at = e.at(base, i, 16);
-        e.store(zero, at, 0);
+        e.store(all, at, 0);
     });
 }
 
@@ -320,22 +325,45 @@ fn store_words(e: &mut Emitter<'_, '_>, v: Value, at: Value, valid: usize) {
     }
 }
 
+/// The first `valid` lanes as bytes, biased.
+fn store_bytes(e: &mut Emitter<'_, '_>, v: Value, at: Value, valid: usize) {
+    let narrow = e.b.ins().snarrow(v, v);
+    let narrow = e.b.ins().unarrow(narrow, narrow);
+    if valid == 4 {
+        let narrow = e.cast(I32X4, narrow);
+        let four = e.b.ins().extractlane(narrow, 0);
+        return e.store(four, at, 0);
+    }
+    for lane in 0..valid as u8 {
+        let one = e.b.ins().extractlane(narrow, lane);
+        e.store(one, at, lane.into());
+    }
+}
+
 fn store_levels(e: &mut Emitter<'_, '_>, levels: &Levels, base: Value, point: Point, v: Value, valid: usize) {
     let at = pixel(e, base, point, levels);
+    let size = levels.storage.size();
+    let v = match levels.storage.bias() {
+        0 => v,
+        bias => {
+            let bias = e.splat_i32(bias.into());
+            e.b.ins().iadd(v, bias)
+        }
+    };
     let per_group = levels.channels / levels.groups;
-    if levels.groups == 1 || per_group.is_multiple_of(2) {
-        let at = e.at(at, point.channel, 2);
-        return store_words(e, v, at, valid);
+    if levels.groups == 1 || per_group == levels.group() {
+        let at = e.at(at, point.channel, size);
+        return if size == 1 { store_bytes(e, v, at, valid) } else { store_words(e, v, at, valid) };
     }
-    // Every group starts at an even slot.
+    // Every group starts at a slot of its own.
     for lane in 0..valid as u8 {
         let channel = e.add(point.channel, lane.into());
         let width = e.int(per_group);
-        let group = e.b.ins().udiv(channel, width);
-        let slot = e.b.ins().iadd(channel, group);
-        let at = e.at(at, slot, 2);
+        let (group, within) = (e.b.ins().udiv(channel, width), e.b.ins().urem(channel, width));
+        let slot = e.at(within, group, levels.group());
+        let at = e.at(at, slot, size);
         let one = e.b.ins().extractlane(v, lane);
-        let one = e.b.ins().ireduce(types::I16, one);
+        let one = e.b.ins().ireduce(if size == 1 { types::I8 } else { types::I16 }, one);
         e.store(one, at, 0);
     }
 }

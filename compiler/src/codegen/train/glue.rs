@@ -19,14 +19,17 @@ pub fn emit(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, product: &Product) -> Re
     match product.part {
         Part::Pack => pack(e, frame, node, main, product.to),
         Part::Planes => planes(e, frame, main, product.to),
-        Part::Pairs => {
-            let (Form::Levels(from), Form::Pairs(to)) = (&frame.buffer(main)?.form, &frame.buffer(product.to)?.form)
+        Part::Strips => {
+            let (Form::Levels(from), Form::Strips(to)) = (&frame.buffer(main)?.form, &frame.buffer(product.to)?.form)
             else {
-                return Err("pairs are made of levels".to_owned());
+                return Err("strips are made of levels".to_owned());
             };
+            if !from.serves(to.groups) {
+                return Err("is read by products of different groups".to_owned());
+            }
             let (src, dst) = (frame.base(e, main)?, frame.base(e, product.to)?);
-            relayout::emit_pairs_from_levels(e, from, src, to, dst);
-            Ok("to pairs")
+            relayout::emit_strips_from_levels(e, from, src, to, dst);
+            Ok("to strips")
         }
         Part::Scales => scales(e, frame, node, main, product.to),
         Part::Run => run(e, frame, node, product),
@@ -110,7 +113,10 @@ fn split(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, units: usize) -> ([Value; 2
 /// The layout that a product found in memory: at least what it asked for.
 fn found(wanted: &InputLayout, form: &Form) -> Result<InputLayout, String> {
     match (wanted, form) {
-        (InputLayout::Levels(_), Form::Levels(l)) => Ok(InputLayout::Levels(l.clone())),
+        (InputLayout::Levels(w), Form::Levels(l)) if l.serves(w.groups) && l.storage == w.storage => {
+            Ok(InputLayout::Levels(l.clone()))
+        }
+        (InputLayout::Levels(_), Form::Levels(_)) => Err("is read by products of different groups".to_owned()),
         (InputLayout::Planes(_), Form::Planes(p)) => Ok(InputLayout::Planes(p.clone())),
         _ => Err("an operand lies in another layout than the product reads".to_owned()),
     }

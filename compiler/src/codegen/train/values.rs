@@ -10,6 +10,7 @@ use crate::graph::scale::Scale;
 use crate::graph::types::{CodeType, Elem};
 use crate::graph::{Node, Value as GraphValue};
 use crate::lower::pack;
+use crate::lower::train::layouts::Storage;
 use crate::lower::train::{Domain, Form, Kind, Slot, domain, is_vector};
 use cranelift_codegen::ir::condcodes::FloatCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
@@ -245,8 +246,11 @@ impl<'a, 'g> Values<'a, 'g> {
                     return Err("codes of groups of odd numbers of channels are not read in lanes".to_owned());
                 }
                 let at = pixel(e, base, point, levels);
-                let at = e.at(at, point.channel, 2);
-                Ok(words(e, at))
+                let at = e.at(at, point.channel, levels.storage.size());
+                match levels.storage {
+                    Storage::Words => Ok(words(e, at)),
+                    Storage::Bytes { bias } => Ok(biased_bytes(e, at, bias)),
+                }
             }
             Form::Image(4) => {
                 let (Domain::Image(c, h, w), true) = (self.domain, ty.elem == Elem::F32) else {
@@ -365,6 +369,17 @@ pub fn pixel(
 /// Four 16-bit levels.
 fn words(e: &mut Emitter<'_, '_>, at: Value) -> Value {
     e.b.ins().sload16x4(MemFlagsData::new().with_notrap(), at, 0)
+}
+
+/// Four levels of bytes with a bias.
+fn biased_bytes(e: &mut Emitter<'_, '_>, at: Value, bias: u8) -> Value {
+    let four = e.load(types::I32, at, 0);
+    let four = e.b.ins().scalar_to_vector(I32X4, four);
+    let four = e.cast(types::I8X16, four);
+    let four = e.b.ins().uwiden_low(four);
+    let four = e.b.ins().uwiden_low(four);
+    let bias = e.splat_i32(bias.into());
+    e.b.ins().isub(four, bias)
 }
 
 /// A number of the call as f32 in all lanes.

@@ -1,19 +1,21 @@
 //! Memory layouts of the operands of the training step's convolution products: pure arithmetic on offsets, all of one
 //! sample. Must never know an instruction set or who reads and writes.
 
+pub use super::levels::{Levels, Range, Storage};
+
 /// Bytes behind a buffer that a kernel may read.
-const SLACK: usize = 64;
+pub(super) const SLACK: usize = 64;
 
 /// Images above this size have offsets that kernels cannot hold.
 const LIMIT: usize = 1 << 31;
 
-fn product(factors: &[usize]) -> Result<usize, String> {
+pub(super) fn product(factors: &[usize]) -> Result<usize, String> {
     let size = factors.iter().try_fold(1usize, |all, &f| all.checked_mul(f));
     size.filter(|&s| s < LIMIT)
         .ok_or_else(|| format!("a layer's operand of {factors:?} elements is too large to train"))
 }
 
-fn padded(image: [usize; 2], border: [usize; 4]) -> Result<[usize; 2], String> {
+pub(super) fn padded(image: [usize; 2], border: [usize; 4]) -> Result<[usize; 2], String> {
     let extent = |i: usize| border[i].checked_add(image[i])?.checked_add(border[i + 2]).filter(|&n| n < LIMIT);
     match (extent(0), extent(1)) {
         (Some(h), Some(w)) => Ok([h, w]),
@@ -21,72 +23,8 @@ fn padded(image: [usize; 2], border: [usize; 4]) -> Result<[usize; 2], String> {
     }
 }
 
-fn larger(a: [usize; 4], b: [usize; 4]) -> [usize; 4] {
+pub(super) fn larger(a: [usize; 4], b: [usize; 4]) -> [usize; 4] {
     [0, 1, 2, 3].map(|i| a[i].max(b[i]))
-}
-
-/// Levels of codes as i16, channels last, with a border of zeros: the element of row y, column x and channel c is number
-/// `((y + top)·(left + W + right) + x + left)·slots + slot(c)`. Each group has an even number of slots, the last of which
-/// holds zero where its channels are odd in number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Levels {
-    /// Of all groups.
-    pub channels: usize,
-    /// Groups of the convolution that reads it.
-    pub groups: usize,
-    /// Height and width.
-    pub image: [usize; 2],
-    /// Rows and columns of zeros: top, left, bottom, right.
-    pub border: [usize; 4],
-}
-
-impl Levels {
-    /// `channels` is a multiple of `groups`.
-    ///
-    /// # Errors
-    /// When a sample would not fit 31 bits.
-    pub fn new(channels: usize, groups: usize, image: [usize; 2], border: [usize; 4]) -> Result<Levels, String> {
-        let levels = Levels { channels, groups: groups.max(1), image, border };
-        let [h, w] = padded(image, border)?;
-        product(&[h, w, levels.slots(), 2])?;
-        Ok(levels)
-    }
-
-    /// Elements of a position.
-    pub fn slots(&self) -> usize {
-        self.groups * (self.channels / self.groups).next_multiple_of(2)
-    }
-
-    /// Where a channel lies among the elements of a position.
-    pub fn slot(&self, channel: usize) -> usize {
-        let group = self.channels / self.groups;
-        channel / group * group.next_multiple_of(2) + channel % group
-    }
-
-    /// Bytes from one column to the next.
-    pub fn pixel(&self) -> usize {
-        self.slots() * 2
-    }
-
-    /// Bytes from one row to the next.
-    pub fn row(&self) -> usize {
-        (self.border[1] + self.image[1] + self.border[3]) * self.pixel()
-    }
-
-    /// Byte of the first position that is not border.
-    pub fn origin(&self) -> usize {
-        self.border[0] * self.row() + self.border[1] * self.pixel()
-    }
-
-    /// Bytes of a sample.
-    pub fn bytes(&self) -> usize {
-        (self.border[0] + self.image[0] + self.border[2]) * self.row() + SLACK
-    }
-
-    /// The least layout that serves readers of both.
-    pub fn cover(&self, other: &Levels) -> Levels {
-        Levels { border: larger(self.border, other.border), ..self.clone() }
-    }
 }
 
 /// Accumulators (i32) or values (f32), channels last, no border: element `(y·W + x)·pitch + c`.
@@ -124,7 +62,7 @@ impl Maps {
     }
 }
 
-/// One plane a channel, f32 or i16, with a border of zeros. With strides as phases, element (Y, X) of the bordered image is
+/// One plane a channel, f32, i16 or u8, with a border of zeros. With strides as phases, element (Y, X) of the bordered image is
 /// number `(((c·sy + Y % sy)·sx + X % sx)·rows + Y / sy)·columns + X / sx`, so that neighbouring outputs of a convolution
 /// read neighbours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,7 +75,7 @@ pub struct Planes {
     pub border: [usize; 4],
     /// Vertical and horizontal number of phases, at least 1.
     pub phases: [usize; 2],
-    /// Bytes of an element: 2 or 4.
+    /// Bytes of an element: 1, 2 or 4.
     pub element: usize,
 }
 
@@ -195,25 +133,37 @@ impl Planes {
     }
 }
 
-/// Gradient levels (i16) with two neighbouring columns side by side: element
-/// `((((group·blocks + c/16)·H + y)·⌈W/2⌉ + x/2)·16 + c % 16)·2 + x % 2`, c counted in its group; zero where x ≥ W.
+/// Gradient levels with as many neighbouring columns side by side as 4 bytes hold: two i16 or four i8, `n` in all. Element
+/// `((((group·blocks + c/16)·H + y)·⌈W/n⌉ + x/n)·16 + c % 16)·n + x % n`, c counted in its group; zero where x ≥ W.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pairs {
+pub struct Strips {
     /// Of all groups.
     pub channels: usize,
     /// Groups of the convolution.
     pub groups: usize,
     /// Height and width.
     pub image: [usize; 2],
+    /// Bytes of an element: 1 or 2.
+    pub element: usize,
 }
 
-impl Pairs {
+impl Strips {
     /// # Errors
     /// When a sample would not fit 31 bits.
-    pub fn new(channels: usize, groups: usize, image: [usize; 2]) -> Result<Pairs, String> {
-        let pairs = Pairs { channels, groups: groups.max(1), image };
-        product(&[pairs.groups, pairs.blocks(), image[0], image[1].div_ceil(2), SLACK])?;
-        Ok(pairs)
+    pub fn new(channels: usize, groups: usize, image: [usize; 2], element: usize) -> Result<Strips, String> {
+        let strips = Strips { channels, groups: groups.max(1), image, element };
+        product(&[strips.groups, strips.blocks(), image[0], strips.steps(), SLACK])?;
+        Ok(strips)
+    }
+
+    /// Columns side by side.
+    pub fn together(&self) -> usize {
+        4 / self.element
+    }
+
+    /// Steps of a row.
+    pub fn steps(&self) -> usize {
+        self.image[1].div_ceil(self.together())
     }
 
     /// Blocks of 16 channels of a group.
@@ -223,7 +173,7 @@ impl Pairs {
 
     /// Bytes of a block.
     pub fn block(&self) -> usize {
-        self.image[0] * self.image[1].div_ceil(2) * 64
+        self.image[0] * self.steps() * 64
     }
 
     /// Bytes of a sample.

@@ -7,17 +7,18 @@
 //! It must never know an instruction set or a layout's inner order.
 
 pub mod layouts;
+mod levels;
 mod memory;
 mod products;
 mod schedule;
 
-pub use products::{Part, Plan as ProductPlan, Product, integer, plan};
+pub use products::{Part, Plan as ProductPlan, Product, integer, plan, storage};
 pub use schedule::{CHUNK, in_lanes};
 
 use crate::graph::types::{Dim, Elem, ValueType};
 use crate::graph::{Graph, NodeId, Role, Value};
 use crate::lower::LowerError;
-use layouts::{Levels, Maps, Pairs, Planes};
+use layouts::{Levels, Maps, Planes, Strips};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Something that lies in memory: a value, or a form of it that one kernel wants.
@@ -38,8 +39,8 @@ pub enum Kind {
     Raw,
     /// Channel planes for a product: bytes an element, vertical and horizontal phases.
     Planes(u8, u8, u8),
-    /// Pairs of gradients for a weight gradient.
-    Pairs,
+    /// Strips of gradients for a weight gradient: bytes an element.
+    Strips(u8),
     /// Weights packed for the product whose value it is.
     Packed,
     /// Sums of a weight gradient before they are brought into the weights' order.
@@ -66,12 +67,12 @@ impl Slot {
 pub enum Form {
     /// One sample: f32 or i32, channels innermost.
     Maps(Maps),
-    /// One sample: i16 levels, channels innermost, with a border.
+    /// One sample: levels, channels innermost, with a border.
     Levels(Levels),
     /// One sample: channel planes.
     Planes(Planes),
-    /// One sample: pairs of gradients.
-    Pairs(Pairs),
+    /// One sample: strips of gradients.
+    Strips(Strips),
     /// One sample: channels outermost, no padding (the caller's input); bytes an element.
     Image(usize),
     /// 4 bytes an element, padded to 16 elements.
@@ -91,7 +92,7 @@ impl Form {
             Form::Maps(m) => m.bytes(),
             Form::Levels(l) => l.bytes(),
             Form::Planes(p) => p.bytes(),
-            Form::Pairs(p) => p.bytes(),
+            Form::Strips(p) => p.bytes(),
             Form::Image(_) => 0,
             Form::Floats(n) => n.next_multiple_of(16) * 4,
             Form::Words(n) => n.next_multiple_of(32) * 2,

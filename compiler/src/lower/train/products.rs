@@ -1,10 +1,10 @@
 //! The steps of a product: packing weights, bringing activations and gradients into the layout that the product's kernel
 //! wants, the product itself, and what follows it.
 
-use super::layouts::{Levels, Maps, Pairs, Planes};
+use super::layouts::{Levels, Maps, Planes, Range, Storage, Strips};
 use super::schedule::Scheduler;
 use super::{Buffer, Form, Kind, Place, Slot, Tasks, Work};
-use crate::codegen::products::{Forward, GradientLayout, InputGrad, InputLayout, Operands, WeightGrad};
+use crate::codegen::products::{Forward, GradientLayout, InputGrad, InputLayout, Operands, WeightGrad, bytes_suffice};
 use crate::graph::ops::Geometry;
 use crate::graph::types::{Elem, ValueType};
 use crate::graph::{Graph, Node, NodeId, Value};
@@ -16,8 +16,8 @@ pub enum Part {
     Pack,
     /// Levels, maps or the caller's image → planes.
     Planes,
-    /// Levels → pairs.
-    Pairs,
+    /// Levels → strips.
+    Strips,
     /// m of each sample → c_i of each sample.
     Scales,
     /// The product.
@@ -58,10 +58,15 @@ pub fn plan(graph: &Graph, node: &Node) -> Result<Plan, String> {
     let (Some(&a), Some(&b), Some(own)) = (types.first(), types.get(1), node.types.first()) else {
         return Err("an operand is missing".to_owned());
     };
-    let operands = |a: &ValueType, b: &ValueType| match (a.codes(), b.codes()) {
+    let operands = |a_type: &ValueType, b_type: &ValueType| match (range(a_type), range(b_type)) {
         (Some(a), Some(b)) => {
-            let most = |(lo, hi): (i64, i64)| u32::try_from(lo.abs().max(hi.abs())).unwrap_or(u32::MAX);
-            Operands::Levels { a: most(a.levels()), b: most(b.levels()) }
+            let in_bytes = |i: usize| {
+                let value = graph.operands(node.id).get(i).copied();
+                value.is_some_and(|v| storage(graph, v) != Storage::Words)
+            };
+            // A weight gradient reads both as they lie; the weights of the others are packed as wanted.
+            let both = !node.op.name.ends_with("weight_grad") || (in_bytes(1) && bytes_suffice(a, b));
+            Operands::Levels { a, b, bytes: in_bytes(0) && both }
         }
         _ => Operands::Float,
     };
@@ -79,6 +84,28 @@ pub fn plan(graph: &Graph, node: &Node) -> Result<Plan, String> {
             Plan::Forward(Forward::new(&geometry, operands(a, b))?, geometry)
         }
     })
+}
+
+/// The levels of codes; `None` of anything else.
+fn range(ty: &ValueType) -> Option<Range> {
+    let (least, greatest) = ty.codes()?.levels();
+    // Levels beyond 32 bits do not exist; a product refuses what it cannot hold.
+    let bound = |v: i64| v.clamp(-i64::from(i32::MAX), i64::from(i32::MAX)) as i32;
+    Some(Range { least: bound(least), greatest: bound(greatest) })
+}
+
+/// How the levels of a value lie in memory: as bytes where all products that read them as they lie can multiply bytes.
+/// It follows from the graph alone, as all code of an image shares the layout.
+pub fn storage(graph: &Graph, value: Value) -> Storage {
+    let Some(own) = graph.value_type(value).and_then(range) else { return Storage::Words };
+    let suffices = |node: &Node| {
+        let operands = graph.operands(node.id);
+        let weights = operands.get(1).and_then(|&w| graph.value_type(w)).and_then(range);
+        let reads = matches!(node.op.name, "int_conv" | "int_conv_input_grad") && operands.first() == Some(&value);
+        !reads || weights.is_some_and(|w| bytes_suffice(own, w))
+    };
+    let all = graph.order().into_iter().filter_map(|id| graph.node(id)).all(suffices);
+    Storage::bytes(own).filter(|_| all).unwrap_or(Storage::Words)
 }
 
 impl Scheduler<'_> {
@@ -100,8 +127,9 @@ impl Scheduler<'_> {
     fn levels(&mut self, value: Value, wanted: &Levels) -> Result<Slot, String> {
         let slot = self.materialise(value)?;
         if let Some(Buffer { form: Form::Levels(have), .. }) = self.plan.buffers.get_mut(&slot) {
-            if have.groups == 1 || have.groups == wanted.groups || have.slots() == have.channels {
-                let groups = if have.slots() == have.channels { wanted.groups } else { have.groups };
+            // One group is what a buffer has before a product with more reads it, and what a relayout asks for.
+            if have.groups == 1 || wanted.groups == 1 || have.serves(wanted.groups) {
+                let groups = if have.groups == 1 { wanted.groups } else { have.groups };
                 *have = Levels { groups, ..have.cover(wanted) };
                 return Ok(slot);
             }
@@ -164,14 +192,15 @@ impl Scheduler<'_> {
         let Plan::WeightGrad(plan, _) = plan(self.graph, node)? else { return Ok(()) };
         let (x, g) = (self.operand(node, 0)?, self.operand(node, 1)?);
         let own = Value { node: node.id, port: 0 };
-        if plan.input.element == 2 {
-            let levels = Levels::new(plan.input.channels, 1, plan.input.image, [0; 4])?;
+        if plan.input.element < 4 {
+            let storage = storage(self.graph, x);
+            let levels = Levels::new(plan.input.channels, 1, plan.input.image, [0; 4], storage)?;
             self.levels(x, &levels)?;
         }
         let a = self.planes(node, x, plan.input.clone())?;
         let (b, scales) = match &plan.gradient {
-            GradientLayout::Pairs(pairs) => {
-                let b = self.pairs(node, g, pairs.clone())?;
+            GradientLayout::Strips(strips) => {
+                let b = self.strips(node, g, strips.clone())?;
                 let m = self.operand(node, 2)?;
                 let m = self.materialise(m)?;
                 let scales = self.slot(own, Kind::Scales, Place::Vector(0), Form::Floats(1));
@@ -195,15 +224,15 @@ impl Scheduler<'_> {
         Ok(())
     }
 
-    fn pairs(&mut self, node: &Node, value: Value, wanted: Pairs) -> Result<Slot, String> {
-        let slot = Slot { value, kind: Kind::Pairs };
+    fn strips(&mut self, node: &Node, value: Value, wanted: Strips) -> Result<Slot, String> {
+        let slot = Slot { value, kind: Kind::Strips(wanted.element as u8) };
         if self.plan.buffers.contains_key(&slot) {
             return Ok(slot);
         }
-        let levels = Levels::new(wanted.channels, wanted.groups, wanted.image, [0; 4])?;
+        let levels = Levels::new(wanted.channels, wanted.groups, wanted.image, [0; 4], storage(self.graph, value))?;
         let from = self.levels(value, &levels)?;
-        self.slot(value, Kind::Pairs, Place::Sample(0), Form::Pairs(wanted));
-        self.product(node, Part::Pairs, Tasks::Samples, vec![from], slot);
+        self.slot(value, slot.kind, Place::Sample(0), Form::Strips(wanted));
+        self.product(node, Part::Strips, Tasks::Samples, vec![from], slot);
         Ok(slot)
     }
 }

@@ -208,7 +208,10 @@ impl Scheduler<'_> {
             (Domain::Flat(len), Elem::F32) => (Place::Fixed(0), Form::Floats(len)),
             (Domain::Flat(len), _) => (Place::Fixed(0), Form::Words(len)),
             (Domain::Image(c, h, w), Elem::F32) => (Place::Sample(0), Form::Maps(Maps::new(c, 1, [h, w])?)),
-            (Domain::Image(c, h, w), _) => (Place::Sample(0), Form::Levels(Levels::new(c, 1, [h, w], [0; 4])?)),
+            (Domain::Image(c, h, w), _) => {
+                let storage = super::storage(self.graph, value);
+                (Place::Sample(0), Form::Levels(Levels::new(c, 1, [h, w], [0; 4], storage)?))
+            }
         };
         // The slot must not be there yet while the step's roots are looked for.
         self.fuse(value.node, at, Sink::Store(value), &[value], own);
