@@ -2,7 +2,8 @@
 //! phases, which differ in the taps that reach them; a phase is a convolution of the gradient with stride 1.
 //!
 //! Floats are summed in (co, ky, kx) order over the taps of the phase; those outside the gradient multiply +0. In an axis
-//! where the output has one position, each input position is a phase of its own, so that only the tap inside remains.
+//! where the output has one position, each input position is a phase of its own, so that only the tap inside remains. Sums
+//! of levels do not mind what is left out: rows of the input that few of the taps reach are phases of their own.
 
 use super::pack::Packing;
 use super::rows::{self, Grid};
@@ -49,6 +50,36 @@ impl Phase {
             .collect()
     }
 
+    /// Divided by which of the taps lie within `outputs` positions, which ascend from tap to tap.
+    fn by_reach(&self, outputs: usize) -> Vec<Phase> {
+        let inside = |q: usize| {
+            let at = |n: &usize| self.output + self.step * *n as i64 + q as i64;
+            let within: Vec<usize> = (0..self.taps.len()).filter(|n| (0..outputs as i64).contains(&at(n))).collect();
+            within.first().map_or(0..0, |&first| first..first + within.len())
+        };
+        let mut parts: Vec<Phase> = Vec::new();
+        for q in 0..self.count {
+            let taps = &self.taps[inside(q)];
+            match parts.last_mut() {
+                Some(part) if part.taps == taps => part.count += 1,
+                _ => parts.push(Phase {
+                    first: self.first + self.stride * q,
+                    count: 1,
+                    taps: taps.to_vec(),
+                    output: self.output + self.step * inside(q).start as i64 + q as i64,
+                    step: if taps.len() > 1 { self.step } else { 0 },
+                    ..self.clone()
+                }),
+            }
+        }
+        parts
+    }
+
+    /// Rows times taps.
+    fn work(&self) -> usize {
+        self.count * self.taps.len()
+    }
+
     /// First and last output position that it reads.
     fn reach(&self) -> [i64; 2] {
         let far = self.output + self.step * (self.taps.len() as i64 - 1).max(0);
@@ -66,6 +97,18 @@ pub struct InputGrad {
     operands: Operands,
     phases: [Vec<Phase>; 2],
     sequences: Vec<Vec<usize>>,
+    /// Input positions of a phase of the stride, and of the least that is a phase of its own.
+    positions: [usize; 2],
+}
+
+/// Rows of a task's least phase after which its idle rows do not matter.
+const SOME_ROWS: usize = 36;
+
+/// A phase, divided by which taps reach its rows if that saves a tenth of the work.
+fn divided(phase: &Phase, outputs: usize) -> Vec<Phase> {
+    let parts = phase.by_reach(outputs);
+    let work: usize = parts.iter().map(Phase::work).sum();
+    if 10 * work <= 9 * phase.work() { parts } else { vec![phase.clone()] }
 }
 
 /// Phases with tiles of one shape: all that they differ in.
@@ -82,7 +125,13 @@ impl InputGrad {
     /// # Errors
     /// When the sums may not fit i32 or an operand 31 bits of address.
     pub fn new(g: &Geometry, operands: Operands) -> Result<InputGrad, String> {
-        let phases = [0, 1].map(|i| Phase::all(g, i, operands.integer()));
+        let mut phases = [0, 1].map(|i| Phase::all(g, i, operands.integer()));
+        let columns = phases[1].iter().map(|p| p.count).min().unwrap_or(1);
+        let whole = phases[0][0].count * phases[1][0].count;
+        if operands.integer() {
+            phases[0] = phases[0].iter().flat_map(|phase| divided(phase, g.output[0])).collect();
+        }
+        let rows = phases[0].iter().map(|p| p.count).min().unwrap_or(1);
         let sequences: Vec<Vec<usize>> = pairs(&phases)
             .map(|(y, x)| y.taps.iter().flat_map(|ky| x.taps.iter().map(move |kx| ky * g.kernel[1] + kx)).collect())
             .collect();
@@ -96,7 +145,8 @@ impl InputGrad {
         }
         let gradient = InputLayout::new(operands, g.outputs, g.groups, g.output, border)?;
         let input = Maps::new(g.channels, g.groups, g.input)?;
-        Ok(InputGrad { gradient, input, g: g.clone(), operands, phases, sequences })
+        let positions = [whole, rows * columns];
+        Ok(InputGrad { gradient, input, g: g.clone(), operands, phases, sequences, positions })
     }
 
     fn packing(&self) -> Packing<'_> {
@@ -125,12 +175,13 @@ impl InputGrad {
 
     /// Whether tasks should take all samples and some of the units, because a sample has few rows.
     pub fn over_batch(&self) -> bool {
-        self.phases[0][0].count * self.phases[1][0].count <= 8
+        self.positions[0] <= 8
     }
 
     /// Samples that a task should take so that few rows of its last tile are idle.
     pub fn samples_per_task(&self) -> usize {
-        FULL_ROWS.div_ceil(self.phases[0][0].count * self.phases[1][0].count)
+        let [whole, least] = self.positions;
+        FULL_ROWS.div_ceil(whole).max(SOME_ROWS.div_ceil(least))
     }
 
     /// The product of the samples [first, end) for the units [first, end).

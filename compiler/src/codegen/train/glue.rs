@@ -98,13 +98,16 @@ fn scales(
     Ok("scales")
 }
 
-/// Samples and units of this task: its sample with all units, or the whole batch with a share of the units.
-fn split(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, units: usize) -> ([Value; 2], [Value; 2]) {
+/// Samples and units of this task: `several` samples with all units, or the whole batch with a share of the units. Tasks
+/// beyond the last sample have none.
+fn split(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, units: usize, several: usize) -> ([Value; 2], [Value; 2]) {
     let zero = e.int(0);
     match frame.step.tasks {
         Tasks::Samples => {
-            let next = e.add(frame.task, 1);
-            ([frame.task, next], [zero, e.int(units)])
+            let first = e.mul(frame.task, several);
+            let end = e.add(first, several);
+            let samples = [first, end].map(|n| e.min(n, frame.batch));
+            (samples, [zero, e.int(units)])
         }
         Tasks::Fixed(n) => ([zero, frame.batch], share(e, frame.task, n, units)),
     }
@@ -134,7 +137,7 @@ fn run(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node, product: &Produc
         ProductPlan::Forward(mut plan, _) => {
             plan.input = found(&plan.input, form(a)?)?;
             plan.output = maps(form(product.to)?)?;
-            let (samples, units) = split(e, frame, plan.units());
+            let (samples, units) = split(e, frame, plan.units(), plan.samples_per_task());
             let (packed, c) = (frame.all(e, b)?.base, frame.all(e, product.to)?);
             plan.emit(e, samples, units, left, packed, c).map_err(|e| e.to_string())?;
             Ok(if integer(&plan.input) { "levels forward" } else { "float forward" })
@@ -142,7 +145,7 @@ fn run(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node, product: &Produc
         ProductPlan::InputGrad(mut plan, _) => {
             plan.gradient = found(&plan.gradient, form(a)?)?;
             plan.input = maps(form(product.to)?)?;
-            let (samples, units) = split(e, frame, plan.units());
+            let (samples, units) = split(e, frame, plan.units(), plan.samples_per_task());
             let (packed, c) = (frame.all(e, b)?.base, frame.all(e, product.to)?);
             plan.emit(e, samples, units, left, packed, c).map_err(|e| e.to_string())?;
             Ok(if integer(&plan.gradient) { "levels input gradient" } else { "float input gradient" })
