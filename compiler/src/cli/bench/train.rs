@@ -44,16 +44,5 @@ pub fn measure(args: &Args) -> Result<Measured, Failure> {
 }
 
 fn hyper(step: u64) -> Hyper {
-    Hyper {
-        step,
-        seed: [1, 2],
-        sample0: 0,
-        lr: 1e-3,
-        beta1: 0.9,
-        beta2: 0.999,
-        epsilon: 1e-5,
-        weight_decay: 0.0,
-        bn_momentum: 0.9,
-        loss_scale: 1.0,
-    }
+    Hyper { step, seed: [1, 2], ..Hyper::default() }
 }
