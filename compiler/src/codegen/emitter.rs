@@ -164,6 +164,43 @@ impl Emitter<'_, '_> {
         self.b.def_var(sum, new);
     }
 
+    /// (l0 + l2) + (l1 + l3): how the four lanes of a sum are added (numerics contract, rule 5).
+    pub fn lane_tree(&mut self, [a, b, c, d]: [Value; 4]) -> Value {
+        let (even, odd) = (self.b.ins().fadd(a, c), self.b.ins().fadd(b, d));
+        self.b.ins().fadd(even, odd)
+    }
+
+    /// The sum of `n` values from `zero`: value i is added to lane i mod 4, then the lanes by [`Emitter::lane_tree`].
+    pub fn lane_sum(&mut self, n: usize, zero: Value, mut value: impl FnMut(&mut Self, Value) -> Value) -> Value {
+        let sums = [(); 4].map(|()| self.var(zero));
+        let mut add = |e: &mut Self, i: Value, sum: Variable| {
+            let v = value(e, i);
+            let old = e.b.use_var(sum);
+            let new = e.b.ins().fadd(old, v);
+            e.b.def_var(sum, new);
+        };
+        let (start, whole) = (self.int(0), self.int(n / 4 * 4));
+        self.range(start, whole, 4, |e, i| {
+            for (lane, &sum) in sums.iter().enumerate() {
+                let i = e.add(i, lane);
+                add(e, i, sum);
+            }
+        });
+        for (lane, &sum) in sums.iter().enumerate().take(n % 4) {
+            let i = self.add(whole, lane);
+            add(self, i, sum);
+        }
+        let lanes = sums.map(|s| self.b.use_var(s));
+        self.lane_tree(lanes)
+    }
+
+    /// All ones in the first `n` of four lanes, zeros in the others.
+    pub fn first_lanes(&mut self, n: usize) -> Value {
+        let mask = (0..4).flat_map(|i| (if i < n { -1i32 } else { 0 }).to_le_bytes()).collect();
+        let mask = self.data("valid", mask);
+        self.read(I32X4, mask, 0)
+    }
+
     /// Emits a loop from `start` while below `end`; the body gives the step.
     pub fn walk(&mut self, start: Value, end: Value, mut body: impl FnMut(&mut Self, Value) -> Value) {
         let counter = self.var(start);

@@ -142,3 +142,34 @@ pub fn log(e: &mut Emitter<'_, '_>, x: Value) -> Value {
     let y = e.b.ins().fadd(whole, part);
     e.b.ins().fdemote(types::F32, y)
 }
+
+/// The greatest of `n` floats and the lowest place that has it; NaN never wins.
+pub fn greatest(e: &mut Emitter<'_, '_>, from: Value, n: usize) -> (Value, Value) {
+    let least = e.b.ins().f32const(f32::NEG_INFINITY);
+    let none = e.int(0);
+    let (top, best) = (e.var(least), e.var(none));
+    e.times(n, |e, i| {
+        let at = e.at(from, i, 4);
+        let v = e.load(types::F32, at, 0);
+        let (old, place) = (e.b.use_var(top), e.b.use_var(best));
+        let greater = e.b.ins().fcmp(FloatCC::GreaterThan, v, old);
+        let (v, i) = (e.b.ins().select(greater, v, old), e.b.ins().select(greater, i, place));
+        e.b.def_var(top, v);
+        e.b.def_var(best, i);
+    });
+    (e.b.use_var(top), e.b.use_var(best))
+}
+
+/// Stores e^(z − top) of `n` floats and gives their sum by four lanes.
+pub fn sum_of_powers(e: &mut Emitter<'_, '_>, from: Value, top: Value, to: Value, n: usize) -> Value {
+    let zero = e.b.ins().f32const(0.0);
+    e.lane_sum(n, zero, |e, i| {
+        let at = e.at(from, i, 4);
+        let v = e.load(types::F32, at, 0);
+        let v = e.b.ins().fsub(v, top);
+        let p = exp(e, v);
+        let out = e.at(to, i, 4);
+        e.store(p, out, 0);
+        p
+    })
+}

@@ -217,9 +217,8 @@ impl<'a> Gather<'a> {
             e.b.def_var(done, n);
         });
         let lane = |e: &mut Emitter<'_, '_>, i: i32| e.load(types::F32, slots, 16 + 4 * i);
-        let (l0, l1, l2, l3) = (lane(e, 0), lane(e, 1), lane(e, 2), lane(e, 3));
-        let (even, odd) = (e.b.ins().fadd(l0, l2), e.b.ins().fadd(l1, l3));
-        let sum = e.b.ins().fadd(even, odd);
+        let lanes = [0, 1, 2, 3].map(|i| lane(e, i));
+        let sum = e.lane_tree(lanes);
         if self.node.op.name == "reduce_sum" {
             return sum;
         }

@@ -108,30 +108,8 @@ pub(super) fn global(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> R
     task.each_position(e, |task, e, p| {
         task.finish(e, p, None, &mut |e, channel| {
             let zero = e.splat_f32(0.0);
-            let sums: Vec<_> = (0..4).map(|_| e.var(zero)).collect();
-            let add = |e: &mut Emitter<'_, '_>, lane: usize, flat: Value| {
-                let v = load_lanes_at(e, &input, flat, channel);
-                if let Some(&sum) = sums.get(lane) {
-                    let old = e.b.use_var(sum);
-                    let new = e.b.ins().fadd(old, v);
-                    e.b.def_var(sum, new);
-                }
-            };
-            let (start, end) = (e.int(0), e.int(area / 4 * 4));
-            e.range(start, end, 4, |e, flat| {
-                for lane in 0..4 {
-                    let flat = e.add(flat, lane);
-                    add(e, lane, flat);
-                }
-            });
-            for rest in area / 4 * 4..area {
-                let flat = e.int(rest);
-                add(e, rest % 4, flat);
-            }
-            let l: Vec<Value> = sums.iter().map(|s| e.b.use_var(*s)).collect();
-            let [l0, l1, l2, l3] = *l else { return Err((node.id, "four lanes".to_owned())) };
-            let (even, odd) = (e.b.ins().fadd(l0, l2), e.b.ins().fadd(l1, l3));
-            let (sum, n) = (e.b.ins().fadd(even, odd), e.splat_f32(area as f32));
+            let sum = e.lane_sum(area, zero, |e, flat| load_lanes_at(e, &input, flat, channel));
+            let n = e.splat_f32(area as f32);
             Ok(e.b.ins().fdiv(sum, n))
         })
     })?;

@@ -6,7 +6,6 @@ use super::Frame;
 use super::values::{Point, Values, pixel};
 use crate::codegen::emitter::{Emitter, F32X4, I32X4};
 use crate::codegen::lanes::pick;
-use crate::graph::Value as GraphValue;
 use crate::lower::train::layouts::Levels;
 use crate::lower::train::{CHUNK, Domain, Form, Phase, Sink, Slot};
 use cranelift_codegen::ir::condcodes::FloatCC;
@@ -33,12 +32,10 @@ pub fn emit(
 fn phase(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, domain: Domain, phase: &Phase) -> Result<(), String> {
     let (mut targets, mut bases) = (Vec::new(), Vec::new());
     for sink in &phase.sinks {
-        // An update is stored where its state lies.
         let slot = sink.slot();
-        let slot = if frame.step.writes.contains(&slot) { slot } else { update(frame, sink).unwrap_or(slot) };
         bases.push((slot, frame.base(e, slot)?));
         match *sink {
-            Sink::Store(v) => targets.push((v, true)),
+            Sink::Store(v, _) => targets.push((v, true)),
             Sink::SampleMax(v) => targets.push((frame.operand(frame.node(v.node)?, 0)?, false)),
             Sink::ChannelSum(_, terms) => targets.extend(terms.into_iter().flatten().map(|t| (t, false))),
             Sink::Deviations(_, x, mean) => targets.extend([(x, false), (mean, false)]),
@@ -52,14 +49,6 @@ fn phase(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, domain: Domain, phase: &Pha
         Domain::Flat(len) => fused.parameter(e, len),
         Domain::Image(c, h, w) => fused.image(e, c, [h, w]),
     }
-}
-
-/// The state that an update is stored to.
-fn update(frame: &Frame<'_>, sink: &Sink) -> Option<Slot> {
-    let Sink::Store(v) = *sink else { return None };
-    let update = frame.graph.updates().iter().find(|u| u.value == v)?;
-    let slot = Slot::own(GraphValue { node: update.node, port: 0 });
-    frame.step.writes.contains(&slot).then_some(slot)
 }
 
 struct Fused<'a, 'g> {
@@ -161,16 +150,13 @@ impl Fused<'_, '_> {
         for (i, sink) in self.sinks.iter().enumerate() {
             let accumulators = self.operands.get(i).map(Vec::as_slice).unwrap_or(&[]);
             match *sink {
-                Sink::Store(_) => {}
+                Sink::Store(..) => {}
                 Sink::SampleMax(node) => {
                     let x = self.values.lanes(self.frame.operand(self.frame.node(node.node)?, 0)?)?;
                     let Some(&Some(maximum)) = self.maxima.get(i) else { continue };
                     let mut x = e.b.ins().fabs(x);
                     if valid < 4 {
-                        let mask: Vec<u8> =
-                            (0..4).flat_map(|i| (if i < valid { -1i32 } else { 0 }).to_le_bytes()).collect();
-                        let mask = e.data("valid", mask);
-                        let mask = e.read(I32X4, mask, 0);
+                        let mask = e.first_lanes(valid);
                         let zero = e.splat_f32(0.0);
                         x = e.select(mask, x, zero);
                     }
@@ -216,7 +202,7 @@ impl Fused<'_, '_> {
     fn stores(&mut self, e: &mut Emitter<'_, '_>, point: Point, valid: usize) -> Result<(), String> {
         self.values.at_point(e, point)?;
         for (sink, (slot, base)) in self.sinks.iter().zip(&self.bases) {
-            let Sink::Store(value) = *sink else { continue };
+            let Sink::Store(value, _) = *sink else { continue };
             let v = self.values.lanes(value)?;
             match &self.frame.buffer(*slot)?.form {
                 Form::Floats(1) if self.frame.over_samples() => {
@@ -257,8 +243,7 @@ impl Fused<'_, '_> {
                     }
                 }
                 (_, &[a, b, c, d]) => {
-                    let (even, odd) = (e.b.ins().fadd(a, c), e.b.ins().fadd(b, d));
-                    let sum = e.b.ins().fadd(even, odd);
+                    let sum = e.lane_tree([a, b, c, d]);
                     let at = e.at(*base, channel, 4);
                     e.store(sum, at, 0);
                 }
@@ -273,7 +258,7 @@ impl Fused<'_, '_> {
 fn accumulators(e: &mut Emitter<'_, '_>, sink: &Sink) -> Vec<Variable> {
     let zero = e.splat_i32(0);
     let zero = match sink {
-        Sink::Store(_) | Sink::SampleMax(_) => return Vec::new(),
+        Sink::Store(..) | Sink::SampleMax(_) => return Vec::new(),
         Sink::ChannelSum(..) | Sink::Deviations(..) => e.cast(F32X4, zero),
         Sink::Moments(_) => e.cast(types::I64X2, zero),
     };

@@ -3,11 +3,11 @@
 use super::values::elements;
 use super::{Frame, at};
 use crate::codegen::emitter::Emitter;
-use crate::codegen::functions;
+use crate::codegen::functions::{self, greatest, sum_of_powers};
 use crate::graph::{Node, Value as GraphValue};
 use crate::lower::train::Slot;
-use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
-use cranelift_codegen::ir::{InstBuilder, StackSlotData, StackSlotKind, Value, types};
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{InstBuilder, StackSlotData, StackSlotKind, types};
 
 fn classes(frame: &Frame<'_>, value: GraphValue) -> Result<usize, String> {
     let ty = frame.graph.value_type(value).ok_or("scores have no type")?;
@@ -62,56 +62,6 @@ pub fn emit(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Result<&
         e.store(d, to, 0);
     });
     Ok("softmax cross entropy gradient")
-}
-
-/// The greatest score and the lowest class that has it; NaN never wins.
-fn greatest(e: &mut Emitter<'_, '_>, z: Value, k: usize) -> (Value, Value) {
-    let least = e.b.ins().f32const(f32::NEG_INFINITY);
-    let none = e.int(0);
-    let (top, best) = (e.var(least), e.var(none));
-    e.times(k, |e, i| {
-        let at = e.at(z, i, 4);
-        let v = e.load(types::F32, at, 0);
-        let (old, place) = (e.b.use_var(top), e.b.use_var(best));
-        let greater = e.b.ins().fcmp(FloatCC::GreaterThan, v, old);
-        let (v, i) = (e.b.ins().select(greater, v, old), e.b.ins().select(greater, i, place));
-        e.b.def_var(top, v);
-        e.b.def_var(best, i);
-    });
-    (e.b.use_var(top), e.b.use_var(best))
-}
-
-/// Stores e^(z − top) and gives their 4-lane sum.
-fn sum_of_powers(e: &mut Emitter<'_, '_>, z: Value, top: Value, powers: Value, k: usize) -> Value {
-    let zero = e.b.ins().f32const(0.0);
-    let sums: Vec<_> = (0..4).map(|_| e.var(zero)).collect();
-    let one = |e: &mut Emitter<'_, '_>, i: Value, lane: usize| {
-        let from = e.at(z, i, 4);
-        let v = e.load(types::F32, from, 0);
-        let v = e.b.ins().fsub(v, top);
-        let p = functions::exp(e, v);
-        let to = e.at(powers, i, 4);
-        e.store(p, to, 0);
-        if let Some(&sum) = sums.get(lane) {
-            let old = e.b.use_var(sum);
-            let new = e.b.ins().fadd(old, p);
-            e.b.def_var(sum, new);
-        }
-    };
-    let (start, whole) = (e.int(0), e.int(k / 4 * 4));
-    e.range(start, whole, 4, |e, i| {
-        for lane in 0..4 {
-            let i = e.add(i, lane);
-            one(e, i, lane);
-        }
-    });
-    for lane in 0..k % 4 {
-        let i = e.add(whole, lane);
-        one(e, i, lane);
-    }
-    let l: Vec<Value> = sums.iter().map(|&s| e.b.use_var(s)).collect();
-    let (even, odd) = (e.b.ins().fadd(l[0], l[2]), e.b.ins().fadd(l[1], l[3]));
-    e.b.ins().fadd(even, odd)
 }
 
 /// Copies the scores to the caller's output.

@@ -123,27 +123,20 @@ pub fn forward(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Resul
     let whole = node.attrs.bool("count_padding", false);
     each(e, &window, |e, at, flat, channel| {
         let start = e.splat_f32(if max { f32::NEG_INFINITY } else { 0.0 });
-        let sums: Vec<_> = (0..if global { 4 } else { 1 }).map(|_| e.var(start)).collect();
-        if global {
-            lanes_of(e, window.input[0] * window.input[1], &sums, |e, flat| {
-                let at = from.at(e, flat, channel);
-                e.load(F32X4, at, 0)
-            });
+        let read = |e: &mut Emitter<'_, '_>, flat: Value| {
+            let at = from.at(e, flat, channel);
+            e.load(F32X4, at, 0)
+        };
+        let mut v = if global {
+            e.lane_sum(window.input[0] * window.input[1], start, read)
         } else {
+            let sum = e.var(start);
             taps(e, &window, at, |e, flat| {
-                let (at, old) = (from.at(e, flat, channel), e.b.use_var(sums[0]));
-                let v = e.load(F32X4, at, 0);
+                let (v, old) = (read(e, flat), e.b.use_var(sum));
                 let new = if max { later_if_greater(e, old, v) } else { e.b.ins().fadd(old, v) };
-                e.b.def_var(sums[0], new);
+                e.b.def_var(sum, new);
             });
-        }
-        let l: Vec<Value> = sums.iter().map(|&s| e.b.use_var(s)).collect();
-        let mut v = match *l {
-            [a, b, c, d] => {
-                let (even, odd) = (e.b.ins().fadd(a, c), e.b.ins().fadd(b, d));
-                e.b.ins().fadd(even, odd)
-            }
-            _ => l[0],
+            e.b.use_var(sum)
         };
         if !max {
             let n = divisor(e, &window, at, whole);
@@ -153,31 +146,6 @@ pub fn forward(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Resul
         e.store(v, at, 0);
     });
     Ok(if max { "max pool" } else { "average pool" })
-}
-
-/// Adds every position to the lane of its number mod 4.
-fn lanes_of(
-    e: &mut Emitter<'_, '_>,
-    area: usize,
-    sums: &[cranelift_frontend::Variable],
-    mut load: impl FnMut(&mut Emitter<'_, '_>, Value) -> Value,
-) {
-    let mut add = |e: &mut Emitter<'_, '_>, lane: usize, flat: Value| {
-        let (v, old) = (load(e, flat), e.b.use_var(sums[lane]));
-        let new = e.b.ins().fadd(old, v);
-        e.b.def_var(sums[lane], new);
-    };
-    let (zero, whole) = (e.int(0), e.int(area / 4 * 4));
-    e.range(zero, whole, 4, |e, flat| {
-        for lane in 0..4 {
-            let flat = e.add(flat, lane);
-            add(e, lane, flat);
-        }
-    });
-    for lane in 0..area % 4 {
-        let flat = e.add(whole, lane);
-        add(e, lane, flat);
-    }
 }
 
 /// `max_pool_grad(dy, x)`: to the first maximum of each window.

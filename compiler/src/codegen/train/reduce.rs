@@ -2,11 +2,11 @@
 
 use super::values::elements;
 use super::{Frame, at};
-use crate::codegen::emitter::{Emitter, F32X4, I32X4};
+use crate::codegen::emitter::{Emitter, F32X4};
 use crate::codegen::lanes::pick;
 use crate::graph::{Node, Value as GraphValue};
 use crate::lower::train::{Form, Slot};
-use cranelift_codegen::ir::condcodes::FloatCC;
+use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 /// Emits `mean_abs`, `max_abs`, `sum_product`, `count_equal_abs`, `sample_mean` or `sample_sum`.
@@ -39,12 +39,12 @@ pub fn emit(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Result<&
             let len = frame.graph.value_type(value).and_then(|t| t.shape.sample_len()).ok_or("has no shape")?;
             let other = if name == "mean_abs" || name == "max_abs" { x } else { frame.operand_base(e, node, 1)? };
             let sums = parameter(e, name, [x, other], len);
-            let l: Vec<Value> = (0..4u8).map(|i| e.b.ins().extractlane(sums, i)).collect();
+            let lanes = [0, 1, 2, 3].map(|i| e.b.ins().extractlane(sums, i));
             if name == "max_abs" {
-                l.iter().skip(1).fold(l[0], |a, &b| e.b.ins().fmax(a, b))
+                let [first, rest @ ..] = lanes;
+                rest.into_iter().fold(first, |a, b| e.b.ins().fmax(a, b))
             } else {
-                let (even, odd) = (e.b.ins().fadd(l[0], l[2]), e.b.ins().fadd(l[1], l[3]));
-                let sum = e.b.ins().fadd(even, odd);
+                let sum = e.lane_tree(lanes);
                 let n = e.b.ins().f32const(len as f32);
                 if name == "mean_abs" { e.b.ins().fdiv(sum, n) } else { sum }
             }
@@ -111,13 +111,13 @@ pub fn adam_rate(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Res
         let p = power(e, beta, t);
         e.b.ins().fsub(one, p)
     };
-    let (first, second) = (left(e, beta1), left(e, beta2));
+    let second = left(e, beta2);
     let root = e.b.ins().sqrt(second);
     let rate = if node.attrs.word("name", "") == "adam_epsilon" {
         let epsilon = number(e, "epsilon");
         e.b.ins().fmul(epsilon, root)
     } else {
-        let rate = e.b.ins().fmul(lr, root);
+        let (rate, first) = (e.b.ins().fmul(lr, root), left(e, beta1));
         e.b.ins().fdiv(rate, first)
     };
     let rate = e.b.ins().fdemote(types::F32, rate);
@@ -189,7 +189,7 @@ pub fn check(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, slots: &[Slot]) -> Resu
     for (i, &slot) in slots.iter().enumerate() {
         let Form::Floats(len) = frame.buffer(slot)?.form else { return Err("checks floats".to_owned()) };
         let base = frame.base(e, slot)?;
-        let mine = e.b.ins().icmp_imm_s(cranelift_codegen::ir::condcodes::IntCC::Equal, frame.task, i as i64);
+        let mine = e.b.ins().icmp_imm_s(IntCC::Equal, frame.task, i as i64);
         e.when(mine, |e| {
             let none = e.splat_i32(0);
             let bad = e.var(none);
@@ -221,9 +221,7 @@ fn tail(e: &mut Emitter<'_, '_>, len: usize, body: impl Fn(&mut Emitter<'_, '_>,
     let (start, whole) = (e.int(0), e.int(len / 4 * 4));
     e.range(start, whole, 4, |e, i| body(e, i, None));
     if !len.is_multiple_of(4) {
-        let mask: Vec<u8> = (0..4).flat_map(|i| (if i < len % 4 { -1i32 } else { 0 }).to_le_bytes()).collect();
-        let mask = e.data("valid", mask);
-        let mask = e.read(I32X4, mask, 0);
+        let mask = e.first_lanes(len % 4);
         body(e, whole, Some(mask));
     }
 }

@@ -140,8 +140,8 @@ pub enum Domain {
 /// What a fused step does at each point.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sink {
-    /// Evaluates and stores a value.
-    Store(Value),
+    /// Evaluates a value and stores it: its own slot, or the state that it updates.
+    Store(Value, Slot),
     /// The greatest magnitude of a sample: the node `sample_max_abs`.
     SampleMax(Value),
     /// The sums of one sample, one a channel, of the first value or of the product of both; for the slot `Partial` of the node.
@@ -153,10 +153,11 @@ pub enum Sink {
 }
 
 impl Sink {
-    /// The slot that it writes; an update writes where its state lies instead.
+    /// The slot that it writes.
     pub fn slot(&self) -> Slot {
         match *self {
-            Sink::Store(v) | Sink::SampleMax(v) => Slot::own(v),
+            Sink::Store(_, slot) => slot,
+            Sink::SampleMax(v) => Slot::own(v),
             Sink::ChannelSum(node, _) | Sink::Deviations(node, ..) => Slot { value: node, kind: Kind::Partial },
             Sink::Moments(v) => Slot { value: v, kind: Kind::Moments },
         }

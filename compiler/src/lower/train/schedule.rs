@@ -214,7 +214,7 @@ impl Scheduler<'_> {
             }
         };
         // The slot must not be there yet while the step's roots are looked for.
-        self.fuse(value.node, at, Sink::Store(value), &[value], own);
+        self.fuse(value.node, at, Sink::Store(value, own), &[value], own);
         self.slot(value, Kind::Own, place, form);
         Ok(own)
     }
@@ -348,7 +348,7 @@ impl Scheduler<'_> {
                 let name = self.graph.node(v.node).map_or("", |n| &n.name);
                 return Err(format!("{name}: updates that read one another must have one shape"));
             }
-            let sinks: Vec<Sink> = members.iter().map(|&(v, _)| Sink::Store(v)).collect();
+            let sinks: Vec<Sink> = members.iter().map(|&(v, s)| Sink::Store(v, s)).collect();
             let writes = members.iter().map(|&(_, s)| s).collect();
             let phases = vec![Phase { sinks, reads: reads.clone() }];
             let work = Work::Fused { domain: at, phases };
