@@ -68,3 +68,46 @@ fn shared_object_from_c() {
 fn aarch64_under_an_emulator() {
     ahead_of_time(dorefac::codegen::target::Arch::Aarch64);
 }
+
+/// Operators that move elements stand between the products: two branches joined, bordered, turned and cut again.
+#[test]
+fn moves_of_images() {
+    let text = "dorefa 1
+graph net(x: f32[N, 3, 8, 6]) -> (logits) {
+  a = quantize_activation(conv(x, @w0: f32[6, 3, 3, 3], pads=[1, 1, 1, 1]), bits=2)
+  left = conv(a, quantize_weights(@w1: f32[5, 6, 1, 1], bits=1))
+  right = conv(x, @w2: f32[7, 3, 3, 3], pads=[1, 1, 1, 1])
+  both = concat(quantize_gradient(left, bits=6), right, axis=1)
+  tall = concat(both, both, axis=2)
+  border = pad(tall, pads=[1, 0, 2, 1], value=0.5)
+  turned = transpose(border, perm=[0, 2, 3, 1])
+  b = quantize_activation(max_pool(turned, kernel=[2, 3], strides=[2, 3]), bits=2)
+  c = conv(b, quantize_weights(@w3: f32[8, 19, 1, 1], bits=1))
+  logits = matmul(reshape(quantize_gradient(c, bits=6), shape=[96]), @w4: f32[4, 96])
+}
+";
+    for cpu in ["native", "x86-64-v2"] {
+        check(&dorefac_tests::training::parsed(text), &ADAM, 3, cpu);
+    }
+}
+
+/// A step whose gradients overflow is refused with the state and the layer named, and leaves the state as it was.
+#[test]
+fn divergence_names_tensor_and_layer() {
+    use dorefa_runtime::Stepper;
+    use dorefa_runtime::train::Step;
+    let step = grad::build(&model("svhn-d", [1, 2, 6]), &ADAM).unwrap_or_else(|e| panic!("{e:?}"));
+    let levels = dorefac::codegen::target::Level::parse("native", &target_lexicon::Triple::host()).expect("a level");
+    let compiled = dorefac::compile::compile_training(&step.train, &step.evaluate, &levels, &Default::default());
+    let compiled = compiled.unwrap_or_else(|e| panic!("{e}"));
+    let image = dorefac::emit::jit::JitImage::new(&compiled.image).expect("links").into_model().expect("loads");
+    let mut stepper = Stepper::new(&image, 1).expect("a stepper");
+    let (x, labels) = batch(&step.train, 3, 10, 5);
+    let last = step.train.updates().iter().position(|u| step.train.node(u.node).is_some_and(|n| n.name == "fc1.w"));
+    let last = last.expect("the last layer's weights");
+    let huge = vec![f32::MAX; stepper.state(last).len()];
+    stepper.set_state(last, &huge).expect("fits");
+    let error = stepper.step(&x, &labels, &HYPER).expect_err("diverges").to_string();
+    assert!(error.starts_with("layer `") && error.ends_with("is not finite"), "{error}");
+    assert!(stepper.state(last) == huge, "the state changed");
+}

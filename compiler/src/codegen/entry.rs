@@ -82,8 +82,8 @@ pub struct Program {
     pub loss: u64,
     /// See `loss`.
     pub correct: u64,
-    /// Flags (i32 each, from this byte of the arena) of gradients that are not finite, with the number of the state of each.
-    pub flags: (u64, Vec<u32>),
+    /// Flags (i32 each, from this byte of the arena) of gradients that are not finite, with the numbers of state and step of each.
+    pub flags: (u64, Vec<(u32, u32)>),
 }
 
 /// One step of a level: independent calls of `task`.

@@ -60,7 +60,7 @@ pub(super) fn define_level(
         let (before, updates) = training.split_at(train.updates.min(training.len()));
         emit_calls(b, call, step, before);
         report(b, call, state, train);
-        refuse_infinite(b, call, state, train);
+        refuse_infinite(b, call, state, train, first_layer);
         let keep = b.ins().band_imm_u(bits, 1);
         refuse_if(b, keep, 0);
         emit_calls(b, call, step, updates);
@@ -88,10 +88,11 @@ fn report(b: &mut FunctionBuilder<'_>, call: Value, train: Value, program: &Prog
     b.ins().store(flags(), none, train, train_at::BAD_STATE + 4);
 }
 
-/// Returns −8 where a gradient or the loss is not finite, with the number of the first such state.
-fn refuse_infinite(b: &mut FunctionBuilder<'_>, call: Value, train: Value, program: &Program) {
+/// Returns −8 where a gradient or the loss is not finite, with the number of the first such state and of the layer (a step of
+/// the training program) whose result it is.
+fn refuse_infinite(b: &mut FunctionBuilder<'_>, call: Value, train: Value, program: &Program, first_layer: i64) {
     let arena = b.ins().load(types::I64, flags(), call, at::ARENA);
-    for (i, &state) in program.flags.1.iter().enumerate() {
+    for (i, &(state, step)) in program.flags.1.iter().enumerate() {
         let flag = b.ins().load(types::I32, flags(), arena, program.flags.0 as i32 + 4 * i as i32);
         let (bad, go) = (b.create_block(), b.create_block());
         b.set_cold_block(bad);
@@ -99,6 +100,8 @@ fn refuse_infinite(b: &mut FunctionBuilder<'_>, call: Value, train: Value, progr
         b.switch_to_block(bad);
         let state = b.ins().iconst(types::I32, i64::from(state));
         b.ins().store(flags(), state, train, train_at::BAD_STATE);
+        let layer = b.ins().iconst(types::I32, first_layer + i64::from(step));
+        b.ins().store(flags(), layer, train, train_at::BAD_STATE + 4);
         finish(b, -8);
         b.switch_to_block(go);
     }

@@ -8,6 +8,7 @@ mod fused;
 mod glue;
 mod lanes;
 mod loss;
+mod moves;
 mod noise;
 mod pools;
 mod reduce;
@@ -125,6 +126,7 @@ impl<'g> Frame<'g> {
                     "average_pool_grad" | "global_average_pool_grad" => pools::average_grad(e, self, node),
                     "softmax_cross_entropy" | "softmax_cross_entropy_grad" | "correct" => loss::emit(e, self, node),
                     "reshape" => reduce::reshape(e, self, node),
+                    "concat" | "slice" | "pad" | "transpose" => moves::emit(e, self, node),
                     "hyper" => reduce::adam_rate(e, self, node),
                     _ => reduce::emit(e, self, node),
                 }

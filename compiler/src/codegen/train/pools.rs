@@ -15,21 +15,27 @@ use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 /// Maps in memory.
-struct Area<'g> {
-    maps: &'g Maps,
-    base: Value,
+pub struct Area<'g> {
+    /// How they lie.
+    pub maps: &'g Maps,
+    /// Where.
+    pub base: Value,
 }
 
 impl Area<'_> {
-    fn new<'g>(e: &mut Emitter<'_, '_>, frame: &Frame<'g>, value: GraphValue) -> Result<Area<'g>, String> {
+    /// The maps of a value.
+    ///
+    /// # Errors
+    /// When it lies in another form.
+    pub fn new<'g>(e: &mut Emitter<'_, '_>, frame: &Frame<'g>, value: GraphValue) -> Result<Area<'g>, String> {
         let Form::Maps(maps) = &frame.buffer(Slot::own(value))?.form else {
-            return Err("pools read and write maps".to_owned());
+            return Err("reads and writes maps of floats".to_owned());
         };
         Ok(Area { maps, base: frame.base(e, Slot::own(value))? })
     }
 
     /// The address of four channels of a position.
-    fn at(&self, e: &mut Emitter<'_, '_>, flat: Value, channel: Value) -> Value {
+    pub fn at(&self, e: &mut Emitter<'_, '_>, flat: Value, channel: Value) -> Value {
         let at = e.at(self.base, flat, self.maps.pixel());
         e.at(at, channel, 4)
     }

@@ -239,8 +239,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// The first step that changes the state.
     pub updates: usize,
-    /// The number of the state that each flag of `Work::Check` stands for.
-    pub checked: Vec<u32>,
+    /// For each flag of `Work::Check` the number of the state, and of the step that wrote what the state's update reads.
+    pub checked: Vec<(u32, u32)>,
     /// Every slot.
     pub buffers: BTreeMap<Slot, Buffer>,
     /// Bytes of the arena whatever the batch.
