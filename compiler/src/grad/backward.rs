@@ -15,9 +15,7 @@ pub(super) fn gradients(b: &mut Builder<'_>, ends: &Ends) -> Vec<(NodeId, Value)
     let order = b.source.order();
     match b.add("softmax_cross_entropy_grad", "dscores", &[ends.scores, ends.labels], Attrs::new()) {
         Ok(float) => {
-            if let Some((_, output)) = b.source.outputs().first() {
-                contributions.entry(*output).or_default().push(((usize::MAX, 0), Gradient { float, codes: None }));
-            }
+            contributions.entry(ends.source).or_default().push(((usize::MAX, 0), Gradient { float, codes: None }));
         }
         Err(problem) => b.problems.push(problem),
     }

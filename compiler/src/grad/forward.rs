@@ -14,7 +14,9 @@ pub(super) fn copy(b: &mut Builder<'_>) {
     for id in b.source.order() {
         let Some(node) = b.source.node(id) else { continue };
         // What reads a node that was refused is no problem of its own.
-        if b.source.operands(id).iter().any(|v| !b.tracked.contains_key(v)) {
+        if b.source.operands(id).iter().any(|v| !b.tracked.contains_key(v))
+            || super::closing_softmax(b.source) == Some(id)
+        {
             continue;
         }
         if let Err(problem) = forward(b, node) {
@@ -271,6 +273,15 @@ mod tests {
         let problems = step(body).err().expect("refused");
         let named: Vec<_> = problems.iter().filter_map(|p| p.split(' ').next()).collect();
         assert_eq!(named, ["a", "d"], "{problems:?}");
+    }
+
+    /// A network that ends in a softmax trains as the one without: the loss has its own.
+    #[test]
+    fn a_closing_softmax_is_the_loss_s() {
+        let body = |y: &str| format!("c = reshape(conv(x, @w: f32[3, 2, 4, 4]), shape=[3])\ny = {y}");
+        let [plain, closed] = ["neg(c)", "softmax(neg(c))"].map(|y| step(&body(y)).unwrap_or_else(|e| panic!("{e:?}")));
+        assert_eq!(loss(&plain.train), loss(&closed.train));
+        assert_eq!(plain.train.order().len(), closed.train.order().len());
     }
 
     #[test]

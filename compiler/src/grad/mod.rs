@@ -27,7 +27,7 @@ mod tests;
 
 use crate::graph::ops::known;
 use crate::graph::types::{CodeType, Elem, Shape, ValueType};
-use crate::graph::{Graph, GraphError, Value, attrs::Attrs, scale::Scale};
+use crate::graph::{Graph, GraphError, NodeId, Value, attrs::Attrs, scale::Scale};
 use builder::Builder;
 pub use dorefa_runtime::train::{AdamForm, Decay, Optimizer, StepOptions};
 
@@ -46,7 +46,8 @@ enum Mode {
     Evaluate,
 }
 
-/// Builds the training step of `source`, whose only output is a matrix of scores.
+/// Builds the training step of `source`, whose only output is a matrix of scores; where it is their softmax, the loss and the
+/// output `scores` take what stands before it.
 ///
 /// # Errors
 /// One problem for every node that cannot be trained.
@@ -72,8 +73,17 @@ fn one(source: &Graph, mode: Mode, options: Option<&StepOptions>) -> Result<Grap
     if b.problems.is_empty() { Ok(b.graph) } else { Err(b.problems) }
 }
 
+/// The softmax that ends a network, if there is one: the loss takes it itself, of the scores before it.
+fn closing_softmax(source: &Graph) -> Option<NodeId> {
+    let [(_, output)] = source.outputs() else { return None };
+    let node = source.node(output.node).filter(|n| n.op.name == "softmax")?;
+    source.users(*output).is_empty().then_some(node.id)
+}
+
 /// The end of the forward pass.
 struct Ends {
+    /// The value of the source that `scores` stands for.
+    source: Value,
     scores: Value,
     labels: Value,
 }
@@ -97,7 +107,9 @@ fn loss(b: &mut Builder<'_>) -> Result<Ends, GraphError> {
     let codes = CodeType { top, step: 1, offset: 0, scale: [Scale::ONE].into() };
     let ty = ValueType { elem: Elem::Codes(codes), ..ValueType::f32(Shape::batched(&[])) };
     let labels = b.graph.add_input("labels", ty);
-    let scores = b.float(*output)?;
+    let closing = closing_softmax(b.source).and_then(|id| b.source.operands(id).first().copied());
+    let source = closing.unwrap_or(*output);
+    let scores = b.float(source)?;
     let each = b.add("softmax_cross_entropy", "loss_each", &[scores, labels], Attrs::new())?;
     let mean = b.add("sample_mean", "loss", &[each], Attrs::new())?;
     let hits = b.add("correct", "correct_each", &[scores, labels], Attrs::new())?;
@@ -105,7 +117,7 @@ fn loss(b: &mut Builder<'_>) -> Result<Ends, GraphError> {
     for (name, value) in [("loss", mean), ("correct", count), ("scores", scores)] {
         b.graph.add_output(name, value);
     }
-    Ok(Ends { scores, labels })
+    Ok(Ends { source, scores, labels })
 }
 
 /// The operator of a name that this module writes.
