@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 pub mod buffer;
+mod call;
 mod elf;
 mod error;
 mod info;

@@ -4,14 +4,13 @@
 //! Unsigned bytes are never converted to floats here: whether a pixel means x or x/255 only the caller knows.
 #![allow(unsafe_code)]
 
-use super::profile::{Hook, LayerEvent, LayerTime, Profile, hook, zero_times};
+use super::call::Call;
+use super::profile::{Hook, LayerEvent, LayerTime, Profile, zero_times};
 use super::{AlignedBuffer, DType, Model, Port, RunError};
 use crate::abi;
-use crate::pool::{Pool, parallel_for};
+use crate::pool::Pool;
 use crate::tensor::{Data, Tensor};
 use std::ffi::c_void;
-use std::panic::resume_unwind;
-use std::ptr::null;
 use std::sync::Arc;
 
 /// Arena bytes above which a batch is split.
@@ -141,33 +140,22 @@ impl Session {
                 self.model.inputs().iter().zip(inputs).map(|(p, t)| sample_ptr(p, t.data(), first)).collect();
             let out_ptrs: Vec<*mut c_void> =
                 self.model.outputs().iter().zip(&mut outputs).map(|(p, d)| sample_ptr_mut(p, d, first)).collect();
-            let mut state = profile
+            let hook = profile
                 .as_mut()
                 .map(|(callback, times)| Hook::new(&mut **callback, times, &self.arena, first, samples));
-            let mut call = abi::Call {
-                abi: abi::ABI,
-                size: size_of::<abi::Call>() as u32,
+            let call = Call {
+                model: &self.model,
                 features: self.features,
-                batch: samples as u64,
-                prepared: if self.prepared.is_empty() { null() } else { self.prepared.as_ptr().cast() },
-                inputs: in_ptrs.as_ptr(),
-                outputs: out_ptrs.as_ptr(),
-                arena: self.arena.as_mut_ptr().cast(),
-                arena_size: self.arena.len() as u64,
-                parallel_for: (workers > 1).then_some(parallel_for),
-                pool: self.pool.as_context(),
-                workers,
-                level: 0,
-                profile: state.is_some().then_some(hook),
-                profile_ctx: state.as_mut().map_or(std::ptr::null_mut(), |s| (&raw mut *s).cast()),
-                train: std::ptr::null_mut(),
+                prepared: &self.prepared,
+                arena: &mut self.arena,
+                pool: &self.pool,
+                samples,
+                inputs: &in_ptrs,
+                outputs: &out_ptrs,
             };
             // SAFETY: inputs and outputs were checked or allocated for `first + samples ≤ batch` samples of each port;
-            // arena and prepared weights have the sizes the descriptor asks for; pool and hook outlive the call.
-            let code = unsafe { self.model.invoke(&mut call) };
-            if let Some(panic) = state.and_then(|s| s.panic) {
-                resume_unwind(panic);
-            }
+            // arena and prepared weights have the sizes the descriptor asks for.
+            let code = unsafe { call.run(hook, std::ptr::null_mut()) };
             if code != abi::OK {
                 return Err(RunError::Code { function: "run", code });
             }

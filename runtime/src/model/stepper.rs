@@ -1,17 +1,17 @@
 //! Runs a compiled training step: checks, the arena and the state that the step updates in place.
 #![allow(unsafe_code)]
 
-use super::profile::{Hook, LayerEvent, LayerTime, Profile, hook, zero_times};
+use super::call::Call;
+use super::profile::{Hook, LayerEvent, LayerTime, Profile, zero_times};
 use super::session::{allocate, best_level, check_inputs, sample_ptr, sample_ptr_mut};
 use super::{AlignedBuffer, Model, Port, RunError};
 use crate::abi;
-use crate::pool::{Pool, parallel_for};
+use crate::pool::Pool;
 use crate::tensor::{Data, Tensor};
 use crate::train::step::{Hyper, Role, StateTensor, Step, StepError, StepResult, check_labels};
 use std::ffi::c_void;
 use std::ops::Range;
-use std::panic::resume_unwind;
-use std::ptr::{null, null_mut};
+use std::ptr::null_mut;
 use std::sync::Arc;
 
 /// `flags`: loss and hits only, with the running statistics.
@@ -144,33 +144,21 @@ impl Stepper {
         let tensors = std::iter::once(x).chain(&label_tensor);
         let in_ptrs: Vec<*const c_void> =
             self.model.inputs().iter().zip(tensors).map(|(p, t)| sample_ptr(p, t.data(), 0)).collect();
-        let mut context =
-            profile.as_mut().map(|(callback, times)| Hook::new(&mut **callback, times, &self.arena, 0, samples));
+        let hook = profile.as_mut().map(|(callback, times)| Hook::new(&mut **callback, times, &self.arena, 0, samples));
         let mut train = train_of(hyper, flags, self.state.as_mut_ptr().cast(), labels);
-        let mut call = abi::Call {
-            abi: abi::ABI,
-            size: size_of::<abi::Call>() as u32,
+        let call = Call {
+            model: &self.model,
             features: self.model.features(),
-            batch: samples as u64,
-            prepared: if self.prepared.is_empty() { null() } else { self.prepared.as_ptr().cast() },
-            inputs: in_ptrs.as_ptr(),
-            outputs: out_ptrs.as_ptr(),
-            arena: self.arena.as_mut_ptr().cast(),
-            arena_size: self.arena.len() as u64,
-            parallel_for: (workers > 1).then_some(parallel_for),
-            pool: self.pool.as_context(),
-            workers,
-            level: 0,
-            profile: context.is_some().then_some(hook),
-            profile_ctx: context.as_mut().map_or(null_mut(), |c| (&raw mut *c).cast()),
-            train: &raw mut train,
+            prepared: &self.prepared,
+            arena: &mut self.arena,
+            pool: &self.pool,
+            samples,
+            inputs: &in_ptrs,
+            outputs: &out_ptrs,
         };
         // SAFETY: inputs, labels and outputs were checked or allocated for `samples` samples; arena, state and prepared
-        // weights have the sizes that the descriptor asks for; pool, hook and train structure outlive the call.
-        let code = unsafe { self.model.invoke(&mut call) };
-        if let Some(panic) = context.and_then(|c| c.panic) {
-            resume_unwind(panic);
-        }
+        // weights have the sizes that the descriptor asks for; the train structure outlives the call.
+        let code = unsafe { call.run(hook, &raw mut train) };
         match code {
             abi::OK => Ok(StepResult { loss: train.loss, correct: train.correct }),
             abi::E_NONFINITE => Err(self.not_finite(&train)),
