@@ -1,5 +1,6 @@
 //! Test support shared by the files in `tests/tests`.
 
+pub mod fuzz;
 pub mod native;
 pub mod training;
 

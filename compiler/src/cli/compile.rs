@@ -93,6 +93,7 @@ pub fn run(args: &Args) -> Outcome {
     emit.compiled(&graph, &compiled);
     let names: Vec<String> = target.levels.iter().map(|l| l.name.clone()).collect();
     let report = ModelReport::new(&graph, &compiled, &names, &notes);
+    drop(graph); // its weights are in the image, and will be in the file besides
     written(args, &target, &compiled.image, &emit, Some(&report), &report.table())
 }
 

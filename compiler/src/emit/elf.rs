@@ -113,7 +113,6 @@ pub fn shared_object(image: &Image, soname: &str) -> Result<Vec<u8>, CodegenErro
     let data = (dynstr_at + dynstr.0.len() as u64).next_multiple_of(4096);
     let text = (data + l.data_size).next_multiple_of(page);
     let dynamic = (text + l.text_size).next_multiple_of(page);
-    let (code_bytes, data_bytes) = layout::link(image, &l, text, data)?;
     let descriptor = data + l.data[id.0 as usize];
     let size = image.data[id.0 as usize].bytes.len() as u64;
 
@@ -138,7 +137,10 @@ pub fn shared_object(image: &Image, soname: &str) -> Result<Vec<u8>, CodegenErro
     let dynamic_size = 16 * tags.len() as u64;
     section(".dynamic", elf::SHT_DYNAMIC, alloc | elf::SHF_WRITE, dynamic, dynamic_size, 5, 0, 8, 16);
 
-    let mut f = File(Vec::new());
+    // Room for what follows the sections, too: a large file is not moved as it grows.
+    let names: usize = image.functions.iter().map(|f| f.name.len() + 32).sum();
+    let names = names + image.data.iter().map(|d| d.name.len() + 32).sum::<usize>();
+    let mut f = File(Vec::with_capacity(dynamic as usize + names + (64 << 10)));
     f.0.extend_from_slice(&[0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     f.u16(elf::ET_DYN);
     f.u16(machine);
@@ -172,7 +174,8 @@ pub fn shared_object(image: &Image, soname: &str) -> Result<Vec<u8>, CodegenErro
     }
     f.words(&[4, 16, elf::NT_GNU_BUILD_ID]);
     f.0.extend_from_slice(b"GNU\0");
-    f.0.extend_from_slice(&build_id([&code_bytes, &data_bytes]));
+    let id_at = f.0.len();
+    f.0.resize(id_at + 16, 0);
     f.align(8);
     f.0.resize(hash as usize, 0);
     f.words(&[1, 2, 1, 0, 0]);
@@ -184,11 +187,13 @@ pub fn shared_object(image: &Image, soname: &str) -> Result<Vec<u8>, CodegenErro
     f.symbol(0, 0, 0, 0, 0);
     f.symbol(export, elf::STB_GLOBAL << 4 | elf::STT_OBJECT, RODATA, descriptor, size);
     f.0.extend_from_slice(&dynstr.0);
-    f.0.resize(data as usize, 0);
-    f.0.extend_from_slice(&data_bytes);
-    f.0.resize(text as usize, 0);
-    f.0.extend_from_slice(&code_bytes);
     f.0.resize(dynamic as usize, 0);
+    let (before, code_bytes) = f.0.split_at_mut(text as usize);
+    let (code_bytes, data_bytes) = (&mut code_bytes[..l.text_size as usize], &mut before[data as usize..]);
+    let data_bytes = &mut data_bytes[..l.data_size as usize];
+    layout::link_into(image, &l, (text, code_bytes), (data, data_bytes))?;
+    let id_bytes = build_id([code_bytes, data_bytes]);
+    f.0[id_at..id_at + 16].copy_from_slice(&id_bytes);
     for (tag, value) in tags {
         f.u64(tag as u64);
         f.u64(value);

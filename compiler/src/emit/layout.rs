@@ -36,11 +36,22 @@ pub(super) fn place(image: &Image) -> Layout {
 
 /// The contents of both sections (code, data) at their final addresses.
 pub(super) fn link(image: &Image, l: &Layout, text: u64, data: u64) -> Result<(Vec<u8>, Vec<u8>), CodegenError> {
+    let (mut code_bytes, mut data_bytes) = (vec![0; l.text_size as usize], vec![0; l.data_size as usize]);
+    link_into(image, l, (text, &mut code_bytes), (data, &mut data_bytes))?;
+    Ok((code_bytes, data_bytes))
+}
+
+/// As [`link`], into zeroed memory of the sections' sizes: weights are large, so nobody holds them once more.
+pub(super) fn link_into(
+    image: &Image,
+    l: &Layout,
+    (text, code_bytes): (u64, &mut [u8]),
+    (data, data_bytes): (u64, &mut [u8]),
+) -> Result<(), CodegenError> {
     let address = |symbol: Symbol| match symbol {
         Symbol::Function(id) => text + l.functions[id.0 as usize],
         Symbol::Data(id) => data + l.data[id.0 as usize],
     };
-    let mut code_bytes = vec![0; l.text_size as usize];
     for (function, &at) in image.functions.iter().zip(&l.functions) {
         let Some(code) = &function.code else {
             return Err(CodegenError::Definition { name: function.name.clone(), what: "not defined" });
@@ -55,7 +66,6 @@ pub(super) fn link(image: &Image, l: &Layout, text: u64, data: u64) -> Result<(V
             }
         }
     }
-    let mut data_bytes = vec![0; l.data_size as usize];
     for (object, &at) in image.data.iter().zip(&l.data) {
         let out = &mut data_bytes[at as usize..at as usize + object.bytes.len()];
         out.copy_from_slice(&object.bytes);
@@ -64,7 +74,7 @@ pub(super) fn link(image: &Image, l: &Layout, text: u64, data: u64) -> Result<(V
             out[f.at as usize..f.at as usize + 8].copy_from_slice(&value.to_le_bytes());
         }
     }
-    Ok((code_bytes, data_bytes))
+    Ok(())
 }
 
 /// Writes one reference; false if it does not reach.

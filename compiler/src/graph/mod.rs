@@ -26,6 +26,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use types::{Elem, Shape, ValueType};
 
+/// Most nodes of a graph: far more than any network has, few enough for every pass.
+pub const MAX_NODES: usize = 1 << 18;
+/// Most elements of one sample of a value.
+pub const MAX_ELEMENTS: usize = 1 << 31;
+/// Most elements of a value that depends on constants alone, which the compiler computes and holds: 1 GiB of floats.
+pub const MAX_CONSTANT: usize = 1 << 28;
+
 /// A node's id: never reused within a graph.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct NodeId(pub u32);
@@ -72,6 +79,8 @@ pub struct Graph {
     inner: StableDiGraph<Node, Edge>,
     index: BTreeMap<NodeId, NodeIndex>,
     names: BTreeSet<String>,
+    /// By hint, a number below which every `hint_N` is taken, so that many nodes of one name cost no search each.
+    taken: BTreeMap<String, u64>,
     inputs: Vec<NodeId>,
     outputs: Vec<(String, Value)>,
     updates: Vec<Update>,
@@ -102,15 +111,36 @@ impl Graph {
         if !self.names.contains(hint) {
             return hint.to_owned();
         }
-        (2u64..).map(|i| format!("{hint}_{i}")).find(|n| !self.names.contains(n)).unwrap_or_default()
+        let first = self.taken.get(hint).copied().unwrap_or(2);
+        (first..).map(|i| format!("{hint}_{i}")).find(|n| !self.names.contains(n)).unwrap_or_default()
+    }
+
+    /// Takes a fresh name.
+    fn take_name(&mut self, hint: &str) -> String {
+        let name = self.fresh_name(hint);
+        let hint = if hint.is_empty() { "v" } else { hint };
+        if let Some(n) = name.strip_prefix(hint).and_then(|n| n.strip_prefix('_')?.parse().ok()) {
+            self.taken.insert(hint.to_owned(), n);
+        }
+        self.names.insert(name.clone());
+        name
+    }
+
+    /// Gives a name back.
+    fn free_name(&mut self, name: &str) {
+        self.names.remove(name);
+        if let Some((hint, n)) = name.rsplit_once('_')
+            && let (Some(first), Ok(n)) = (self.taken.get_mut(hint), n.parse::<u64>())
+        {
+            *first = n.min(*first).max(2);
+        }
     }
 
     fn insert(&mut self, mut node: Node, inputs: &[Value]) -> NodeId {
         let id = NodeId(self.next);
         self.next += 1;
         node.id = id;
-        node.name = self.fresh_name(&node.name);
-        self.names.insert(node.name.clone());
+        node.name = self.take_name(&node.name);
         let at = self.inner.add_node(node);
         self.index.insert(id, at);
         for (to, value) in inputs.iter().enumerate() {
@@ -167,8 +197,23 @@ impl Graph {
         let types = inputs.iter().map(|&v| self.value_type(v).ok_or_else(|| fail("input does not exist".into())));
         let types = types.collect::<Result<Vec<_>, _>>()?;
         let outputs = (op.infer)(&attrs, &types).map_err(fail)?;
+        self.check_size(&outputs).map_err(fail)?;
         let node = self.blank(name, op, attrs, outputs);
         Ok(Value { node: self.insert(node, inputs), port: 0 })
+    }
+
+    /// Checks the limits for one more node that makes values of these types.
+    fn check_size(&self, types: &[ValueType]) -> Result<(), String> {
+        if self.len() >= MAX_NODES {
+            return Err(format!("the graph has more than {MAX_NODES} nodes: split the model"));
+        }
+        for ty in types {
+            let most = if ty.shape.has_batch() { MAX_ELEMENTS } else { MAX_CONSTANT };
+            if ty.shape.sample_len().is_none_or(|n| n > most) {
+                return Err(format!("makes a value of shape {}: more than {most} elements", ty.shape));
+            }
+        }
+        Ok(())
     }
 
     /// Names a value as an output of the graph.
@@ -313,7 +358,7 @@ impl Graph {
         if let Some(at) = self.index.remove(&id)
             && let Some(node) = self.inner.remove_node(at)
         {
-            self.names.remove(&node.name);
+            self.free_name(&node.name);
         }
     }
 

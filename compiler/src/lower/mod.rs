@@ -217,10 +217,10 @@ pub fn lower(graph: &Graph) -> Result<Plan, Vec<LowerError>> {
         done.insert(result, ());
         plan.steps.push(Step { main, chain, source, result, tasks: 1 });
     }
+    problems.extend(place_buffers(graph, &mut plan).err().unwrap_or_default());
     if !problems.is_empty() {
         return Err(problems);
     }
-    place_buffers(graph, &mut plan)?;
     arena::plan(graph, &mut plan);
     for i in 0..plan.steps.len() {
         if let Some(step) = plan.steps.get(i) {

@@ -115,21 +115,33 @@ fn parse_with(text: &str, file: &str, weights: Weights<'_>) -> Result<Graph, Vec
 /// When a file cannot be read, or the text or the weights are wrong.
 pub fn load(path: impl AsRef<Path>) -> Result<Graph, TextError> {
     let path = path.as_ref();
-    let (text, weights) = if is_weights(path) {
-        let file = weights::File::read(path)?;
-        let text = file.graph();
-        let text =
-            text.ok_or_else(|| TextError::weights(path, format!("carries no graph in its metadata `{GRAPH_KEY}`")))?;
-        (text, Some(file))
-    } else {
-        let bytes = std::fs::read(path).map_err(|e| TextError::io(path, e))?;
-        let text = String::from_utf8(bytes).map_err(|_| TextError::weights(path, "is not UTF-8 text".to_owned()))?;
-        let beside = path.with_extension("safetensors");
-        (text, if beside.exists() { Some(weights::File::read(&beside)?) } else { None })
-    };
-    let lookup = |name: &str| weights.as_ref().and_then(|w| w.tensor(name));
+    if is_weights(path) {
+        return of_weights(path, weights::File::read(path)?);
+    }
+    let bytes = std::fs::read(path).map_err(|e| TextError::io(path, e))?;
+    let text = String::from_utf8(bytes).map_err(|_| TextError::weights(path, "is not UTF-8 text".to_owned()))?;
+    let beside = path.with_extension("safetensors");
+    let weights = if beside.exists() { Some(weights::File::read(&beside)?) } else { None };
+    of_text(path, &text, weights.as_ref())
+}
+
+/// Reads the bytes of a `.safetensors` file that carries its graph; `path` is what messages name.
+///
+/// # Errors
+/// As [`load`].
+pub fn from_safetensors(path: &Path, bytes: Vec<u8>) -> Result<Graph, TextError> {
+    of_weights(path, weights::File::of_bytes(path, bytes)?)
+}
+
+fn of_weights(path: &Path, file: weights::File) -> Result<Graph, TextError> {
+    let none = || TextError::weights(path, format!("carries no graph in its metadata `{GRAPH_KEY}`"));
+    of_text(path, &file.graph().ok_or_else(none)?, Some(&file))
+}
+
+fn of_text(path: &Path, text: &str, weights: Option<&weights::File>) -> Result<Graph, TextError> {
+    let lookup = |name: &str| weights.and_then(|w| w.tensor(name));
     let source = Weights { lookup: &lookup, strict: weights.is_some() };
-    let graph = parse_with(&text, &path.display().to_string(), source).map_err(TextError::Source)?;
+    let graph = parse_with(text, &path.display().to_string(), source).map_err(TextError::Source)?;
     verify::verify(&graph).map_err(|problems| TextError::Invalid { path: path.to_owned(), problems })?;
     Ok(graph)
 }

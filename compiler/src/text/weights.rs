@@ -18,7 +18,11 @@ pub(super) struct File {
 impl File {
     /// Reads a file and checks its header.
     pub fn read(path: &Path) -> Result<File, TextError> {
-        let bytes = std::fs::read(path).map_err(|e| TextError::io(path, e))?;
+        File::of_bytes(path, std::fs::read(path).map_err(|e| TextError::io(path, e))?)
+    }
+
+    /// Checks the header of a file's bytes; `path` is what messages name.
+    pub fn of_bytes(path: &Path, bytes: Vec<u8>) -> Result<File, TextError> {
         SafeTensors::deserialize(&bytes)
             .map_err(|e| TextError::weights(path, format!("is no safetensors file: {e}")))?;
         Ok(File { bytes })

@@ -1,7 +1,7 @@
 //! A compiled model: a shared object, or an image in memory, behind the same descriptor.
 //!
-//! A loaded shared object is code and is trusted as such; the checks here find files that are truncated, of another
-//! architecture or version, or no models at all.
+//! A loaded shared object is code and is trusted as such. Everything else in it is checked before the dynamic linker sees
+//! the file: `elf` walks over the tables that the linker will walk over, `view` over the descriptor.
 #![allow(unsafe_code)]
 
 pub mod buffer;
@@ -30,7 +30,7 @@ use std::any::Any;
 use std::ffi::c_void;
 use std::path::Path;
 use std::sync::Arc;
-use view::View;
+use view::{Described, View};
 
 struct Inner {
     base: *const u8,
@@ -50,6 +50,18 @@ unsafe impl Send for Inner {}
 // SAFETY: as above.
 unsafe impl Sync for Inner {}
 
+/// Checks the bytes of a shared object made by `dorefac compile` without loading it: headers, tables, descriptor.
+///
+/// # Errors
+/// What is wrong, and what to do.
+pub fn check_file(bytes: &[u8]) -> Result<(), String> {
+    described(bytes).map(|_| ())
+}
+
+fn described(bytes: &[u8]) -> Result<Described, String> {
+    View::of_file(bytes, &elf::check(bytes)?)?.describe()
+}
+
 /// A loaded model. Cheap to clone; the image is freed with the last clone.
 #[derive(Clone)]
 pub struct Model(Arc<Inner>);
@@ -63,21 +75,18 @@ impl Model {
         let file = path.as_ref().display().to_string();
         let read = |source| ModelError::Read { file: file.clone(), source };
         let path = path.as_ref().canonicalize().map_err(read)?; // absolute: never searched in library paths
-        elf::check(&std::fs::read(&path).map_err(read)?)
-            .map_err(|problem| ModelError::Malformed { file: file.clone(), problem })?;
+        let malformed = |problem: String| ModelError::Malformed { file: file.clone(), problem };
+        let described = described(&std::fs::read(&path).map_err(read)?).map_err(malformed)?;
         let link = |source| ModelError::Link { file: file.clone(), source };
-        // SAFETY: compiled models have no initialisers; that the file is trusted code is the caller's decision.
+        // SAFETY: the file has no initialisers, as was just checked; that its code is trusted is the caller's decision.
         let library = unsafe { libloading::Library::new(&path) }.map_err(link)?;
         // SAFETY: the symbol is a static object; only its address is taken.
         let base = unsafe { library.get::<*const u8>(abi::SYMBOL).map_err(link)?.try_as_raw_ptr() };
         let Some(base) = base.filter(|p| !p.is_null()) else {
-            return Err(ModelError::Malformed {
-                file,
-                problem: "symbol `dorefac_model` is null; compile it again".into(),
-            });
+            return Err(malformed("symbol `dorefac_model` is null; compile it again".into()));
         };
-        // SAFETY: the symbol of a shared object that stays loaded as long as `library`.
-        unsafe { Self::open(base.cast(), Box::new(library), &file) }
+        // SAFETY: the symbol of a shared object that stays loaded as long as `library`; the description is of its file.
+        Ok(unsafe { Self::open(base.cast(), described, Box::new(library)) })
     }
 
     /// A model over an image in memory, made by the JIT compiler.
@@ -89,58 +98,22 @@ impl Model {
     /// # Errors
     /// When the descriptor is for another architecture or version.
     pub unsafe fn from_descriptor(ptr: *const u8, keep: Box<dyn Any + Send + Sync>) -> Result<Self, ModelError> {
-        // SAFETY: the caller's contract.
-        unsafe { Self::open(ptr, keep, "image in memory") }
-    }
-
-    /// Checks and copies the descriptor.
-    unsafe fn open(base: *const u8, keep: Box<dyn Any + Send + Sync>, file: &str) -> Result<Self, ModelError> {
-        let bad = |problem: String| ModelError::Malformed { file: file.to_owned(), problem };
-        if base.is_null() || base.align_offset(8) != 0 {
+        let bad = |problem: String| ModelError::Malformed { file: "image in memory".to_owned(), problem };
+        if ptr.is_null() || ptr.align_offset(8) != 0 {
             return Err(bad("the descriptor is null or not aligned; compile it again".into()));
         }
-        // SAFETY: aligned, and readable by the contract of the callers.
-        let desc = unsafe { *base.cast::<abi::ModelDesc>() };
-        if desc.magic != abi::MAGIC {
-            return Err(bad("it has no dorefac descriptor; pass a file made by `dorefac compile`".into()));
-        }
-        if desc.abi != abi::ABI {
-            return Err(bad(format!(
-                "its interface version is {}, this runtime knows {}; compile it again",
-                desc.abi,
-                abi::ABI
-            )));
-        }
-        if (desc.size as usize) < size_of::<abi::ModelDesc>() {
-            return Err(bad(format!("its descriptor has {} bytes, too few; compile it again", desc.size)));
-        }
-        if desc.arch != abi::ARCH_HOST {
-            return Err(bad(format!(
-                "it is for architecture {}, this is {}; compile with another --target",
-                desc.arch,
-                abi::ARCH_HOST
-            )));
-        }
-        if !matches!(desc.kind, abi::INFERENCE | abi::TRAIN_STEP) {
-            return Err(bad(format!("its kind {} is unknown; use a newer runtime", desc.kind)));
-        }
-        if desc.arena_align > 64 || desc.run == 0 || desc.cpu == 0 || desc.max_batch == 0 {
-            return Err(bad(
-                "its descriptor is inconsistent (arena alignment, run, cpu or max_batch); compile it again".into(),
-            ));
-        }
-        // SAFETY: the descriptor passed the checks, so its offsets are the compiler's.
-        let view = unsafe { View::new(base, &desc) };
-        let (inputs, outputs) = (view.ports(desc.inputs, desc.n_inputs), view.ports(desc.outputs, desc.n_outputs));
-        let inputs = inputs.map_err(&bad)?;
-        let outputs = outputs.map_err(&bad)?;
-        let text = view.text(desc.metadata);
-        let metadata = if text.is_empty() {
-            serde_json::Value::Null
-        } else {
-            serde_json::from_str(&text).map_err(|e| bad(format!("its metadata is not JSON ({e}); compile it again")))?
-        };
-        let (levels, layers, states) = (view.levels(&desc), view.layers(&desc), view.states(&desc));
+        // SAFETY: the caller's contract.
+        let described = unsafe { View::trusted(ptr) }.describe().map_err(bad)?;
+        // SAFETY: the caller's contract.
+        Ok(unsafe { Self::open(ptr, described, keep) })
+    }
+
+    /// Asks the image for the CPU's features.
+    ///
+    /// # Safety
+    /// `base` is the descriptor of a mapped image and `described` what it says; `keep` keeps it mapped.
+    unsafe fn open(base: *const u8, described: Described, keep: Box<dyn Any + Send + Sync>) -> Self {
+        let Described { desc, inputs, outputs, levels, layers, states, metadata } = described;
         let (hwcap, hwcap2) = abi::hwcaps();
         // SAFETY: `cpu` is the offset of a function of this type; it has no preconditions.
         let mut features = unsafe {
@@ -160,18 +133,7 @@ impl Model {
                 features |= abi::X86_AMX_PERMITTED;
             }
         }
-        Ok(Model(Arc::new(Inner {
-            base,
-            desc,
-            inputs,
-            outputs,
-            levels,
-            layers,
-            states,
-            metadata,
-            features,
-            _keep: keep,
-        })))
+        Model(Arc::new(Inner { base, desc, inputs, outputs, levels, layers, states, metadata, features, _keep: keep }))
     }
 
     /// The inputs.

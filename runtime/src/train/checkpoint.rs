@@ -55,9 +55,18 @@ impl Checkpoint {
         let file = path.display().to_string();
         let fail = |problem: String| TrainError::Checkpoint { file: file.clone(), problems: vec![problem] };
         let bytes = std::fs::read(path).map_err(|e| fail(format!("{e}; check the path and its permissions")))?;
+        Self::parse(&file, &bytes)
+    }
+
+    /// As [`Checkpoint::read`], of a file's bytes; `file` is what messages name.
+    ///
+    /// # Errors
+    /// When they are truncated or damaged.
+    pub fn parse(file: &str, bytes: &[u8]) -> Result<Self, TrainError> {
+        let fail = |problem: String| TrainError::Checkpoint { file: file.to_owned(), problems: vec![problem] };
         let damaged = |e| fail(format!("is no safetensors file, or truncated ({e}); use another checkpoint"));
-        let all = SafeTensors::deserialize(&bytes).map_err(damaged)?;
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
+        let all = SafeTensors::deserialize(bytes).map_err(damaged)?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
         let text = |key: &str| header.metadata().as_ref().and_then(|m| m.get(key).cloned());
         let decoded = all.iter().map(|(name, view)| {
             let tensor = decode(&view)
@@ -68,7 +77,7 @@ impl Checkpoint {
             graph: text(GRAPH_KEY),
             tensors: decoded.collect::<Result<_, _>>()?,
             progress: text(TRAIN_KEY).map(|t| Progress::from_json(&t)).transpose().map_err(&fail)?,
-            file: file.clone(),
+            file: file.to_owned(),
         })
     }
 

@@ -4,7 +4,7 @@
 use super::unary::{MODES, clip, map, round, same_type};
 use super::{Eval, OpDef, f32_input};
 use crate::graph::attrs::{AttrDef, Kind};
-use crate::graph::types::{Shape, ValueType};
+use crate::graph::types::{Dim, Shape, ValueType};
 use dorefa_runtime::tensor::Tensor;
 
 const BITS: AttrDef = AttrDef { name: "bits", kind: Kind::Int, required: true, doc: "bits, 1 … 8; 32 is float" };
@@ -138,6 +138,7 @@ pub static QUANT: OpDef = OpDef {
         if !(1..=24).contains(&attrs.int("bits", 8)) {
             return Err("bits is 1 … 24".to_owned());
         }
+        parameters(types)?;
         same_type(attrs, types)
     },
     eval: |e| {
@@ -147,6 +148,19 @@ pub static QUANT: OpDef = OpDef {
         zip3(e, |x, s, z| (round(mode, clip(x / s + z, lo, hi)) - z) * s)
     },
 };
+
+/// Checks that scale and zero point broadcast to the shape of what they quantise, without changing it.
+fn parameters(types: &[&ValueType]) -> Result<(), String> {
+    let x = &f32_input(types, 0)?.shape;
+    for i in 1..types.len() {
+        let own = &f32_input(types, i)?.shape;
+        let pairs = own.0.iter().rev().zip(x.0.iter().rev());
+        if own.rank() > x.rank() || !pairs.into_iter().all(|(a, b)| a == b || *a == Dim::Fixed(1)) {
+            return Err(format!("input {i} of shape {own} does not broadcast to {x}"));
+        }
+    }
+    Ok(())
+}
 
 fn zip3(e: &Eval<'_>, f: impl Fn(f32, f32, f32) -> f32) -> Result<Tensor, String> {
     let shape = e.shape();
@@ -162,7 +176,7 @@ pub static BIPOLAR_QUANT: OpDef = OpDef {
     inputs: (2, 2),
     attrs: &[],
     elementwise: true,
-    infer: same_type,
+    infer: |attrs, types| parameters(types).and_then(|()| same_type(attrs, types)),
     eval: |e| {
         let shape = e.shape();
         let s = super::binary::broadcast(e.input(1)?, e.f32(1)?, &shape);

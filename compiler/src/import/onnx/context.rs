@@ -1,6 +1,7 @@
 //! What the importer knows while it walks over the nodes: values by name, and typed access to a node's inputs and attributes.
 
 use super::proto::{OnnxAttr, OnnxModel, OnnxNode};
+use super::tensor::RawTensor;
 use super::{node_name, tensor};
 use crate::graph::attrs::{Attr, Attrs};
 use crate::graph::ops;
@@ -70,7 +71,8 @@ pub(super) struct Importer<'a> {
     pub file_batch: Option<i64>,
     /// Version of ONNX's own operator set.
     pub opset: i64,
-    model: &'a OnnxModel,
+    /// Constants by name; their data goes as each is decoded, so that large weights are held once.
+    initializers: BTreeMap<String, RawTensor>,
     nodes: &'a [OnnxNode],
     dir: Option<&'a Path>,
     known: BTreeMap<String, Known>,
@@ -78,10 +80,11 @@ pub(super) struct Importer<'a> {
 
 impl<'a> Importer<'a> {
     /// An import of `model`.
-    pub fn new(model: &'a OnnxModel, nodes: &'a [OnnxNode], dir: Option<&'a Path>) -> Importer<'a> {
+    pub fn new(model: &mut OnnxModel, nodes: &'a [OnnxNode], dir: Option<&'a Path>) -> Importer<'a> {
         let opset = model.opsets.get("").or_else(|| model.opsets.get("ai.onnx")).copied().unwrap_or(13);
         let graph = Graph::new(&model.name);
-        Importer { graph, file_batch: None, opset, model, nodes, dir, known: BTreeMap::new() }
+        let initializers = std::mem::take(&mut model.initializers);
+        Importer { graph, file_batch: None, opset, initializers, nodes, dir, known: BTreeMap::new() }
     }
 
     /// Names a value.
@@ -92,12 +95,12 @@ impl<'a> Importer<'a> {
     /// What is known of `name`; initialisers are decoded here, when they are first read.
     pub fn known(&mut self, name: &str) -> Result<Known, Fail> {
         if !self.known.contains_key(name) {
-            let raw = self.model.initializers.get(name);
-            let raw = raw.ok_or_else(|| format!("reads `{name}`, which nothing before it produces"))?;
+            let Some(raw) = self.initializers.get_mut(name) else { return Err(self.missing(name).into()) };
             let (known, problem) = match tensor::decode(raw, self.dir) {
                 Ok(tensor) => (Known::Tensor(Arc::new(tensor)), None),
                 Err(message) => (Known::Poisoned, Some(message)),
             };
+            *raw = RawTensor { data_type: raw.data_type, ..RawTensor::default() };
             self.known.insert(name.to_owned(), known);
             if let Some(message) = problem {
                 return Err(message.into());
@@ -108,6 +111,17 @@ impl<'a> Importer<'a> {
             Some(Known::Unavailable) => Err(format!("reads `{name}`, a second output that is not supported").into()),
             Some(known) => Ok(known.clone()),
         }
+    }
+
+    /// What to say of a value that nothing has produced so far.
+    fn missing(&self, name: &str) -> String {
+        let later = self.nodes.iter().any(|n| n.outputs.iter().any(|o| o == name));
+        let why = if later {
+            "which only a later node produces: the nodes form a cycle or are not in order; export the model again"
+        } else {
+            "which is no input, no initialiser and no node's output: the file is incomplete; export the model again"
+        };
+        format!("reads `{name}`, {why}")
     }
 
     /// The value `name` in the graph; a constant is added to it when first read.
@@ -153,11 +167,11 @@ impl<'a> Importer<'a> {
                 _ => node.inputs.first().map(|i| if i == name { 0 } else { self.element_type_of(i) }),
             }
         };
-        self.model.initializers.get(name).map(|t| t.data_type).or_else(of_node).unwrap_or(0)
+        self.initializers.get(name).map(|t| t.data_type).or_else(of_node).unwrap_or(0)
     }
 
     fn element_type_of(&self, name: &str) -> i32 {
-        self.model.initializers.get(name).map_or(0, |t| t.data_type)
+        self.initializers.get(name).map_or(0, |t| t.data_type)
     }
 
     /// The type of a value.

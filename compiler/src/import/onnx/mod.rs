@@ -21,6 +21,7 @@ use crate::graph::types::{Dim, Shape, ValueType};
 use crate::graph::{Graph, verify};
 use context::{Fail, Importer, Known};
 use proto::{OnnxDim, OnnxModel, OnnxNode, OnnxValue};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The greatest file that is read: protobuf's own limit, external data not counted.
@@ -40,7 +41,9 @@ pub fn load(path: &Path) -> Result<Graph, ImportError> {
     }
     let bytes = std::fs::read(path).map_err(|e| ImportError::of_file(&file, format!("cannot be read: {e}")))?;
     let dir = path.parent().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p });
-    from_bytes(&file, &bytes, dir)
+    let model = proto::parse(&bytes).map_err(|e| ImportError::of_file(&file, e))?;
+    drop(bytes); // weights are held twice already while they are decoded
+    import(&file, model, dir)
 }
 
 /// Imports the bytes of a model; `file` names it in messages, `dir` is where external data may lie.
@@ -48,8 +51,7 @@ pub fn load(path: &Path) -> Result<Graph, ImportError> {
 /// # Errors
 /// As [`load`].
 pub fn from_bytes(file: &str, bytes: &[u8], dir: Option<&Path>) -> Result<Graph, ImportError> {
-    let model = proto::parse(bytes).map_err(|e| ImportError::of_file(file, e))?;
-    import(file, model, dir)
+    import(file, proto::parse(bytes).map_err(|e| ImportError::of_file(file, e))?, dir)
 }
 
 fn import(file: &str, mut model: OnnxModel, dir: Option<&Path>) -> Result<Graph, ImportError> {
@@ -65,7 +67,7 @@ fn import(file: &str, mut model: OnnxModel, dir: Option<&Path>) -> Result<Graph,
     }
     let (nodes, inputs, outputs) =
         (std::mem::take(&mut model.nodes), std::mem::take(&mut model.inputs), std::mem::take(&mut model.outputs));
-    let mut im = Importer::new(&model, &nodes, dir);
+    let mut im = Importer::new(&mut model, &nodes, dir);
     for input in &inputs {
         match input_type(input) {
             Ok((ty, batch)) => {
@@ -86,7 +88,7 @@ fn import(file: &str, mut model: OnnxModel, dir: Option<&Path>) -> Result<Graph,
             Err(Fail::Poisoned) => (Known::Poisoned, None),
             Err(Fail::Message(message)) => (Known::Poisoned, Some(message)),
         };
-        problems.extend(message.map(|m| problem(name, &operator(node), m)));
+        problems.extend(message.map(|m| problem(name, &operator(node, &model.opsets), m)));
         if let Some(output) = node.outputs.first() {
             im.define(output, known);
         }
@@ -120,9 +122,16 @@ fn node_name(node: &OnnxNode) -> &str {
     if node.name.is_empty() { node.outputs.first().map_or("", |s| s.as_str()) } else { &node.name }
 }
 
-/// The operator with its domain.
-fn operator(node: &OnnxNode) -> String {
-    if node.domain.is_empty() { node.op_type.clone() } else { format!("{}::{}", node.domain, node.op_type) }
+/// The operator with its domain and the version of its operator set, for messages.
+fn operator(node: &OnnxNode, opsets: &BTreeMap<String, i64>) -> String {
+    let (domain, name) = (node.domain.as_str(), &node.op_type);
+    let version = if matches!(domain, "" | "ai.onnx") {
+        opsets.get("").or_else(|| opsets.get("ai.onnx"))
+    } else {
+        opsets.get(domain)
+    };
+    let set = version.map_or("opset not imported".to_owned(), |v| format!("opset {v}"));
+    if domain.is_empty() { format!("{name} ({set})") } else { format!("{domain}::{name} ({set})") }
 }
 
 /// The type of an input, and its fixed batch if it has one. Axis 0 becomes the batch.
