@@ -40,9 +40,20 @@ fn one_line(text: &str) -> String {
     line
 }
 
+/// Most problems that a report shows, each on its line.
+const SHOWN: usize = 1000;
+
+fn report(problems: &[Problem]) -> String {
+    let mut lines: Vec<String> = problems.iter().take(SHOWN).map(Problem::to_string).collect();
+    if let (Some(more @ 1..), Some(first)) = (problems.len().checked_sub(SHOWN), problems.first()) {
+        lines.push(format!("{}: {more} more problems", one_line(&first.file)));
+    }
+    lines.join("\n")
+}
+
 /// Everything that keeps a file from being imported; printed one line a problem.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+#[error("{}", report(.problems))]
 pub struct ImportError {
     /// The problems in the order of the file; never empty.
     pub problems: Vec<Problem>,

@@ -73,7 +73,8 @@ pub(super) struct Importer<'a> {
     pub opset: i64,
     /// Constants by name; their data goes as each is decoded, so that large weights are held once.
     initializers: BTreeMap<String, RawTensor>,
-    nodes: &'a [OnnxNode],
+    /// The node that makes each name.
+    makers: BTreeMap<&'a str, &'a OnnxNode>,
     dir: Option<&'a Path>,
     known: BTreeMap<String, Known>,
 }
@@ -83,8 +84,10 @@ impl<'a> Importer<'a> {
     pub fn new(model: &mut OnnxModel, nodes: &'a [OnnxNode], dir: Option<&'a Path>) -> Importer<'a> {
         let opset = model.opsets.get("").or_else(|| model.opsets.get("ai.onnx")).copied().unwrap_or(13);
         let graph = Graph::new(&model.name);
+        let outputs = |node: &'a OnnxNode| node.outputs.iter().map(move |name| (name.as_str(), node));
+        let makers = nodes.iter().rev().flat_map(outputs).collect();
         let initializers = std::mem::take(&mut model.initializers);
-        Importer { graph, file_batch: None, opset, initializers, nodes, dir, known: BTreeMap::new() }
+        Importer { graph, file_batch: None, opset, initializers, makers, dir, known: BTreeMap::new() }
     }
 
     /// Names a value.
@@ -95,7 +98,11 @@ impl<'a> Importer<'a> {
     /// What is known of `name`; initialisers are decoded here, when they are first read.
     pub fn known(&mut self, name: &str) -> Result<Known, Fail> {
         if !self.known.contains_key(name) {
-            let Some(raw) = self.initializers.get_mut(name) else { return Err(self.missing(name).into()) };
+            let Some(raw) = self.initializers.get_mut(name) else {
+                let message = self.missing(name);
+                self.define(name, Known::Poisoned);
+                return Err(message.into());
+            };
             let (known, problem) = match tensor::decode(raw, self.dir) {
                 Ok(tensor) => (Known::Tensor(Arc::new(tensor)), None),
                 Err(message) => (Known::Poisoned, Some(message)),
@@ -113,10 +120,20 @@ impl<'a> Importer<'a> {
         }
     }
 
+    /// What to say of the inputs of a node that nothing has produced so far; they are told once.
+    pub fn missing_inputs(&mut self, node: &OnnxNode) -> Vec<String> {
+        let unknown = |name: &&String| {
+            !name.is_empty() && !self.known.contains_key(*name) && !self.initializers.contains_key(*name)
+        };
+        let names: Vec<&String> = node.inputs.iter().filter(unknown).collect();
+        let messages = names.iter().map(|name| self.missing(name)).collect();
+        self.known.extend(names.into_iter().map(|name| (name.clone(), Known::Poisoned)));
+        messages
+    }
+
     /// What to say of a value that nothing has produced so far.
     fn missing(&self, name: &str) -> String {
-        let later = self.nodes.iter().any(|n| n.outputs.iter().any(|o| o == name));
-        let why = if later {
+        let why = if self.makers.contains_key(name) {
             "which only a later node produces: the nodes form a cycle or are not in order; export the model again"
         } else {
             "which is no input, no initialiser and no node's output: the file is incomplete; export the model again"
@@ -161,7 +178,7 @@ impl<'a> Importer<'a> {
     /// The element type code of initialiser `name`; that of a `Constant` node is looked up by its attribute.
     pub fn element_type(&self, name: &str) -> i32 {
         let of_node = || {
-            let node = self.nodes.iter().find(|n| n.outputs.iter().any(|o| o == name))?;
+            let node = self.makers.get(name)?;
             match node.attributes.get("value") {
                 Some(OnnxAttr::Tensor(t)) => Some(t.data_type),
                 _ => node.inputs.first().map(|i| if i == name { 0 } else { self.element_type_of(i) }),

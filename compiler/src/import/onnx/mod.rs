@@ -88,7 +88,13 @@ fn import(file: &str, mut model: OnnxModel, dir: Option<&Path>) -> Result<Graph,
             Err(Fail::Poisoned) => (Known::Poisoned, None),
             Err(Fail::Message(message)) => (Known::Poisoned, Some(message)),
         };
-        problems.extend(message.map(|m| problem(name, &operator(node, &model.opsets), m)));
+        // What is missing is told even where another input had a problem of its own.
+        let messages = match (&known, message) {
+            (_, Some(message)) => vec![message],
+            (Known::Poisoned, None) => im.missing_inputs(node),
+            _ => Vec::new(),
+        };
+        problems.extend(messages.into_iter().map(|m| problem(name, &operator(node, &model.opsets), m)));
         if let Some(output) = node.outputs.first() {
             im.define(output, known);
         }

@@ -138,9 +138,10 @@ fn all_problems_are_reported_at_once() {
         node("", "Add", &["b", "nothing"], "y", &[]),
     ]);
     let lines: Vec<&str> = report.lines().collect();
-    assert_eq!(lines.len(), 2, "{report}");
-    assert!(lines[0].starts_with("m.onnx: a: Erf: is not supported"), "{report}");
-    assert!(lines[1].starts_with("m.onnx: c: com.example::Magic: "), "{report}");
+    assert_eq!(lines.len(), 3, "{report}");
+    assert!(lines[0].starts_with("m.onnx: a: Erf (opset 13): is not supported"), "{report}");
+    assert!(lines[1].starts_with("m.onnx: c: com.example::Magic (opset not imported): "), "{report}");
+    assert!(lines[2].starts_with("m.onnx: y: Add (opset 13): reads `nothing`, which is no input"), "{report}");
 }
 
 #[test]
