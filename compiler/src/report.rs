@@ -76,6 +76,9 @@ pub struct ModelReport {
 const RATES: &[(&str, f64)] = &[
     ("float chain, AVX2", 13.0),
     ("float", 6.0),
+    ("split integer, VNNI", 20.0),
+    ("split integer, AVX2", 12.0),
+    ("split integer", 3.0),
     ("direct", 2.0),
     ("bit-serial", 40.0),
     ("look-up 16, AVX2", 100.0),
@@ -246,6 +249,9 @@ fn layer(graph: &Graph, compiled: &Compiled, step: &Step, kernel: &str, notes: &
 fn why(op: &str, kernel: &str) -> &'static str {
     match op {
         "int_conv" if kernel.starts_with("bit-serial") => "its input lies as bit planes",
+        "int_conv" if kernel.starts_with("split") => {
+            "its weights are fixed point, its sums need over 32 bits, or it reads pixels"
+        }
         "int_conv" if kernel.starts_with("direct") => "its input does not lie as bit planes",
         "int_conv" => "cheapest of the integer kernels at this level",
         "conv" | "matmul" => "input or weights are no codes",

@@ -64,9 +64,17 @@ impl Machine {
     /// # Panics
     /// When it fails.
     pub fn run(&self, driver: &Path, model: Option<&Path>, input: &[f32], batch: usize, workers: u32) -> Vec<u8> {
+        let bytes: Vec<u8> = input.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.run_raw(driver, model, &bytes, batch, workers)
+    }
+
+    /// [`Machine::run`] on raw bytes: pixels.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn run_raw(&self, driver: &Path, model: Option<&Path>, bytes: &[u8], batch: usize, workers: u32) -> Vec<u8> {
         let folder = tempfile::tempdir().unwrap_or_else(|e| panic!("{e}"));
         let (x, y) = (folder.path().join("x"), folder.path().join("y"));
-        let bytes: Vec<u8> = input.iter().flat_map(|v| v.to_le_bytes()).collect();
         std::fs::write(&x, bytes).unwrap_or_else(|e| panic!("{e}"));
         let mut command = self.command(driver);
         command.args(model).args([&x, &y]).args([batch.to_string(), workers.to_string()]);

@@ -143,7 +143,14 @@ fn levels_and_accumulators_beyond_32_bits() {
     check(&[34000], quantised);
     let ones = |_: &str| Tensor::f32([2, 34000], vec![1.0; 68000]).ok();
     let kernels = check_on(&[34000], quantised, &ones, |_| 1.0);
+    assert!(kernels.iter().any(|k| k.starts_with("split integer")), "{kernels:?}");
+    // More inputs than a strip holds.
+    let longer = quantised.replace("34000", "300000");
+    let ones_of = |_: &str| Tensor::f32([2, 300_000], vec![1.0; 600_000]).ok();
+    let kernels = check_on(&[300_000], &longer, &ones_of, |_| 1.0);
     assert!(kernels.contains(&"direct integer, 64 bits"), "{kernels:?}");
+    let codes = longer.replace("y = matmul", "a = matmul");
+    check_on(&[300_000], &format!("{codes}; y = quantize_activation(a, bits=2)"), &ones_of, |i| (i % 3) as f32 / 2.0);
     // Enough outputs for several tasks, each with its own share of them.
     check(&[34000], &quantised.replace("f32[2, 34000]", "f32[70, 34000]"));
     // The layer's result, thresholded: the float steps stay.

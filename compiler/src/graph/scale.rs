@@ -41,6 +41,11 @@ impl Scale {
         Self::reduced(num.into(), den.into(), 0)
     }
 
+    /// 2^`exp`; `None` where that is beyond what a scale holds.
+    pub fn power_of_two(exp: i32) -> Option<Scale> {
+        Self::reduced(1, 1, exp)
+    }
+
     /// The exact value of a positive finite float; `None` otherwise.
     pub fn from_f32(value: f32) -> Option<Scale> {
         if !(value.is_finite() && value > 0.0) {

@@ -92,7 +92,7 @@ pub type Scales = Arc<[Scale]>;
 /// DoReFa weights of k bits: top = 2^k − 1, step 2, offset −top. Activations: step 1, offset 0. Signed q: offset min(q).
 #[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub struct CodeType {
-    /// The greatest code, 1 … 65535.
+    /// The greatest code, 1 … [`CodeType::GREATEST`].
     pub top: u32,
     /// Distance of neighbouring levels, at least 1.
     pub step: i32,
@@ -103,7 +103,10 @@ pub struct CodeType {
 }
 
 impl CodeType {
-    /// Bit planes that a code needs, 1 … 16.
+    /// The greatest code of any type: fixed-point weights take 24 bits, everything else at most 16.
+    pub const GREATEST: u32 = (1 << 24) - 1;
+
+    /// Bit planes that a code needs, 1 … 24.
     pub fn bits(&self) -> u32 {
         32 - self.top.leading_zeros()
     }

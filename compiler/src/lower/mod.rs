@@ -3,6 +3,7 @@
 
 pub mod arena;
 pub mod pack;
+pub mod split;
 pub mod train;
 
 use crate::graph::ops::{self, OpDef};
@@ -203,16 +204,16 @@ pub fn lower(graph: &Graph) -> Result<Plan, Vec<LowerError>> {
             absorbed.insert(next);
             result = Value { node: next, port: 0 };
         }
-        let source = match wide_accumulator(graph, source) {
-            true => match decoded(graph, &mut chain) {
-                Some(value) => value,
-                None => {
-                    let message = "needs more than 32 bits, and something other than one decode reads it";
-                    problems.push(refuse(node.name.clone(), node.op, message));
-                    continue;
-                }
-            },
-            false => source,
+        let wide = wide_accumulator(graph, source);
+        let finished = if wide || split::fixed_point(graph, id) { finished(graph, &mut chain) } else { None };
+        let source = match finished {
+            Some(value) => value,
+            None if wide => {
+                let message = "needs more than 32 bits, and something other than one decode or threshold reads it";
+                problems.push(refuse(node.name.clone(), node.op, message));
+                continue;
+            }
+            None => source,
         };
         done.insert(result, ());
         plan.steps.push(Step { main, chain, source, result, tasks: 1 });
@@ -233,14 +234,14 @@ pub fn lower(graph: &Graph) -> Result<Plan, Vec<LowerError>> {
     Ok(plan)
 }
 
-/// Whether a value is an accumulator that lanes of 32 bits do not hold: its kernel gives the decoded value instead.
+/// Whether a value is an accumulator that lanes of 32 bits do not hold: its kernel gives the decoded value or the code.
 pub fn wide_accumulator(graph: &Graph, value: Value) -> bool {
     graph.value_type(value).and_then(|t| t.acc()).is_some_and(|a| !a.fits_i32())
 }
 
-/// Takes the decode, and a reshape before it, from the front of a chain; gives the decoded value.
-fn decoded(graph: &Graph, chain: &mut Vec<NodeId>) -> Option<Value> {
-    let at = chain.iter().position(|&id| graph.node(id).is_some_and(|n| is(n, &["decode"])))?;
+/// Takes the decode or threshold, and a reshape before it, from the front of a chain: the kernel does it. Gives its value.
+fn finished(graph: &Graph, chain: &mut Vec<NodeId>) -> Option<Value> {
+    let at = chain.iter().position(|&id| graph.node(id).is_some_and(|n| is(n, &["decode", "threshold"])))?;
     let before = chain.get(..at)?.iter().filter_map(|&id| graph.node(id));
     if !before.into_iter().all(|n| is(n, &["reshape"])) {
         return None;
@@ -312,7 +313,11 @@ fn choose_layout(graph: &Graph, value: Value, callers: bool, image: (usize, usiz
         return (Layout::Dense, image.0);
     }
     let users = graph.users(value);
-    let wide = users.iter().any(|&(node, _)| wide_accumulator(graph, Value { node, port: 0 }));
+    // Fixed-point layers read any layout, so they have a say only where nobody else has.
+    let wide = users
+        .iter()
+        .any(|&(node, _)| wide_accumulator(graph, Value { node, port: 0 }) && !split::fixed_point(graph, node))
+        || !users.is_empty() && users.iter().all(|&(node, _)| split::fixed_point(graph, node));
     if let Some(bits) = graph.value_type(value).and_then(|t| t.codes()).map(|c| c.bits()).filter(|_| !wide) {
         let groups = readers_groups(graph, value);
         let group = image.0 / groups.last().copied().unwrap_or(1);
@@ -340,6 +345,7 @@ fn reads_by_look_up(graph: &Graph, value: Value) -> bool {
     users.iter().filter_map(|(n, _)| graph.node(*n)).all(|n| {
         let types: Vec<_> = graph.operands(n.id).iter().filter_map(|&v| graph.value_type(v)).collect();
         match (n.op.name, &*types) {
+            ("int_conv", _) if split::fixed_point(graph, n.id) => true,
             ("int_conv", [x, w, ..]) => ops::Geometry::new(&n.attrs, &x.shape, &w.shape).is_ok_and(|g| {
                 let top = x.codes().map_or(0, |c| c.top as usize);
                 g.output != [1, 1] && g.taps() * top <= u16::MAX.into() && (g.outputs / g.groups).is_multiple_of(16)
@@ -353,6 +359,7 @@ fn reads_by_look_up(graph: &Graph, value: Value) -> bool {
 fn readers_groups(graph: &Graph, value: Value) -> BTreeSet<usize> {
     let users = graph.users(value);
     let groups = users.iter().filter_map(|(n, _)| graph.node(*n)).map(|n| match n.op.name {
+        "int_conv" if split::fixed_point(graph, n.id) => BTreeSet::new(),
         "int_conv" => BTreeSet::from([n.attrs.int("groups", 1).max(1) as usize]),
         "code_pool" => readers_groups(graph, Value { node: n.id, port: 0 }),
         _ => BTreeSet::new(),

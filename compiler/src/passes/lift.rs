@@ -5,14 +5,14 @@
 //! after    c = round(b)   u = encode(c, top=3, 1/3)     a = int_conv(u, w codes)      d = decode(a)   y = add(d, bias)
 //! ```
 //!
-//! Whole bounded f32 values are levels. Multiplying, dividing, adding or subtracting one positive constant is absorbed into
+//! Whole bounded f32 values are levels, and codes that the caller passes, such as pixels, are taken as they are. Multiplying, dividing, adding or subtracting one positive constant is absorbed into
 //! their scale and offset as exact rationals; pools and reshapes are applied to the codes instead. Every other reader of
 //! such a value gets `decode`. A fully connected layer over a flattened image becomes a convolution with a full kernel.
 
 use super::average;
 use super::ranges::{Range, ranges};
 use super::recover::{self, Hint};
-use super::{PassError, Report, add, flatten, name_of, op_of, uniform};
+use super::{PassError, Report, add, fixed, flatten, name_of, op_of, uniform};
 use crate::graph::attrs::{Attr, Attrs};
 use crate::graph::scale::Scale;
 use crate::graph::types::{CodeType, Elem};
@@ -27,6 +27,8 @@ const TOP: i64 = 255;
 #[derive(Clone, Debug, PartialEq)]
 struct Affine {
     base: Value,
+    /// Whether the base holds codes already, rather than levels as floats.
+    given: bool,
     lo: i64,
     step: i64,
     top: i64,
@@ -57,7 +59,8 @@ pub fn run(graph: &mut Graph, hints: &BTreeMap<NodeId, Hint>, report: &mut Repor
             continue;
         }
         let codes = lifter.materialise(a, &name_of(lifter.graph, value))?;
-        let mut decoded = None;
+        // What reads given codes in float goes on doing so.
+        let mut decoded = (a.given && a.moves.is_empty()).then_some(value);
         for (user, port) in readers {
             let op = op_of(lifter.graph, Value { node: user, port: 0 });
             if port == 0 && matches!(op, "conv" | "matmul") && lifter.layer(user, codes)? {
@@ -87,7 +90,11 @@ pub fn run(graph: &mut Graph, hints: &BTreeMap<NodeId, Hint>, report: &mut Repor
     for id in graph.order() {
         if let Some(node) = graph.node(id).filter(|n| matches!(n.op.name, "conv" | "matmul")) {
             let coded = graph.operands(id).first().is_some_and(|&v| op_of(graph, v) == "decode");
-            let why = if coded { "its weights are no codes" } else { "its input is no code of at most 8 bits" };
+            let why = if coded {
+                "neither its weights nor their fixed point fit its codes"
+            } else {
+                "its input is no code of at most 8 bits"
+            };
             let name = node.name.clone();
             report.note(&name, format!("stays float because {why}"));
         }
@@ -104,12 +111,26 @@ fn analyse(graph: &Graph) -> BTreeMap<Value, Affine> {
         if matches!(op, "constant" | "input") || graph.value_type(value).is_none_or(|t| t.elem != Elem::F32) {
             continue;
         }
+        if let Some(a) = given(graph, id) {
+            found.insert(value, a);
+            continue;
+        }
         let range = known.get(&value).copied().unwrap_or(Range::ALL);
         if let Some(a) = absorbed(graph, id, &found, &known).or_else(|| source(op, value, range)) {
             found.insert(value, a);
         }
     }
     found
+}
+
+/// The value of codes that the graph has already, which `decode` makes: pixels that the caller passes.
+fn given(graph: &Graph, id: NodeId) -> Option<Affine> {
+    let node = graph.node(id)?;
+    let [base] = *graph.operands(id) else { return None };
+    let codes = graph.value_type(base).and_then(|t| t.codes()).filter(|_| node.op.name == "decode")?;
+    let [scale] = *codes.scale else { return None };
+    let (lo, step, top) = (codes.offset.into(), codes.step.into(), codes.top.into());
+    Some(Affine { base, given: true, lo, step, top, moves: Vec::new(), mul: 1, add: 0, scale })
 }
 
 /// A value whose whole numbers become levels.
@@ -120,7 +141,8 @@ fn source(op: &str, base: Value, range: Range) -> Option<Affine> {
     let step = if op == "step" { 2 } else { 1 };
     let (lo, hi) = (range.lo as i64, range.hi as i64);
     let top = (hi - lo) / step;
-    (top >= 1).then_some(Affine { base, lo, step, top, moves: Vec::new(), mul: 1, add: 0, scale: Scale::ONE })
+    let scale = Scale::ONE;
+    (top >= 1).then_some(Affine { base, given: false, lo, step, top, moves: Vec::new(), mul: 1, add: 0, scale })
 }
 
 /// What an operator makes of an affine operand, where it stays affine.
@@ -156,7 +178,8 @@ fn absorbed(
                 && range.hi <= node.attrs.float("hi", f32::INFINITY);
             return inside.then_some(a);
         }
-        _ if !same_shape => return None,
+        // Given codes keep their scale.
+        _ if !same_shape || a.given => return None,
         ("mul", Some(c)) => a.scale = a.scale.times(Scale::from_f32(c)?)?,
         ("div", Some(c)) => a.scale = a.scale.times(Scale::from_f32(c)?.inverse())?,
         ("max", Some(c)) => return (range.lo >= c).then_some(a),
@@ -172,7 +195,7 @@ fn absorbed(
         let (lo, step) = (unit.checked_mul(a.mul * a.lo + a.add)?, unit.checked_mul(a.mul * a.step)?);
         if lo.abs() < 65536 && step < 65536 {
             let base = Value { node: id, port: 0 };
-            return Some(Affine { base, lo, step, mul: 1, add: 0, scale: Scale::ONE, ..a });
+            return Some(Affine { base, given: false, lo, step, mul: 1, add: 0, scale: Scale::ONE, ..a });
         }
     }
     Some(a)
@@ -221,6 +244,9 @@ impl Lifter<'_> {
     }
 
     fn encode(&mut self, a: &Affine, name: &str) -> Result<Value, PassError> {
+        if a.given {
+            return Ok(a.base);
+        }
         let mut level = a.base;
         if a.mul != 1 {
             let c = self.graph.add_constant(&format!("{name}_times"), Tensor::scalar(a.mul as f32))?;
@@ -239,18 +265,14 @@ impl Lifter<'_> {
         add(self.graph, "encode", &format!("{name}_codes"), &[level], ops::code_attrs(&ty))
     }
 
-    /// Turns a float layer that reads `codes` into an integer one; false where its weights are no codes.
+    /// Turns a float layer that reads `codes` into an integer one, in fixed point where its weights are no codes; false
+    /// where it must stay float.
     fn layer(&mut self, id: NodeId, codes: Value) -> Result<bool, PassError> {
         let operands = self.graph.operands(id);
         let Some((node, &weights)) = self.graph.node(id).zip(operands.get(1)) else { return Ok(false) };
         let (name, attrs) = (node.name.clone(), node.attrs.clone());
         let Some(tensor) = self.graph.constant(weights).cloned() else { return Ok(false) };
-        let Some((data, ty)) = recover::codes(&tensor, self.hints.get(&id)) else { return Ok(false) };
-        let text = format!(
-            "weights {} levels, {}",
-            if ty.step == 2 { "odd" } else { "plain" },
-            if self.hints.contains_key(&id) { "exact" } else { "lifted" }
-        );
+        let Some((data, ty, text)) = self.weight_codes(id, codes, &tensor) else { return Ok(false) };
         let w =
             self.graph.add_typed_constant(&format!("{}_codes", name_of(self.graph, weights)), data, Elem::Codes(ty));
         let acc = match self.graph.add(ops::known("int_conv"), &format!("{name}_int"), &[codes, w], attrs) {
@@ -270,6 +292,27 @@ impl Lifter<'_> {
         self.graph.remove(id);
         self.report.note(&name, text);
         Ok(true)
+    }
+}
+
+impl Lifter<'_> {
+    /// Codes of a layer's weights, their type, and what to tell about them.
+    fn weight_codes(&self, id: NodeId, codes: Value, tensor: &Tensor) -> Option<(Tensor, CodeType, String)> {
+        if let Some((data, ty)) = recover::codes(tensor, self.hints.get(&id)) {
+            let kind = if ty.step == 2 { "odd" } else { "plain" };
+            let how = if self.hints.contains_key(&id) { "exact" } else { "lifted" };
+            return Some((data, ty, format!("weights {kind} levels, {how}")));
+        }
+        let input = self.graph.value_type(codes)?;
+        let weights = self.graph.value_type(*self.graph.operands(id).get(1)?)?;
+        let g = ops::Geometry::new(&self.graph.node(id)?.attrs, &input.shape, &weights.shape).ok()?;
+        let span = |i: usize| (g.kernel[i] - 1) * g.dilations[i] + 1;
+        if span(0).checked_mul(span(1))?.checked_mul(g.channels)? > fixed::WINDOW {
+            return None;
+        }
+        let fixed = fixed::weights(tensor, input.codes()?)?;
+        let text = format!("float weights in fixed point, sums exact; a sum is off by at most {:.1e}", fixed.bound);
+        Some((fixed.codes, fixed.ty, text))
     }
 }
 

@@ -6,6 +6,7 @@
 mod average;
 mod chain;
 pub mod dead;
+pub mod fixed;
 mod flatten;
 pub mod fold;
 #[cfg(test)]

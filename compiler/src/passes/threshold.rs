@@ -40,10 +40,6 @@ fn fuse(graph: &mut Graph, encode: NodeId, report: &mut Report) -> Result<(), Pa
     let Some(&source) = graph.operands(steps.source.node).first() else { return Ok(()) };
     let Some(ty) = graph.value_type(source).filter(|t| t.acc().is_some()).cloned() else { return Ok(()) };
     let layer = name_of(graph, source);
-    if ty.acc().is_some_and(|a| !a.fits_i32()) {
-        report.note(&layer, "keeps its f32 steps because its accumulator needs more than 32 bits".to_owned());
-        return Ok(());
-    }
     if top > TOP {
         report.note(&layer, format!("keeps its f32 steps because {top} thresholds cost more"));
         return Ok(());

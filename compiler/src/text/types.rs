@@ -68,7 +68,7 @@ impl Parser<'_> {
         self.expect("..")?;
         let top: u32 = self.number("the greatest code")?;
         let mut code = CodeType { top, step: 1, offset: 0, scale: Vec::new().into() };
-        if !(1..=65535).contains(&top) || code.bits() != bits {
+        if !(1..=CodeType::GREATEST).contains(&top) || code.bits() != bits {
             self.next -= 1;
             return self.fail(format!("{bits} bits do not fit the greatest code {top}"), None);
         }

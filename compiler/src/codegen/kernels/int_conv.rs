@@ -8,12 +8,12 @@
 //! Cost: about 30/(W·A/2) MAC a cycle on x86-64 with scalar popcnt. Accumulator: wrapping i32, exact because the proved
 //! range of the result fits i32; wider ranges go to the direct kernel. Needs POPCNT on x86-64.
 
-use super::{KernelError, Operand, Task, int_direct, look_up};
+use super::{KernelError, Operand, Task, int_direct, look_up, split};
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::taps::Taps;
-use crate::graph::Node;
 use crate::graph::ops::Geometry;
 use crate::graph::types::{CodeType, Layout};
+use crate::graph::{Node, Value as GraphValue};
 use crate::lower::pack::{self, OUTPUT_TILE};
 use cranelift_codegen::ir::{InstBuilder, StackSlotData, StackSlotKind, Value, types};
 use cranelift_frontend::Variable;
@@ -38,7 +38,13 @@ pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Res
     let input = task.main_operand(node.id, 0)?.clone();
     let layer = IntLayer { g, a: code(0)?, w: code(1)?, codes, input };
     let acc = node.types.first().and_then(|t| t.acc()).ok_or(fail("the result is no accumulator"))?;
-    if !acc.fits_i32() {
+    if split::wanted(task, node.id, &layer.input, acc)
+        && let Some(name) = split::emit(e, task, &layer, acc)?
+    {
+        return Ok(name);
+    }
+    let own = GraphValue { node: node.id, port: 0 };
+    if !acc.fits_i32() || task.step.source != own {
         return int_direct::emit_wide(e, task, &layer, acc).map(|()| "direct integer, 64 bits");
     }
     match layer.input.buffer.layout {

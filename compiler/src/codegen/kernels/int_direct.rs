@@ -3,24 +3,33 @@
 //! one MAC in two cycles.
 
 use super::int_conv::IntLayer;
-use super::{KernelError, Position, Task};
+use super::{KernelError, Position, Task, split};
 use crate::codegen::emitter::{Emitter, F32X4, I32X4};
 use crate::codegen::taps::Taps;
-use crate::graph::types::AccType;
+use crate::graph::types::{AccType, Layout};
 use crate::lower::pack;
-use cranelift_codegen::ir::{InstBuilder, Type, Value, types};
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value, types};
 
 pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, layer: &IntLayer<'_>) -> Result<(), KernelError> {
     outputs(e, task, layer, I32X4, |e, p, o, weights| output(e, layer, weights, p, o, types::I32))
 }
 
-/// The decoded value f32(f64(acc)·scale) of an accumulator of 64 bits, which lanes could not hold.
+/// What the step's chain starts with of an accumulator of 64 bits, which lanes could not hold: the decoded value
+/// f32(f64(acc)·scale), the code by thresholds, or the low 32 bits where they are all.
 pub(super) fn emit_wide(
     e: &mut Emitter<'_, '_>,
     task: &Task<'_>,
     layer: &IntLayer<'_>,
     acc: &AccType,
 ) -> Result<(), KernelError> {
+    if let Some((rows, top)) = split::thresholds(task) {
+        let rows = e.data("thresholds", rows.iter().flat_map(|t| t.to_le_bytes()).collect());
+        return outputs(e, task, layer, I32X4, |e, p, o, weights| {
+            let sum = output(e, layer, weights, p, o, types::I64);
+            reached(e, sum, rows, o, top)
+        });
+    }
     let scale = |o: usize| acc.scale.get(if acc.scale.len() == 1 { 0 } else { o }).map_or(0.0, |s| s.to_f64());
     let scales: Vec<f64> = (0..layer.g.outputs).map(scale).collect();
     let scales = e.data("scale", pack::f64_bytes(&scales));
@@ -32,6 +41,23 @@ pub(super) fn emit_wide(
         let value = e.b.ins().fmul(sum, scale);
         e.b.ins().fdemote(types::F32, value)
     })
+}
+
+/// How many of an output's `top` thresholds an accumulator reaches; the direction follows them.
+fn reached(e: &mut Emitter<'_, '_>, acc: Value, rows: Value, o: Value, top: usize) -> Value {
+    let row = e.at(rows, o, (top + 1) * 8);
+    let direction = e.read(types::I64, row, (top * 8) as i32);
+    let acc = e.b.ins().imul(acc, direction);
+    let zero = e.b.ins().iconst(types::I32, 0);
+    let code = e.var(zero);
+    e.times(top, |e, t| {
+        let at = e.at(row, t, 8);
+        let t = e.read(types::I64, at, 0);
+        let reached = e.b.ins().icmp(IntCC::SignedGreaterThanOrEqual, acc, t);
+        let one = e.b.ins().uextend(types::I32, reached);
+        e.accumulate(code, one);
+    });
+    e.b.use_var(code)
 }
 
 /// Runs the task: `result` gives the lane, of type `ty`, of the output at a position.
@@ -68,12 +94,24 @@ fn output(e: &mut Emitter<'_, '_>, layer: &IntLayer<'_>, weights: Value, p: Posi
     let wide = |e: &mut Emitter<'_, '_>, v: Value| if ty == types::I64 { e.b.ins().sextend(ty, v) } else { v };
     Taps::of_convolution(g).each(e, p.y, p.x, |e, tap| {
         e.when(tap.valid, |e| {
-            let position = e.at(layer.input.base, tap.flat, layer.input.buffer.pitch() * 4);
-            let position = e.at(position, group, inner * 4);
+            // From a position and a channel to the next: the caller's codes are planes of bytes.
+            let b = &layer.input.buffer;
+            let [pixel, channel] = match b.layout {
+                Layout::Dense => [b.element(), b.image.1 * b.image.2 * b.element()],
+                _ => [b.pitch() * 4, 4],
+            };
+            let position = e.at(layer.input.base, tap.flat, pixel);
+            let position = e.at(position, group, inner * channel);
             let row = e.at(row, tap.index, 4);
             e.times(inner, |e, c| {
-                let (a, k) = (e.at(position, c, 4), e.at(row, c, taps * 4));
-                let (a, k) = (e.load(types::I32, a, 0), e.load(types::I32, k, 0));
+                let (a, k) = (e.at(position, c, channel), e.at(row, c, taps * 4));
+                let a = match b.layout {
+                    Layout::Dense if b.element() == 1 => {
+                        e.b.ins().uload8(types::I32, MemFlagsData::new().with_notrap(), a, 0)
+                    }
+                    _ => e.load(types::I32, a, 0),
+                };
+                let k = e.load(types::I32, k, 0);
                 let a = e.b.ins().imul_imm_s(a, i64::from(layer.a.step));
                 let a = e.b.ins().iadd_imm_s(a, i64::from(layer.a.offset));
                 let (a, k) = (wide(e, a), wide(e, k));

@@ -9,6 +9,9 @@ mod moves;
 mod nibble_pool;
 mod pool;
 mod rows;
+mod split;
+mod split_input;
+mod split_lanes;
 mod store;
 
 use super::chain::Chain;

@@ -7,9 +7,13 @@
 mod float_avx2;
 mod look_up_avx2;
 pub mod product_avx2;
+mod split;
+mod split_avx2;
+mod split_vnni;
 
 pub use float_avx2::FloatShape;
 pub use look_up_avx2::LookUpShape;
+pub use split::{SplitFinish, SplitShape};
 
 use super::CodegenError;
 use super::image::{FunctionId, Image};
@@ -43,6 +47,7 @@ fn assembler(assemble: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>)
 #[cfg(test)]
 mod tests {
     use super::product_avx2::Dot;
+    use super::split::Instructions;
     use super::*;
     use crate::codegen::products::{Arithmetic, Finish, Loop, Tile};
 
@@ -68,6 +73,14 @@ mod tests {
             let vectors = FloatShape::vectors(outputs);
             let shape = FloatShape { vectors, row: 4 * outputs, extents, steps, position: 4, pitch: 256 };
             only_avx2(&assembler(|a| shape.assemble(a))?);
+        }
+        for (planes, positions) in [(1, 12), (2, 6), (3, 4), (3, 1)] {
+            for finish in [SplitFinish::Raw, SplitFinish::Decode, SplitFinish::Threshold(3)] {
+                let (instructions, loops, steps) = (Instructions::Avx2, [5, 2, 9], [700, 48]);
+                let (bits, position, pitch) = (12, 24, 256);
+                let shape = SplitShape { instructions, positions, planes, bits, loops, steps, position, pitch, finish };
+                only_avx2(&assembler(|a| shape.assemble(a))?);
+            }
         }
         for arithmetic in [Arithmetic::Fma, Arithmetic::MulAdd, Arithmetic::Pairs, Arithmetic::Quads] {
             let added = [true, false].map(|fma| Finish::AddScaled { fma });

@@ -1,0 +1,120 @@
+//! The strip that the split-integer kernel reads: the levels of some input rows side by side, padding as zeros. Reads codes
+//! in any layout.
+
+use super::load_lanes_at;
+use super::split::SplitLayer;
+use crate::codegen::chain::levels;
+use crate::codegen::emitter::{Emitter, I32X4};
+use crate::graph::types::Layout;
+use crate::lower::split::Products;
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
+
+/// Fills the strip with what the positions from row `top` and column `left` of the result on read. Rows are written in
+/// ascending order and each from its left to its right, so what a store writes too far is written over, or lies behind what
+/// anyone reads.
+pub(super) fn copy(e: &mut Emitter<'_, '_>, layer: &SplitLayer<'_>, [top, left]: [Value; 2]) {
+    let g = &layer.layer.g;
+    let pixel = g.channels * layer.split.products.element();
+    let start = |e: &mut Emitter<'_, '_>, at: Value, i: usize| {
+        let at = e.mul(at, g.strides[i]);
+        e.b.ins().iadd_imm_s(at, -(g.pads[i] as i64))
+    };
+    let (top, left) = (start(e, top, 0), start(e, left, 1));
+    // Padding columns on the left, then those of the input.
+    let (zero, columns) = (e.int(0), e.int(layer.row / pixel.max(1)));
+    let before = e.b.ins().isub(zero, left);
+    let before = e.b.ins().smax(before, zero);
+    let before = e.min(before, columns);
+    let first = e.b.ins().smax(left, zero);
+    let (room, width) = (e.b.ins().isub(columns, before), e.int(g.input[1]));
+    let count = e.b.ins().isub(width, first);
+    let count = e.min(count, room);
+    let count = e.b.ins().smax(count, zero);
+    let (filled, after) = (e.mul(before, pixel), e.b.ins().iadd(before, count));
+    let after = e.mul(after, pixel);
+    let end = e.int(layer.row);
+    e.times(layer.tall, |e, r| {
+        let out = e.at(layer.strip, r, layer.row);
+        let y = e.b.ins().iadd(top, r);
+        let inside = e.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, y, g.input[0] as i64);
+        e.branch(
+            inside,
+            |e| {
+                zeros(e, out, zero, filled);
+                let (from, to) = (e.at(first, y, g.input[1]), e.b.ins().iadd(out, filled));
+                pixels(e, layer, [from, to], count);
+                zeros(e, out, after, end);
+            },
+            |e| zeros(e, out, zero, end),
+        );
+    });
+}
+
+/// Zeros from byte `start` to `end` of a row, and up to 15 bytes beyond.
+fn zeros(e: &mut Emitter<'_, '_>, out: Value, start: Value, end: Value) {
+    let zero = e.splat_i32(0);
+    e.range(start, end, 16, |e, i| {
+        let at = e.b.ins().iadd(out, i);
+        e.store(zero, at, 0);
+    });
+}
+
+/// The levels of `count` neighbouring positions from the flat index `from` on.
+fn pixels(e: &mut Emitter<'_, '_>, layer: &SplitLayer<'_>, [from, to]: [Value; 2], count: Value) {
+    let input = &layer.layer.input;
+    let (c, h, w) = input.buffer.image;
+    let zero = e.int(0);
+    let element = layer.split.products.element();
+    let caller = input.buffer.layout == Layout::Dense && input.buffer.element() == 1;
+    if caller && h * w > 1 {
+        return e.range(zero, count, 1, |e, x| {
+            let at = e.b.ins().iadd(input.base, from);
+            let (at, to) = (e.b.ins().iadd(at, x), e.at(to, x, c * element));
+            let each = |e: &mut Emitter<'_, '_>, at: Value, to: Value, offset: i32| {
+                let v = e.b.ins().uload8(types::I32, MemFlagsData::new().with_notrap(), at, offset * (h * w) as i32);
+                let a = &layer.layer.a;
+                let v = if a.step == 1 { v } else { e.b.ins().imul_imm_s(v, i64::from(a.step)) };
+                let v = if a.offset == 0 { v } else { e.b.ins().iadd_imm_s(v, i64::from(a.offset)) };
+                let flags = MemFlagsData::new().with_notrap();
+                let at = offset * element as i32;
+                match layer.split.products {
+                    Products::Pairs => e.b.ins().istore16(flags, v, to, at),
+                    Products::Quads => e.b.ins().istore8(flags, v, to, at),
+                };
+            };
+            if c <= 4 && h * w < 1 << 24 {
+                (0..c as i32).for_each(|k| each(e, at, to, k));
+            } else {
+                e.times(c, |e, k| {
+                    let (at, to) = (e.at(at, k, h * w), e.at(to, k, element));
+                    each(e, at, to, 0);
+                });
+            }
+        });
+    }
+    e.range(zero, count, 1, |e, x| {
+        let flat = e.b.ins().iadd(from, x);
+        let to = e.at(to, x, c * element);
+        let end = e.int(c);
+        e.range(zero, end, 4, |e, channel| {
+            let codes = load_lanes_at(e, input, flat, channel);
+            let levels = levels(e, &layer.layer.a, codes);
+            let narrow = e.b.ins().snarrow(levels, levels);
+            let to = e.at(to, channel, element);
+            match layer.split.products {
+                Products::Pairs => {
+                    let v = e.cast(types::I64X2, narrow);
+                    let v = e.b.ins().extractlane(v, 0);
+                    e.store(v, to, 0);
+                }
+                Products::Quads => {
+                    let v = e.b.ins().unarrow(narrow, narrow);
+                    let v = e.cast(I32X4, v);
+                    let v = e.b.ins().extractlane(v, 0);
+                    e.store(v, to, 0);
+                }
+            }
+        });
+    });
+}

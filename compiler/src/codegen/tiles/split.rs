@@ -1,0 +1,170 @@
+//! The split-integer tile: neighbouring positions × 16 outputs of a convolution with fixed-point weights, from the sums of
+//! digits to what is stored. Reference: `kernels::split_lanes`; all of it is exact, so the bits are the same.
+//!
+//! This file holds what the instruction sets share: shape, name, call and the nest of loops.
+
+use super::{split_avx2, split_vnni, tile};
+use crate::codegen::CodegenError;
+use crate::codegen::image::{FunctionId, Image};
+use crate::codegen::target::{Arch, Level, x86};
+use crate::lower::split::{Products, Split, VECTOR};
+use iced_x86::IcedError;
+use iced_x86::code_asm::*;
+
+/// What a tile stores of an accumulator: four bytes an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SplitFinish {
+    /// Its low 32 bits.
+    Raw,
+    /// Its value as f32.
+    Decode,
+    /// How many of so many thresholds it reaches.
+    Threshold(usize),
+}
+
+/// The instructions of a tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Instructions {
+    /// vpmaddwd and vpaddd, 256 bits.
+    Avx2,
+    /// vpdpbusd, 512 bits.
+    Vnni,
+}
+
+/// What the tile is specialised to; distances in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct SplitShape {
+    pub(super) instructions: Instructions,
+    /// Positions of a tile.
+    pub positions: usize,
+    /// Digits of a weight.
+    pub(super) planes: usize,
+    /// Bits of a digit but the last.
+    pub(super) bits: u32,
+    /// Loops over runs, then the steps of a run.
+    pub(super) loops: [usize; 3],
+    /// From one run of either loop to the next.
+    pub(super) steps: [usize; 2],
+    /// From one position's levels to the next.
+    pub(super) position: usize,
+    /// From one position's results to the next.
+    pub(super) pitch: usize,
+    /// What is stored.
+    pub(super) finish: SplitFinish,
+}
+
+/// Where a step's levels are read from; moves on by four bytes a step.
+pub(super) const INPUT: AsmRegister64 = rax;
+/// The weights of the step.
+pub(super) const WEIGHTS: AsmRegister64 = rsi;
+/// Where results go.
+pub(super) const OUT: AsmRegister64 = rdx;
+/// The table of thresholds or scales.
+pub(super) const TABLE: AsmRegister64 = rcx;
+
+impl SplitShape {
+    /// Whether a level multiplies bytes, four at a time.
+    pub fn quads(level: &Level) -> bool {
+        level.arch == Arch::X86_64 && level.has(x86::AVX512 | x86::VNNI)
+    }
+
+    /// The tile of a level for rows of `width` positions, if it has one; [`SplitShape::with`] completes it.
+    pub fn of(level: &Level, products: Products, planes: usize, width: usize) -> Option<SplitShape> {
+        let instructions = match products {
+            Products::Quads => Instructions::Vnni,
+            Products::Pairs if level.arch == Arch::X86_64 && level.has(x86::AVX2) => Instructions::Avx2,
+            Products::Pairs => return None,
+        };
+        let sums = if instructions == Instructions::Vnni { 27 } else { 12 };
+        let most = (sums / planes.max(1)).min(width.max(1));
+        // The fewest positions beyond the row, then the most at once.
+        let positions = (most.div_ceil(2)..=most).rev().min_by_key(|p| width.next_multiple_of(*p)).unwrap_or(1);
+        let (loops, steps) = ([0; 3], [0; 2]);
+        let finish = SplitFinish::Raw;
+        Some(SplitShape { instructions, positions, planes, bits: 0, loops, steps, position: 0, pitch: 0, finish })
+    }
+
+    /// The tile for a layer: `steps` from one row and run to the next, `position` and `pitch` from one position's levels and
+    /// results to the next.
+    pub fn with(
+        self,
+        split: &Split,
+        steps: [usize; 2],
+        position: usize,
+        pitch: usize,
+        finish: SplitFinish,
+    ) -> SplitShape {
+        let loops = [split.runs[0], split.runs[1], split.steps()];
+        SplitShape { bits: split.bits, loops, steps, position, pitch, finish, ..self }
+    }
+
+    /// The kernel's name.
+    pub fn name(self) -> &'static str {
+        match self.instructions {
+            Instructions::Avx2 => "split integer, AVX2",
+            Instructions::Vnni => "split integer, VNNI",
+        }
+    }
+
+    /// The function `(input, weights, out, table)`: the first position's first level, the block's weights, its first result,
+    /// its thresholds or scales.
+    ///
+    /// # Errors
+    /// When a distance does not fit an instruction.
+    pub fn function(self, image: &mut Image) -> Result<FunctionId, CodegenError> {
+        let SplitShape { instructions, positions, planes, bits, loops, steps, position, pitch, finish } = self;
+        let [a, b, c] = loops;
+        if [a * steps[0], b * steps[1], c * planes * VECTOR, positions * position, positions * pitch]
+            .iter()
+            .any(|d| *d >= 1 << 30)
+        {
+            return Err(CodegenError::TooLarge(format!("a split-integer tile over {loops:?}")));
+        }
+        let name = format!(
+            "tile.split.{instructions:?}.{positions}.{planes}x{bits}.{a}x{b}x{c}.{steps:?}.{position}.{pitch}.{finish:?}"
+        );
+        tile(image, &name, |a| self.assemble(a))
+    }
+
+    pub(super) fn assemble(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
+        match self.instructions {
+            Instructions::Avx2 => split_avx2::assemble(self, a),
+            Instructions::Vnni => split_vnni::assemble(self, a),
+        }
+    }
+
+    /// The loops over runs and steps; `step` gets how far the unrolled step's levels and weights lie from the registers.
+    pub(super) fn nest(
+        self,
+        a: &mut CodeAssembler,
+        mut step: impl FnMut(&mut CodeAssembler, i32, i32) -> Result<(), IcedError>,
+    ) -> Result<(), IcedError> {
+        let [rows, runs, steps] = self.loops;
+        let unroll = (1..=16).rev().find(|u| steps.is_multiple_of(*u)).unwrap_or(1);
+        let weights = self.planes * VECTOR;
+        let [mut row, mut run, mut inner] = [a.create_label(), a.create_label(), a.create_label()];
+        a.mov(r8d, rows as u32)?;
+        a.set_label(&mut row)?;
+        a.mov(r11, rdi)?;
+        a.mov(r9d, runs as u32)?;
+        a.set_label(&mut run)?;
+        a.mov(INPUT, r11)?;
+        a.push(rcx)?;
+        a.mov(ecx, (steps / unroll) as u32)?;
+        a.set_label(&mut inner)?;
+        for i in 0..unroll {
+            step(a, 4 * i as i32, (i * weights) as i32)?;
+        }
+        a.add(INPUT, 4 * unroll as i32)?;
+        a.add(WEIGHTS, (unroll * weights) as i32)?;
+        a.dec(ecx)?;
+        a.jnz(inner)?;
+        a.pop(rcx)?;
+        a.add(r11, self.steps[1] as i32)?;
+        a.dec(r9d)?;
+        a.jnz(run)?;
+        a.add(rdi, self.steps[0] as i32)?;
+        a.dec(r8d)?;
+        a.jnz(row)
+    }
+}

@@ -1,0 +1,121 @@
+//! The split-integer tile, AVX2: i16 levels by i16 digits, 8 outputs at a time, twice. 12 sums in flight. Bound: 16 MAC a
+//! cycle with two digits, a third less with three.
+
+use super::split::{INPUT, OUT, SplitFinish, SplitShape, TABLE, WEIGHTS};
+use crate::lower::split::VECTOR;
+use iced_x86::IcedError;
+use iced_x86::code_asm::*;
+
+const SUMS: [AsmRegisterYmm; 12] = [ymm0, ymm1, ymm2, ymm3, ymm4, ymm5, ymm6, ymm7, ymm8, ymm9, ymm10, ymm11];
+
+pub(super) fn assemble(s: SplitShape, a: &mut CodeAssembler) -> Result<(), IcedError> {
+    for half in 0..2 {
+        let offset = 32 * half;
+        // The second half starts over.
+        a.push(rdi)?;
+        a.push(WEIGHTS)?;
+        half_tile(s, a, offset)?;
+        a.pop(WEIGHTS)?;
+        a.pop(rdi)?;
+    }
+    a.vzeroupper()?;
+    a.ret()
+}
+
+fn half_tile(s: SplitShape, a: &mut CodeAssembler, offset: i32) -> Result<(), IcedError> {
+    let used = s.planes * s.positions;
+    for sum in SUMS.iter().take(used) {
+        a.vpxor(*sum, *sum, *sum)?;
+    }
+    s.nest(a, |a, input, weights| {
+        let digits = |plane: usize| weights + offset + (plane * VECTOR) as i32;
+        // With two digits there are registers for their weights.
+        let held = s.planes <= 2;
+        for (plane, &weights) in [ymm12, ymm13].iter().take(s.planes).enumerate().filter(|_| held) {
+            a.vmovdqa(weights, ymmword_ptr(WEIGHTS + digits(plane)))?;
+        }
+        for (p, sums) in SUMS.chunks(s.planes).take(s.positions).enumerate() {
+            a.vpbroadcastd(ymm14, dword_ptr(INPUT + (input + (p * s.position) as i32)))?;
+            for (plane, &sum) in sums.iter().enumerate() {
+                match (held, plane) {
+                    (true, 0) => a.vpmaddwd(ymm15, ymm14, ymm12)?,
+                    (true, _) => a.vpmaddwd(ymm15, ymm14, ymm13)?,
+                    _ => a.vpmaddwd(ymm15, ymm14, ymmword_ptr(WEIGHTS + digits(plane)))?,
+                }
+                a.vpaddd(sum, sum, ymm15)?;
+            }
+        }
+        Ok(())
+    })?;
+    if s.finish == SplitFinish::Decode {
+        a.mov(eax, f32::to_bits(2f32.powi(s.bits as i32)))?;
+        a.vmovd(xmm15, eax)?;
+        a.vcvtss2sd(xmm15, xmm15, xmm15)?;
+        a.vpbroadcastq(ymm15, xmm15)?;
+    }
+    for (p, sums) in SUMS.chunks(s.planes).take(s.positions).enumerate() {
+        finish(s, a, sums, offset, (p * s.pitch) as i32 + offset)?;
+    }
+    Ok(())
+}
+
+/// Stores the results of one position from its sums, which it overwrites; ymm12 … ymm14 are free.
+fn finish(
+    s: SplitShape,
+    a: &mut CodeAssembler,
+    sums: &[AsmRegisterYmm],
+    offset: i32,
+    at: i32,
+) -> Result<(), IcedError> {
+    let Some(&lo) = sums.first() else { return Ok(()) };
+    // Only decoding has a constant in ymm15.
+    let spare = if s.finish == SplitFinish::Decode { ymm13 } else { ymm15 };
+    let hi = sums.get(1).copied().unwrap_or(spare);
+    if s.planes == 1 {
+        a.vpxor(hi, hi, hi)?;
+    }
+    if let Some(&third) = sums.get(2) {
+        a.vpslld(third, third, s.bits)?;
+        a.vpaddd(hi, hi, third)?;
+    }
+    if s.finish == SplitFinish::Raw {
+        a.vpslld(hi, hi, s.bits)?;
+        a.vpaddd(hi, hi, lo)?;
+        return a.vmovdqu(ymmword_ptr(OUT + at), hi);
+    }
+    a.vpsrad(ymm12, lo, s.bits)?;
+    a.vpaddd(hi, hi, ymm12)?;
+    a.vpslld(lo, lo, 32 - s.bits)?;
+    a.vpsrld(lo, lo, 32 - s.bits)?;
+    if let SplitFinish::Threshold(top) = s.finish {
+        a.vpxor(ymm12, ymm12, ymm12)?;
+        for t in 0..top {
+            let part = |i: usize| ymmword_ptr(TABLE + (((2 * t + i) * VECTOR) as i32 + offset));
+            a.vpcmpeqd(ymm13, hi, part(0))?;
+            a.vpcmpgtd(ymm14, lo, part(1))?;
+            a.vpand(ymm13, ymm13, ymm14)?;
+            a.vpcmpgtd(ymm14, hi, part(0))?;
+            a.vpor(ymm13, ymm13, ymm14)?;
+            a.vpsubd(ymm12, ymm12, ymm13)?;
+        }
+        return a.vmovdqu(ymmword_ptr(OUT + at), ymm12);
+    }
+    // Four values at a time, in f64.
+    for quarter in 0..2 {
+        if quarter == 1 {
+            a.vextracti128(xmm12, hi, 1)?;
+            a.vextracti128(xmm14, lo, 1)?;
+        } else {
+            a.vmovdqa(ymm12, hi)?;
+            a.vmovdqa(ymm14, lo)?;
+        }
+        a.vcvtdq2pd(ymm12, xmm12)?;
+        a.vcvtdq2pd(ymm14, xmm14)?;
+        a.vmulpd(ymm12, ymm12, ymm15)?;
+        a.vaddpd(ymm12, ymm12, ymm14)?;
+        a.vmulpd(ymm12, ymm12, ymmword_ptr(TABLE + (2 * offset + 32 * quarter)))?;
+        a.vcvtpd2ps(xmm12, ymm12)?;
+        a.vmovups(xmmword_ptr(OUT + (at + 16 * quarter)), xmm12)?;
+    }
+    Ok(())
+}

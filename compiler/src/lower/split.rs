@@ -1,0 +1,257 @@
+//! Split integers: fixed-point weights as balanced digits, so that a product of many bits is a few products of few bits,
+//! each summed in 32 bits. Pure functions; what a machine multiplies with is the kernel's matter.
+//!
+//! With W = Σ_p d_p·2^(b·p) and P_p = Σ d_p·level, the accumulator is Σ_p P_p·2^(b·p). It is held as
+//! hi = (P_0 >> b) + P_1 + 2^b·P_2 and lo = P_0 mod 2^b, so that acc = hi·2^b + lo; hi fits 32 bits wherever acc is below
+//! 2^(31+b) in magnitude, whatever its terms do, as they are added modulo 2³².
+
+use crate::graph::ops::Geometry;
+use crate::graph::{Graph, NodeId};
+use crate::passes::fixed::reach;
+
+/// Outputs whose weights lie together.
+pub const TILE: usize = 16;
+
+/// Bytes of a step's weights of one plane: [`TILE`] outputs, four bytes each.
+pub const VECTOR: usize = 4 * TILE;
+
+/// Whether a node is an integer convolution whose weights have more levels than codes: fixed point.
+pub fn fixed_point(graph: &Graph, id: NodeId) -> bool {
+    let weights = graph.operands(id).get(1).and_then(|&w| graph.value_type(w)).and_then(|t| t.codes());
+    graph.node(id).is_some_and(|n| n.op.name == "int_conv") && weights.is_some_and(|c| c.bits() > 9)
+}
+
+/// What a step multiplies and adds to a sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Products {
+    /// Two of i16 by i16.
+    Pairs,
+    /// Four of u8 by i8.
+    Quads,
+}
+
+impl Products {
+    /// Elements of the reduction a step.
+    pub fn together(self) -> usize {
+        if self == Products::Pairs { 2 } else { 4 }
+    }
+
+    /// Bytes of an input level.
+    pub fn element(self) -> usize {
+        4 / self.together()
+    }
+}
+
+/// How a layer's weights are split and its reduction is ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// What is multiplied.
+    pub products: Products,
+    /// Bits of a digit but the last, and of lo.
+    pub bits: u32,
+    /// Digits.
+    pub planes: usize,
+    /// Rows, and runs a row, of the reduction; the elements of a run lie side by side in the input (y, x, c).
+    pub runs: [usize; 2],
+    /// Elements of a run.
+    pub length: usize,
+}
+
+impl Split {
+    /// The split of a layer with these weight levels (O, C/groups, KH, KW) for input levels `lo` … `hi`; `None` where no sum
+    /// of such products is sure to be exact.
+    pub fn new(g: &Geometry, weights: &[i64], (lo, hi): (i64, i64), products: Products) -> Option<Split> {
+        let inner = g.channels / g.groups;
+        let joined = g.groups == 1 && g.dilations[1] == 1;
+        let (runs, length) =
+            if joined { ([g.kernel[0], 1], g.kernel[1] * inner) } else { ([g.kernel[0], g.kernel[1]], inner) };
+        let (forms, most): (&[_], _) = match products {
+            Products::Pairs => (&[(16, 1), (12, 2), (8, 3)], (i16::MIN.into(), i16::MAX.into())),
+            Products::Quads => (&[(8, 1), (8, 2), (8, 3)], (0, 255)),
+        };
+        if lo < most.0 || hi > most.1 {
+            return None;
+        }
+        let split = |&(bits, planes)| Split { products, bits, planes, runs, length };
+        forms.iter().map(split).find(|s| weights.chunks(g.taps().max(1)).all(|row| s.exact(row, (lo, hi))))
+    }
+
+    /// Whether no sum of an output's products can leave its 32 bits.
+    fn exact(&self, row: &[i64], levels: (i64, i64)) -> bool {
+        let top: i64 = if self.products == Products::Pairs { i16::MAX.into() } else { i8::MAX.into() };
+        let sums = (0..self.planes).map(|p| row.iter().map(|&w| self.digit(w, p)).collect::<Vec<_>>());
+        let fits = |digits: Vec<i64>| {
+            digits.iter().all(|d| (-top - 1..=top).contains(d)) && reach(&digits, levels).is_some_and(|r| r < 1 << 31)
+        };
+        sums.into_iter().all(fits) && reach(row, levels).is_some_and(|r| r < (1 << (31 + self.bits)) - 1)
+    }
+
+    /// Digit `plane` of a weight; the last is what is left.
+    fn digit(&self, weight: i64, plane: usize) -> i64 {
+        let (half, base) = (1 << (self.bits - 1), 1 << self.bits);
+        let mut rest = weight;
+        for _ in 0..plane {
+            rest = (rest + half) >> self.bits;
+        }
+        if plane + 1 == self.planes { rest } else { (rest + half).rem_euclid(base) - half }
+    }
+
+    /// Steps of a run.
+    pub fn steps(&self) -> usize {
+        self.length.div_ceil(self.products.together())
+    }
+
+    /// Bytes of the weights of one block of [`TILE`] outputs.
+    pub fn block_bytes(&self) -> usize {
+        self.runs[0] * self.runs[1] * self.steps() * self.planes * VECTOR
+    }
+
+    /// Blocks of a group.
+    pub fn blocks(&self, g: &Geometry) -> usize {
+        (g.outputs / g.groups).div_ceil(TILE)
+    }
+
+    /// Weight levels (O, C/groups, KH, KW) as digits: byte
+    /// `((((group·blocks + o/16)·runs + run)·steps + step)·planes + plane)·64 + o%16·4 + …`, the digits of a step in order.
+    pub fn weights(&self, g: &Geometry, weights: &[i64]) -> Vec<u8> {
+        let (inner, outputs, blocks) = (g.channels / g.groups, g.outputs / g.groups, self.blocks(g));
+        let (columns, together, element) = (g.kernel[1], self.products.together(), self.products.element());
+        let mut packed = vec![0u8; g.groups * blocks * self.block_bytes()];
+        for (i, &w) in weights.iter().enumerate() {
+            let (o, c, ky, kx) =
+                (i / g.taps(), i / (columns * g.kernel[0]) % inner, i / columns % g.kernel[0], i % columns);
+            let (group, o) = (o / outputs, o % outputs);
+            let (run, k) =
+                if self.runs[1] == 1 && columns != 1 { (ky, kx * inner + c) } else { (ky * self.runs[1] + kx, c) };
+            let row = (group * blocks + o / TILE) * self.runs[0] * self.runs[1] + run;
+            let row = (row * self.steps() + k / together) * self.planes;
+            for plane in 0..self.planes {
+                let at = (row + plane) * VECTOR + o % TILE * 4 + k % together * element;
+                let digit = (self.digit(w, plane) as i16).to_le_bytes();
+                for (slot, byte) in packed.iter_mut().skip(at).zip(digit).take(element) {
+                    *slot = byte;
+                }
+            }
+        }
+        packed
+    }
+
+    /// Thresholds (O, top + 1), direction last, of accumulators whose falling channels are negated, as i32 vectors of 16
+    /// outputs: for each block and threshold t the upper part t >> b, then the lower part minus 1; so acc ≥ t where
+    /// hi > upper, or hi = upper and lo > lower. Absent outputs are never reached.
+    pub fn thresholds(&self, g: &Geometry, rows: &[i64], top: usize) -> Vec<u8> {
+        let (outputs, blocks) = (g.outputs / g.groups, self.blocks(g));
+        let most = (1i64 << (31 + self.bits)) - 1;
+        let mut packed = vec![i32::MAX; g.groups * blocks * top * 2 * TILE];
+        for (o, row) in rows.chunks(top + 1).enumerate().take(g.outputs) {
+            let (group, o) = (o / outputs, o % outputs);
+            for (j, &t) in row.iter().take(top).enumerate() {
+                let t = t.clamp(-most, most);
+                let at = (((group * blocks + o / TILE) * top + j) * 2) * TILE + o % TILE;
+                let parts = [t >> self.bits, (t & ((1 << self.bits) - 1)) - 1];
+                for (part, value) in parts.into_iter().enumerate() {
+                    if let Some(slot) = packed.get_mut(at + part * TILE) {
+                        *slot = value as i32;
+                    }
+                }
+            }
+        }
+        packed.iter().flat_map(|v| v.to_le_bytes()).collect()
+    }
+
+    /// What decoding reads: the scales of each block's 16 outputs as f64.
+    pub fn scales(&self, g: &Geometry, scale: impl Fn(usize) -> f64) -> Vec<u8> {
+        let (outputs, blocks) = (g.outputs / g.groups, self.blocks(g));
+        let scales = (0..g.groups * blocks * TILE).map(|i| {
+            let (group, o) = (i / (blocks * TILE), i % (blocks * TILE));
+            if o < outputs { scale(group * outputs + o) } else { 0.0 }
+        });
+        scales.flat_map(f64::to_le_bytes).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::attrs::{Attr, Attrs};
+    use crate::graph::types::Shape;
+    use crate::passes::fixed::GREATEST;
+
+    fn geometry(channels: usize, kernel: [usize; 2], groups: usize) -> Geometry {
+        let input = Shape::batched(&[channels, 20, 20]);
+        let attrs = Attrs::new().with("groups", Attr::Int(groups as i64));
+        Geometry::new(&attrs, &input, &Shape::fixed(&[2 * groups, channels / groups, kernel[0], kernel[1]]))
+            .expect("fits")
+    }
+
+    fn split(products: Products, bits: u32, planes: usize) -> Split {
+        Split { products, bits, planes, runs: [1, 1], length: 1 }
+    }
+
+    #[test]
+    fn digits_are_balanced_and_sum_to_the_weight() {
+        for (split, most) in [(split(Products::Quads, 8, 3), 128), (split(Products::Pairs, 12, 2), 2048)] {
+            for w in (-GREATEST..=GREATEST).step_by(997).chain([GREATEST, 0, -1, 127, 128, -128, -129, 32639, 32640]) {
+                let digits: Vec<i64> = (0..split.planes).map(|p| split.digit(w, p)).collect();
+                assert!(digits.iter().all(|d| (-most..most).contains(d)), "{w}: {digits:?}");
+                let sum: i64 = digits.iter().enumerate().map(|(p, d)| d << (split.bits as usize * p)).sum();
+                assert_eq!(sum, w);
+            }
+        }
+    }
+
+    #[test]
+    fn sums_that_could_overflow_are_refused() {
+        // alexnet's first layer in the worst case: half the weights of the greatest magnitude may be positive.
+        let g = geometry(3, [12, 12], 1);
+        let rows = |w: &dyn Fn(usize) -> i64| (0..2 * 432).map(w).collect::<Vec<i64>>();
+        let pixels = (0, 255);
+        let worst = rows(&|_| GREATEST);
+        assert_eq!(Split::new(&g, &worst, pixels, Products::Quads), None);
+        // 12-bit digits have room: their upper part is smaller.
+        assert_eq!(Split::new(&g, &worst, pixels, Products::Pairs).map(|s| s.bits), Some(12));
+        let half = rows(&|i| if i % 2 == 0 { GREATEST } else { -GREATEST });
+        assert!(Split::new(&g, &half, pixels, Products::Quads).is_some());
+        // Small weights are one digit.
+        let few = rows(&|i| (i as i64 % 256) - 128);
+        assert_eq!(Split::new(&g, &few, pixels, Products::Quads).map(|s| s.planes), Some(1));
+        assert_eq!(Split::new(&g, &few, pixels, Products::Pairs).map(|s| s.planes), Some(1));
+        // Too many products for 12-bit digits, not for 8-bit ones.
+        let g = geometry(9216, [1, 1], 1);
+        let many = vec![2047; 2 * 9216];
+        assert_eq!(Split::new(&g, &many, pixels, Products::Pairs).map(|s| (s.bits, s.planes)), Some((8, 3)));
+        // Signed levels are no bytes without a sign.
+        assert_eq!(Split::new(&g, &many, (-1, 1), Products::Quads), None);
+    }
+
+    #[test]
+    fn packed_weights_give_the_accumulator_back() {
+        for (channels, kernel, groups) in [(3, [5, 4], 1), (8, [3, 3], 2), (6, [1, 1], 1), (5, [2, 1], 1)] {
+            let g = geometry(channels, kernel, groups);
+            let weights: Vec<i64> =
+                (0..g.outputs * g.taps()).map(|i| (i as i64 * 7_919_333 + 11) % (2 * GREATEST) - GREATEST).collect();
+            for products in [Products::Pairs, Products::Quads] {
+                let s = Split::new(&g, &weights, (0, 3), products).expect("fits");
+                let packed = s.weights(&g, &weights);
+                assert_eq!(packed.len(), groups * s.blocks(&g) * s.block_bytes());
+                // Σ digits·2^(b·plane) of each output over everything is the sum of its weights.
+                let mut sums = vec![0i64; g.outputs];
+                for (i, bytes) in packed.chunks(products.element()).enumerate() {
+                    let at = i * products.element();
+                    let (block, plane) = (at / s.block_bytes(), at / VECTOR % s.planes);
+                    let o = at % VECTOR / 4;
+                    let digit = match *bytes {
+                        [b] => i64::from(b as i8),
+                        [a, b] => i64::from(i16::from_le_bytes([a, b])),
+                        _ => unreachable!(),
+                    };
+                    if digit != 0 {
+                        sums[block * (g.outputs / groups) + o] += digit << (s.bits as usize * plane);
+                    }
+                }
+                let want: Vec<i64> = weights.chunks(g.taps()).map(|row| row.iter().sum()).collect();
+                assert_eq!(sums, want);
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Layers with float weights whose input is codes: fixed point, exact, the same bits from the interpreter and every level.
+
+use dorefa_runtime::{Data, Session, Tensor};
+use dorefac::codegen::target::{Arch, Level, host_features};
+use dorefac::compile::{Options, compile, profile};
+use dorefac::emit::jit::JitImage;
+use dorefac::graph::Graph;
+use dorefac::{interp, passes, text};
+
+/// Weights by name; random where there are none.
+type Weights<'a> = &'a dyn Fn(&str) -> Option<Tensor>;
+
+fn random(_: &str) -> Option<Tensor> {
+    None
+}
+
+/// A graph of pixels of the extents, 0 … 255 of 1/255 each.
+fn pixels(extents: &[usize], body: &str, weights: Weights<'_>) -> Graph {
+    let dims = extents.iter().map(|d| format!(", {d}")).collect::<String>();
+    let body = body.replace("; ", "\n  ");
+    let source = format!(
+        "dorefa 1\ngraph g(pixels: u8<0..255, scale 1/255>[N{dims}]) -> (y) {{\n  x = decode(pixels)\n  {body}\n}}\n"
+    );
+    text::parse(&source, "split.dorefa", weights)
+        .unwrap_or_else(|p| panic!("{}", p.iter().map(ToString::to_string).collect::<String>()))
+}
+
+/// Three samples: all at their greatest, noise, and half of each row at its greatest.
+fn batch(extents: &[usize]) -> Tensor {
+    let len: usize = extents.iter().product();
+    let noise = |i: usize| ((i * 7919 + 13) % 256) as u8;
+    let data =
+        (0..len).map(|_| 255).chain((0..len).map(noise)).chain((0..len).map(|i| if i & 4 == 0 { 255 } else { 0 }));
+    let shape: Vec<usize> = std::iter::once(3).chain(extents.iter().copied()).collect();
+    Tensor::new(shape, Data::U8(data.collect())).expect("fits")
+}
+
+fn bits(tensors: &[Tensor]) -> Vec<u32> {
+    tensors.iter().flat_map(dorefac_tests::bits).collect()
+}
+
+/// Compares every level of this machine with the interpreter; gives the kernels of the last, `native`.
+fn check(extents: &[usize], body: &str, weights: Weights<'_>) -> Vec<&'static str> {
+    let (graph, x) = (pixels(extents, body, weights), batch(extents));
+    let levels: &[&str] = match Arch::host() {
+        Some(Arch::X86_64) => &["x86-64-v2", "x86-64-v3", "x86-64-v4", "native"],
+        _ => &["native"],
+    };
+    let mut kernels = Vec::new();
+    for cpu in levels {
+        let level = Level::parse(cpu, &target_lexicon::Triple::host()).expect("a level");
+        if level.iter().any(|l| l.features & !host_features() != 0) {
+            eprintln!("SKIPPED: this CPU lacks {cpu}");
+            continue;
+        }
+        let fma = profile(&level);
+        let mut lowered = graph.clone();
+        passes::run(&mut lowered, fma, &mut |_, _| {}).expect("passes");
+        let compiled = compile(&lowered, &level, &Options::default()).unwrap_or_else(|e| panic!("{cpu}: {e}\n{body}"));
+        kernels.clone_from(&compiled.kernels);
+        let jit = JitImage::new(&compiled.image).expect("links").into_model().expect("loads");
+        let want = interp::run(&lowered, std::slice::from_ref(&x), fma).expect("runs");
+        for threads in [1, 3] {
+            let got = Session::new(&jit, threads).expect("session").run(std::slice::from_ref(&x)).expect("runs");
+            assert!(
+                bits(&want) == bits(&got),
+                "{cpu}, {threads} threads: not the interpreter's bits\n{body}\n{kernels:?}"
+            );
+        }
+    }
+    assert!(kernels.iter().any(|k| k.starts_with("split integer")), "{body}: {kernels:?}");
+    kernels
+}
+
+#[test]
+fn geometries() {
+    for (extents, conv) in [
+        ([3, 11, 23], "@w: f32[20, 3, 5, 5], @b: f32[20]"),
+        ([3, 12, 14], "@w: f32[24, 3, 7, 7], strides=[2, 2], pads=[3, 3, 3, 3]"),
+        ([3, 20, 31], "@w: f32[33, 3, 12, 12], strides=[4, 4], pads=[1, 0, 2, 3]"),
+        ([1, 9, 9], "@w: f32[5, 1, 3, 3], pads=[1, 1, 1, 1]"),
+        ([4, 9, 8], "@w: f32[16, 4, 3, 2], dilations=[2, 3], pads=[2, 3, 2, 0]"),
+        ([6, 7, 9], "@w: f32[12, 2, 3, 3], groups=3, pads=[1, 1, 1, 1]"),
+        ([5, 4, 6], "@w: f32[7, 5, 4, 6]"),
+        ([2, 3, 300], "@w: f32[4, 2, 3, 3], pads=[1, 9, 1, 9]"),
+        ([40, 3, 260], "@w: f32[4, 40, 3, 3], pads=[1, 1, 1, 1]"),
+    ] {
+        check(&extents, &format!("y = conv(x, {conv})"), &random);
+    }
+    check(&[37], "y = matmul(x, @w: f32[70, 37], @b: f32[70])", &random);
+    check(&[3, 5, 4], "f = reshape(x, shape=[60]); y = matmul(f, @w: f32[19, 60])", &random);
+    // So many outputs that tasks share them.
+    check(&[1200], "y = matmul(x, @w: f32[400, 1200])", &random);
+}
+
+#[test]
+fn what_follows_the_sums() {
+    let conv = "c = conv(x, @w: f32[24, 3, 3, 3], @b: f32[24], pads=[1, 1, 1, 1])";
+    let norm = "n = batch_norm(c, @g: f32[24], @o: f32[24], @m: f32[24], @v: f32[24], epsilon=1e-4)";
+    let next = "y = conv(a, quantize_weights(@k: f32[8, 24, 3, 3], bits=1))";
+    // Falling channels too.
+    let signs = |name: &str| {
+        let of = |f: &dyn Fn(usize) -> f32| Tensor::f32([24], (0..24).map(f).collect()).ok();
+        match name {
+            "g" => of(&|i| [0.7, -1.3, 0.0, 2.0][i % 4]),
+            "o" => of(&|i| i as f32 / 12.0 - 1.0),
+            "m" => of(&|i| (i as f32 - 12.0) / 40.0),
+            "v" => of(&|i| 0.2 + i as f32 / 50.0),
+            _ => None,
+        }
+    };
+    for bits in [1, 2, 3, 4, 8] {
+        check(&[3, 10, 21], &format!("{conv}; a = quantize_activation(c, bits={bits}); {next}"), &random);
+        check(&[3, 10, 21], &format!("{conv}; {norm}; a = quantize_activation(n, bits={bits}); {next}"), &signs);
+        let pooled = "p = max_pool(n, kernel=[2, 2], strides=[2, 2]); a = quantize_activation(p, bits={bits})";
+        check(
+            &[3, 10, 21],
+            &format!("{conv}; {norm}; {}; {next}", pooled.replace("{bits}", &bits.to_string())),
+            &signs,
+        );
+    }
+    check(&[3, 10, 21], &format!("{conv}; y = relu(c)"), &random);
+    check(&[3, 10, 21], &format!("{conv}; a = neg(c); r = relu(c); y = sub(a, r)"), &random);
+}
+
+#[test]
+fn greatest_weights_and_pixels() {
+    // alexnet's first layer: 432 products. With equal signs the exponent gives way; with half of each it need not.
+    let greatest = 8_355_711.0 / (1 << 23) as f32;
+    let conv = "c = conv(x, @w: f32[18, 3, 12, 12], strides=[4, 4])";
+    let signs: [&dyn Fn(usize) -> f32; 4] =
+        [&|_| greatest, &|_| -greatest, &|i| if i % 2 == 0 { greatest } else { -greatest }, &|i| {
+            if i / 432 % 2 == 0 { greatest } else { -greatest * (i % 3) as f32 / 2.0 }
+        }];
+    for sign in signs {
+        let weights = |_: &str| Tensor::f32([18, 3, 12, 12], (0..18 * 432).map(sign).collect()).ok();
+        let kernels = check(&[3, 20, 29], &format!("{conv}; y = neg(c)"), &weights);
+        assert_eq!(kernels.len(), 1, "{kernels:?}");
+        let thresholds = "a = quantize_activation(c, bits=2); y = global_average_pool(a)";
+        check(&[3, 20, 29], &format!("{conv}; {thresholds}"), &weights);
+    }
+}
+
+#[test]
+fn activation_codes() {
+    let act = |bits: i64| format!("q = quantize_activation(x, bits={bits})");
+    for bits in [1, 2, 3, 8] {
+        let act = act(bits);
+        check(&[8, 6, 7], &format!("{act}; y = conv(q, @w: f32[12, 8, 3, 3], pads=[1, 1, 1, 1])"), &random);
+        check(&[70], &format!("{act}; y = matmul(q, @w: f32[10, 70], @b: f32[10])"), &random);
+        // The same codes read by a layer of one bit too, which chooses their layout.
+        let both = "a = conv(q, quantize_weights(@v: f32[16, 8, 3, 3], bits=1)); b = conv(q, @w: f32[16, 8, 3, 3])";
+        check(&[8, 6, 7], &format!("{act}; {both}; y = add(a, b)"), &random);
+    }
+    // ±1, which padding is not.
+    check(
+        &[5, 6, 7],
+        "s = sub(x, @h: f32[]); q = step(s); y = conv(q, @w: f32[9, 5, 3, 3], pads=[1, 1, 1, 1])",
+        &|n| (n == "h").then(|| Tensor::scalar(0.5)),
+    );
+    // Whole pools and averages of pixels stay codes.
+    check(&[4, 8, 8], "p = max_pool(x, kernel=[2, 2], strides=[2, 2]); y = conv(p, @w: f32[6, 4, 3, 3])", &random);
+}
+
+#[test]
+fn quantised_weights_on_pixels() {
+    for bits in [1, 2, 4, 8] {
+        let conv = format!("c = conv(x, quantize_weights(@w: f32[20, 3, 5, 5], bits={bits}), pads=[2, 2, 2, 2])");
+        check(&[3, 9, 13], &format!("{conv}; y = relu(c)"), &random);
+        check(&[3, 9, 13], &format!("{conv}; a = quantize_activation(c, bits=2); y = global_average_pool(a)"), &random);
+    }
+}
