@@ -59,6 +59,7 @@ pub fn compile(graph: &Graph, levels: &[Level], options: &Options) -> Result<Com
     let Some(first) = levels.first() else { return Err(CodegenError::Spec("no CPU level".to_owned()).into()) };
     let fma = options.fma.unwrap_or_else(|| profile(levels)) && profile(levels);
     let plan = lower::lower(graph).map_err(CompileError::Unsupported)?;
+    check_ports(graph)?;
     let mut image = Image::new(first.arch);
     image.keep_text = options.keep_text;
     let (mut specs, mut kernels) = (Vec::new(), Vec::new());
@@ -88,6 +89,21 @@ pub fn compile(graph: &Graph, levels: &[Level], options: &Options) -> Result<Com
     };
     entry::finish(&mut image, &spec)?;
     Ok(Compiled { image, plan, kernels, fma })
+}
+
+/// Most axes of an input or output: those of the binary interface.
+const AXES: usize = 6;
+
+/// Checks that the binary interface expresses the inputs and outputs.
+fn check_ports(graph: &Graph) -> Result<(), CompileError> {
+    let inputs = graph.inputs().iter().map(|&node| Value { node, port: 0 });
+    let problem = |v: Value| {
+        let (node, rank) = (graph.node(v.node)?, graph.value_type(v)?.shape.rank());
+        let message = format!("has {rank} axes where a caller sees it: reshape it to at most {AXES}");
+        (rank > AXES).then(|| LowerError { node: node.name.clone(), op: node.op.name.to_owned(), message })
+    };
+    let problems: Vec<_> = inputs.chain(graph.outputs().iter().map(|o| o.1)).filter_map(problem).collect();
+    if problems.is_empty() { Ok(()) } else { Err(CompileError::Unsupported(problems)) }
 }
 
 /// An input or output as the descriptor shows it.

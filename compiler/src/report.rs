@@ -2,6 +2,10 @@
 //!
 //! The cycles are an estimate by [`cycles`], good to about a factor of two on one core; `bench --layers` measures.
 
+mod recognised;
+
+pub use recognised::Recognised;
+
 use crate::compile::Compiled;
 use crate::graph::types::{Elem, Layout, ValueType};
 use crate::graph::{Graph, Value};

@@ -2,6 +2,7 @@
 
 pub mod fuzz;
 pub mod native;
+pub mod onnx;
 pub mod training;
 
 use dorefa_runtime::Tensor;
@@ -111,4 +112,31 @@ pub fn done(what: &str, output: Output) -> Output {
     let printed = [&output.stdout[..], &output.stderr].map(String::from_utf8_lossy).concat();
     assert!(output.status.success(), "{what}: {}\n{printed}", output.status);
     output
+}
+
+/// Runs `dorefac` in at most 2 GiB and 60 s; gives its exit code and what it printed as errors.
+///
+/// # Panics
+/// When it is ended by a signal, panics or takes longer.
+pub fn limited(args: &[&str]) -> (i32, String) {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -c 0; ulimit -v 2097152; exec \"$0\" \"$@\""]).arg(binary().expect("builds"));
+    let errors = tempfile::NamedTempFile::new().expect("file");
+    command.args(args).stdout(std::process::Stdio::null()).stderr(errors.reopen().expect("file"));
+    let mut child = command.spawn().expect("starts");
+    let start = std::time::Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("waits") {
+            break status;
+        }
+        if start.elapsed() > std::time::Duration::from_secs(60) {
+            child.kill().expect("is ended");
+            panic!("{args:?}: not done after 60 s");
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    };
+    let message = String::from_utf8_lossy(&std::fs::read(errors.path()).expect("errors")).into_owned();
+    let code = status.code().unwrap_or_else(|| panic!("{args:?}: {status}\n{message}"));
+    assert!(!message.contains("panicked") && !message.contains("internal error"), "{args:?}: {message}");
+    (code, message)
 }

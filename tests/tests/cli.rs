@@ -24,6 +24,18 @@ fn runs_and_inspects_the_mnist_net() {
     let seen = dorefac(&["inspect", text(&model), "--json"]);
     let document: String = String::from_utf8_lossy(&seen.stdout).into_owned();
     assert!(seen.status.success() && document.contains("\"macs\""), "{document}");
+
+    let seen = dorefac(&["inspect", text(&model)]);
+    let shown = String::from_utf8_lossy(&seen.stdout).into_owned();
+    for line in [
+        "layer c1: ",
+        "weights: 1 bit, levels -1…1 step 2, scale",
+        "(DoReFa quantiser",
+        "input: 2 bits, levels 0…3, scale 1/3",
+        "stays float because its input is no code of at most 8 bits; it reads the network's input",
+    ] {
+        assert!(shown.contains(line), "`{line}` is not in {shown}");
+    }
 }
 
 #[test]

@@ -5,34 +5,9 @@
 
 use dorefac::codegen::target::Arch;
 use dorefac_tests::native::compile;
-use dorefac_tests::{binary, noise, repository, shared};
+use dorefac_tests::onnx::{self, field, number};
+use dorefac_tests::{limited, noise, repository, shared};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-
-/// Runs `dorefac` under the limits; gives its exit code and what it printed as errors.
-fn limited(args: &[&str]) -> (i32, String) {
-    let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -c 0; ulimit -v 2097152; exec \"$0\" \"$@\""]).arg(binary().expect("builds"));
-    let errors = tempfile::NamedTempFile::new().expect("file");
-    command.args(args).stdout(Stdio::null()).stderr(errors.reopen().expect("file"));
-    let mut child = command.spawn().expect("starts");
-    let start = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait().expect("waits") {
-            break status;
-        }
-        if start.elapsed() > Duration::from_secs(60) {
-            child.kill().expect("is ended");
-            panic!("{args:?}: not done after 60 s");
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    };
-    let message = String::from_utf8_lossy(&std::fs::read(errors.path()).expect("errors")).into_owned();
-    let code = status.code().unwrap_or_else(|| panic!("{args:?}: {status}\n{message}"));
-    assert!(!message.contains("panicked") && !message.contains("internal error"), "{args:?}: {message}");
-    (code, message)
-}
 
 /// Compiles a file: it is refused without an output, or compiled and right. Gives whether it was refused.
 fn refused_or_right(model: &Path, what: &str) -> bool {
@@ -121,31 +96,13 @@ fn no_models_at_all() {
     }
 }
 
-/// A field of a protobuf message: bytes, or a number.
-fn field(number: u8, value: &[u8]) -> Vec<u8> {
-    assert!(number < 16 && value.len() < 1 << 14, "the encoding is one byte of tag, two of length");
-    let mut out = vec![number << 3 | 2, 0x80 | (value.len() & 0x7f) as u8, (value.len() >> 7) as u8];
-    out.extend_from_slice(value);
-    out
-}
-
-fn number(field: u8, value: u8) -> Vec<u8> {
-    vec![field << 3, value]
-}
-
 /// y = Gemm(x, w) in ONNX, x (1, 4) and w (4, 3) in the file `location`.
 fn external(location: &str) -> Vec<u8> {
-    let dims = |dims: [u8; 2]| dims.iter().flat_map(|&d| field(1, &number(1, d))).collect::<Vec<_>>();
-    let port = |name: &str, d: [u8; 2]| {
-        let tensor = [number(1, 1), field(2, &dims(d))].concat();
-        [field(1, name.as_bytes()), field(2, &field(1, &tensor))].concat()
-    };
-    let node = [field(1, b"x"), field(1, b"w"), field(2, b"y"), field(3, b"fc"), field(4, b"Gemm")].concat();
     let entry = [field(1, b"location"), field(2, location.as_bytes())].concat();
-    let w = [number(1, 4), number(1, 3), number(2, 1), field(8, b"w"), field(13, &entry), number(14, 1)].concat();
-    let graph = [field(1, &node), field(2, b"g"), field(5, &w)].concat();
-    let graph = [graph, field(11, &port("x", [1, 4])), field(12, &port("y", [1, 3]))].concat();
-    [number(1, 8), field(8, &[field(1, b""), number(2, 13)].concat()), field(7, &graph)].concat()
+    let data = [number(1, 4), number(1, 3), number(2, onnx::FLOAT), field(8, b"w")].concat();
+    let w = field(5, &[data, field(13, &entry), number(14, 1)].concat());
+    let gemm = onnx::node("Gemm", &["x", "w"], &["y"], &[]);
+    onnx::model(&[onnx::input("x", &[1, 4]), onnx::output("y"), w, gemm])
 }
 
 #[test]
@@ -162,6 +119,17 @@ fn external_data() {
         let (_folder, file) = damaged("net.onnx", &external(location));
         assert!(refused_or_right(&file, location), "external data may lie at `{location}`");
     }
+    // A symbolic link does not lead out of the folder, and what it leads to inside is fine.
+    let (folder, file) = damaged("net.onnx", &external("net.data"));
+    let outside = tempfile::tempdir().expect("folder");
+    std::fs::write(outside.path().join("secret"), [0; 48]).expect("writes");
+    std::os::unix::fs::symlink(outside.path().join("secret"), folder.path().join("net.data")).expect("links");
+    let (code, message) = limited(&["inspect", &file.display().to_string()]);
+    assert!(code == 2 && message.contains("links out"), "{message}");
+    std::fs::remove_file(folder.path().join("net.data")).expect("removes");
+    std::fs::create_dir(folder.path().join("net.data")).expect("folder");
+    let (code, message) = limited(&["inspect", &file.display().to_string()]);
+    assert!(code == 2 && message.contains("net.data"), "{message}");
 }
 
 #[test]

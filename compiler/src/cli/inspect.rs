@@ -6,7 +6,7 @@ use crate::compile::Options;
 use crate::graph::types::ValueType;
 use crate::graph::{Graph, NodeId, Value};
 use crate::passes::Report;
-use crate::report::{ModelReport, columns, kind};
+use crate::report::{ModelReport, Recognised, columns, kind};
 use dorefa_runtime::Model;
 use serde_json::{Value as Json, json};
 use std::path::PathBuf;
@@ -24,27 +24,48 @@ pub struct Args {
 
 /// Runs the subcommand: the steps of the compiled model; of one that cannot be compiled its operators, and every problem.
 pub fn run(args: &Args) -> Outcome {
-    let graph = match model::load(&args.model)? {
-        Source::Compiled(model) => return show(args, &of_model(&model), None),
-        Source::Graph(graph) => graph,
+    let graph = match model::load(&args.model) {
+        Ok(Source::Compiled(model)) => return show(args, &of_model(&model), None),
+        Ok(Source::Graph(graph)) => graph,
+        Err(failure) => return Err(problems(args, json!({}), failure)),
     };
     let target = target_lexicon::Triple::host();
     let name = if target.architecture == target_lexicon::Architecture::X86_64 { "x86-64-v3" } else { "generic" };
     let levels = model::levels(name, &target)?;
-    let (lowered, notes) = model::lowered(&args.model, &graph, true)?;
+    let (lowered, notes) = match model::lowered(&args.model, &graph, true) {
+        Ok(done) => done,
+        Err(failure) => {
+            let mut document = ports(&graph);
+            merge(&mut document, operators(&graph, &Report::default()));
+            return Err(problems(args, document, failure));
+        }
+    };
     let mut document = ports(&lowered);
     match model::compiled(&args.model, &lowered, &levels, &Options::default()) {
         Ok(compiled) => {
             let report = ModelReport::new(&lowered, &compiled, &[name.to_owned()], &notes);
             merge(&mut document, report.json());
-            show(args, &document, Some(&report))
+            let layers = report.layers.iter().filter_map(|l| Recognised::new(&graph, &lowered, l, &notes));
+            let layers: Vec<Recognised> = layers.collect();
+            merge(&mut document, json!({"recognised": layers.iter().map(Recognised::json).collect::<Vec<_>>()}));
+            show(args, &document, Some(&report))?;
+            let lines = layers.iter().flat_map(Recognised::lines).collect::<Vec<_>>();
+            if args.json || lines.is_empty() { Ok(()) } else { print(&lines.join("\n")) }
         }
-        Err(Failure::Input(problems) | Failure::Run(problems) | Failure::Interrupted(problems)) => {
+        Err(failure) => {
             merge(&mut document, operators(&lowered, &notes));
-            merge(&mut document, json!({"problems": problems.lines().collect::<Vec<_>>()}));
-            show(args, &document, None)?;
-            Err(Failure::Input(problems))
+            Err(problems(args, document, failure))
         }
+    }
+}
+
+/// Shows what is known of a model that cannot be compiled, and gives its problems.
+fn problems(args: &Args, mut document: Json, failure: Failure) -> Failure {
+    let (Failure::Input(text) | Failure::Run(text) | Failure::Interrupted(text)) = failure;
+    merge(&mut document, json!({"problems": text.lines().collect::<Vec<_>>()}));
+    match show(args, &document, None) {
+        Ok(()) => Failure::Input(text),
+        Err(failure) => failure,
     }
 }
 
@@ -66,6 +87,9 @@ fn show(args: &Args, document: &Json, report: Option<&ModelReport>) -> Outcome {
     let keys: Vec<&str> = keys.into_iter().filter(used).collect();
     let mut rows = vec![keys.iter().map(|k| (*k).to_owned()).collect::<Vec<_>>()];
     rows.extend(list("layers").iter().map(|l| keys.iter().map(|k| text(&l[*k])).collect()));
+    if rows.len() == 1 {
+        return Ok(());
+    }
     for line in columns(&rows, keys.iter().take_while(|k| !matches!(**k, "macs" | "bytes")).count()) {
         print(&line)?;
     }

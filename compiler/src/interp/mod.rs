@@ -2,6 +2,7 @@
 //! operator table. It is the definition of dorefac's numerics and must never know a layout, a kernel or a machine.
 
 use crate::graph::ops::{self, Eval};
+use crate::graph::types::Shape;
 use crate::graph::{Context, Graph, GraphError, NodeId, Value};
 use dorefa_runtime::tensor::{Data, Tensor};
 use std::collections::BTreeMap;
@@ -138,8 +139,23 @@ fn evaluate(
     let types: Option<Vec<_>> = graph.operands(id).iter().map(|&v| graph.value_type(v)).collect();
     let types = types.filter(|t| t.len() == held.len()).ok_or("an operand is missing")?;
     let output = node.types.first().ok_or("the node has no type")?;
+    room_for(&output.shape, batch)?;
     let inputs: Vec<&Tensor> = held.iter().map(|t| &**t).collect();
     (node.op.eval)(&Eval { attrs: &node.attrs, inputs: &inputs, types: &types, output, batch, fma, context: *context })
+}
+
+/// Bytes of a result below which nobody asks whether they are there.
+const SMALL: usize = 64 << 20;
+
+/// Checks that a large result fits the memory, where an operator would be ended by the system otherwise.
+fn room_for(shape: &Shape, batch: usize) -> Result<(), String> {
+    let dims = shape.concrete(batch);
+    let bytes =
+        dims.iter().try_fold(4usize, |a, &d| a.checked_mul(d)).ok_or("the result overflows: pass fewer samples")?;
+    if bytes >= SMALL && Vec::<u8>::new().try_reserve_exact(bytes).is_err() {
+        return Err(format!("the result takes {bytes} bytes, more than there are: pass fewer samples"));
+    }
+    Ok(())
 }
 
 /// Evaluates a node whose operands are all constants; `None` where one is not, or is state that training updates.

@@ -7,19 +7,29 @@
 
 use super::PassError;
 use crate::graph::types::Elem;
-use crate::graph::{Graph, Value};
+use crate::graph::{Graph, NodeId, Value};
 use crate::interp;
+
+/// Elements by which all folded constants together may outgrow what they are made of: 256 MiB of floats. Broadcasting makes
+/// a table of two rows, which no file pays for.
+const GROWTH: usize = 1 << 26;
 
 /// Folds constants.
 ///
 /// # Errors
 /// When an operator refuses its constants: the model is wrong.
 pub fn run(graph: &mut Graph, fma: bool) -> Result<(), PassError> {
+    let mut growth = 0usize;
     for id in graph.order() {
         let Some(node) = graph.node(id) else { continue };
         let (name, op) = (node.name.clone(), node.op.name);
         if op == "constant" || op == "input" {
             continue;
+        }
+        growth = growth.saturating_add(outgrown(graph, id).unwrap_or(0));
+        if growth > GROWTH {
+            let message = "constants that are broadcast take more than 256 MiB; store the result in the file instead";
+            return Err(PassError::Input(format!("{name} ({op}): {message}")));
         }
         let Some(result) = interp::fold(graph, id, fma) else { continue };
         let tensor = result.map_err(|e| PassError::Input(format!("{name} ({op}): {e}")))?;
@@ -29,4 +39,12 @@ pub fn run(graph: &mut Graph, fma: bool) -> Result<(), PassError> {
         graph.remove(id);
     }
     super::dead::run(graph)
+}
+
+/// Elements by which a value of constants is larger than its largest operand.
+fn outgrown(graph: &Graph, id: NodeId) -> Option<usize> {
+    let len = |v: &Value| graph.constant(*v).map(|t| t.len());
+    let operands = graph.operands(id).iter().map(len).collect::<Option<Vec<usize>>>()?;
+    let own = graph.node(id)?.types.first()?.shape.sample_len()?;
+    own.checked_sub(*operands.iter().max()?)
 }

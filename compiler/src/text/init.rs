@@ -27,8 +27,8 @@ use crate::graph::{Graph, Value};
 use dorefa_runtime::tensor::{Data, Tensor};
 use std::collections::BTreeMap;
 
-/// Most elements that are drawn for one graph: 1 GiB of floats.
-const MOST: usize = 1 << 28;
+/// Most elements that are drawn for one graph: 512 MiB of floats.
+const MOST: usize = 1 << 27;
 
 /// Draws the parameters of one graph.
 pub(super) struct Seed {

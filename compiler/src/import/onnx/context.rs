@@ -120,6 +120,11 @@ impl<'a> Importer<'a> {
         }
     }
 
+    /// Whether an input of the graph or a node before has given the name.
+    pub fn is_defined(&self, name: &str) -> bool {
+        self.known.get(name).is_some_and(|k| !matches!(k, Known::Poisoned)) && !self.initializers.contains_key(name)
+    }
+
     /// What to say of the inputs of a node that nothing has produced so far; they are told once.
     pub fn missing_inputs(&mut self, node: &OnnxNode) -> Vec<String> {
         let unknown = |name: &&String| {

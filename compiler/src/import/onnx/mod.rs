@@ -8,6 +8,7 @@ mod arith;
 mod context;
 mod finn;
 mod layers;
+mod limits;
 pub mod proto;
 mod qdq;
 mod qonnx;
@@ -83,7 +84,13 @@ fn import(file: &str, mut model: OnnxModel, dir: Option<&Path>) -> Result<Graph,
     }
     for node in &nodes {
         let name = node_name(node);
-        let (known, message) = match handle(&mut im, node) {
+        let taken: Vec<_> = node.outputs.iter().filter(|o| !o.is_empty() && im.is_defined(o)).collect();
+        for name in taken {
+            let message = format!("produces `{name}`, which exists already: a name may be given once");
+            problems.push(problem(node_name(node), &operator(node, &model.opsets), message));
+        }
+        let handled = limits::before(&mut im, node).and_then(|()| handle(&mut im, node)).and_then(limits::after);
+        let (known, message) = match handled {
             Ok(known) => (known, None),
             Err(Fail::Poisoned) => (Known::Poisoned, None),
             Err(Fail::Message(message)) => (Known::Poisoned, Some(message)),
