@@ -81,7 +81,7 @@ pub fn compile(graph: &Graph, levels: &[Level], options: &Options) -> Result<Com
         levels: specs,
         arena_fixed: 64,
         arena_per_sample: plan.arena.max(64),
-        arena_per_worker: 0,
+        arena_per_worker: plan.scratch,
         metadata_json: serde_json::json!({ "name": graph.name, "metadata": graph.metadata }).to_string(),
         graph_hash: hash(&image),
         fma,

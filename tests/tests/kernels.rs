@@ -181,6 +181,68 @@ fn average_pools_of_codes() {
     check(&[4, 5, 5], &format!("q = step(x); y = average_pool(q, {window})"));
 }
 
+/// Whether this machine runs the kernels of AVX-512 with VBMI.
+fn has_vbmi() -> bool {
+    let has = std::arch::is_x86_feature_detected!("avx512vbmi") && std::arch::is_x86_feature_detected!("avx512bw");
+    if !has {
+        eprintln!("SKIPPED: this CPU lacks AVX-512 VBMI");
+    }
+    has
+}
+
+/// A layer of `w`-bit weights on `a`-bit codes, on noise and on the greatest codes everywhere: its accumulators, and its
+/// codes by thresholds with rising and falling channels. The greatest weights lie in half of the outputs.
+fn layer_by_look_up([c, h, width]: [usize; 3], o: usize, kernel: [usize; 2], [w, a]: [usize; 2], attrs: &str) {
+    let groups = attrs.split("groups=").nth(1).map_or(1, |s| s[..1].parse().expect("one digit"));
+    let [kh, kw] = kernel;
+    let inner = c / groups;
+    let conv = format!(
+        "q = quantize_activation(x, bits={a}); c = conv(q, quantize_weights(@w: f32[{o}, {inner}, {kh}, {kw}], bits={w}){attrs})"
+    );
+    let tail = |bits: usize| {
+        let norm = format!("b = batch_norm(c, @g: f32[{o}], @b: f32[{o}], @m: f32[{o}], @v: f32[{o}])");
+        format!(
+            "{conv}; {norm}; r = quantize_activation(b, bits={bits}); y = conv(r, quantize_weights(@u: f32[32, {o}, 1, 1], bits=1))"
+        )
+    };
+    let taps = inner * kh * kw;
+    let most = |name: &str| {
+        let weights = (0..o * taps).map(|i| if i / taps % 2 == 0 { 1.0 } else { -1.0 }).collect();
+        (name == "w").then(|| Tensor::f32([o, inner, kh, kw], weights).expect("fits"))
+    };
+    for body in [format!("{conv}; y = relu(c)"), tail(1), tail(2)] {
+        let noise = check_on(&[c, h, width], &body, &|_| None, |i| (i * 7919 % 97) as f32 / 90.0);
+        let greatest = check_on(&[c, h, width], &body, &most, |_| 1.0);
+        for kernels in [noise, greatest] {
+            assert!(!has_vbmi() || kernels.contains(&"look-up 64, AVX-512"), "{kernels:?}\n{body}");
+        }
+    }
+}
+
+#[test]
+fn tables_of_six_channels() {
+    let same = ", pads=[1, 1, 1, 1]";
+    layer_by_look_up([64, 9, 15], 64, [3, 3], [1, 2], same);
+    layer_by_look_up([28, 5, 6], 128, [3, 3], [2, 2], same);
+    layer_by_look_up([48, 7, 7], 48, [3, 3], [1, 1], ", pads=[1, 0, 0, 2]");
+    layer_by_look_up([20, 8, 19], 32, [5, 5], [1, 2], ", pads=[2, 2, 2, 2], strides=[2, 2]");
+    layer_by_look_up([104, 6, 9], 96, [1, 1], [3, 2], ", strides=[2, 2]");
+    layer_by_look_up([16, 9, 9], 64, [2, 3], [1, 2], ", pads=[2, 4, 4, 3], dilations=[3, 2], strides=[3, 2]");
+    layer_by_look_up([64, 6, 10], 128, [5, 5], [1, 2], ", pads=[2, 2, 2, 2], groups=2");
+    layer_by_look_up([24, 6, 10], 96, [3, 3], [4, 1], ", pads=[1, 1, 1, 1], groups=3");
+}
+
+#[test]
+fn sums_of_look_ups_at_their_limits() {
+    // Accumulators beyond ±32 766, and sums just below 65 536.
+    layer_by_look_up([1216, 3, 3], 64, [3, 3], [1, 2], ", pads=[1, 1, 1, 1]");
+    layer_by_look_up([2424, 3, 4], 32, [3, 3], [1, 2], "");
+    // Weights of 8 bits: sums that 16 bits do not hold go to another kernel.
+    let wide = "q = quantize_activation(x, bits=2); y = conv(q, quantize_weights(@w: f32[32, 64, 3, 3], bits=8))";
+    let kernels = check_on(&[64, 5, 5], wide, &|_| None, |_| 1.0);
+    assert!(!kernels.contains(&"look-up 64, AVX-512"), "{kernels:?}");
+}
+
 #[test]
 fn layers_of_other_ranks() {
     check(

@@ -4,6 +4,7 @@
 pub mod arena;
 pub mod pack;
 pub mod split;
+pub mod strips;
 pub mod train;
 
 use crate::graph::ops::{self, OpDef};
@@ -103,6 +104,8 @@ pub struct Plan {
     pub buffers: BTreeMap<Value, Buffer>,
     /// Bytes of the arena a sample.
     pub arena: u64,
+    /// Bytes of scratch memory a worker, behind the samples' parts; a multiple of 64.
+    pub scratch: u64,
 }
 
 /// Operators with a kernel of their own.
@@ -223,6 +226,7 @@ pub fn lower(graph: &Graph) -> Result<Plan, Vec<LowerError>> {
         return Err(problems);
     }
     arena::plan(graph, &mut plan);
+    plan.scratch = scratch(graph, &plan);
     for i in 0..plan.steps.len() {
         if let Some(step) = plan.steps.get(i) {
             let tasks = task_count(graph, &plan, step);
@@ -253,6 +257,26 @@ fn refuse(node: String, op: &OpDef, message: &str) -> LowerError {
     LowerError { node, op: op.name.to_owned(), message: message.to_owned() }
 }
 
+/// What the hungriest kernel wants, whichever level runs it.
+fn scratch(graph: &Graph, plan: &Plan) -> u64 {
+    let layers = plan.steps.iter().filter(|s| looks_up(graph, plan, s));
+    let bytes = layers.filter_map(|s| geometry(graph, s.main?)).map(|g| strips::Strips::of(&g).scratch());
+    bytes.max().unwrap_or(0).next_multiple_of(64) as u64
+}
+
+/// Whether a step is a convolution that reads codes by table look-ups.
+fn looks_up(graph: &Graph, plan: &Plan, step: &Step) -> bool {
+    let Some(main) = step.main.filter(|&id| graph.node(id).is_some_and(|n| is(n, &["int_conv"]))) else { return false };
+    let input = graph.operands(main).first().and_then(|v| plan.buffers.get(v));
+    input.is_some_and(|b| b.layout == Layout::Nibbles)
+}
+
+fn geometry(graph: &Graph, id: NodeId) -> Option<ops::Geometry> {
+    let types: Vec<_> = graph.operands(id).iter().filter_map(|&v| graph.value_type(v)).collect();
+    let [x, w, ..] = *types else { return None };
+    ops::Geometry::new(&graph.node(id)?.attrs, &x.shape, &w.shape).ok()
+}
+
 /// Rows of the result that one task computes: at least about 10 µs of work.
 pub fn rows_per_task(height: usize, tasks: usize) -> usize {
     height.div_ceil(tasks.max(1)).max(1)
@@ -267,7 +291,9 @@ fn task_count(graph: &Graph, plan: &Plan, step: &Step) -> usize {
     }
     let work = step.main.map_or(1, |id| taps(graph, id)) * c * h * w;
     if h > 1 {
-        return (work / 100_000).clamp(1, 16).min(h);
+        // The tasks of a layer that makes tables of its input rows make those at their borders again.
+        let most = if looks_up(graph, plan, step) { h.div_ceil(4).min(8) } else { 16 };
+        return (work / 100_000).clamp(1, most).min(h);
     }
     // A fully connected layer is split by whole words of outputs.
     let conv = main.is_some_and(|n| is(n, &["int_conv", "conv", "matmul"]) && n.attrs.int("groups", 1) == 1);

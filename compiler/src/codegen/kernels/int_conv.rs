@@ -8,7 +8,7 @@
 //! Cost: about 30/(W·A/2) MAC a cycle on x86-64 with scalar popcnt. Accumulator: wrapping i32, exact because the proved
 //! range of the result fits i32; wider ranges go to the direct kernel. Needs POPCNT on x86-64.
 
-use super::{KernelError, Operand, Task, int_direct, look_up, split};
+use super::{KernelError, Operand, Task, int_direct, look_up, look_up64, split};
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::taps::Taps;
 use crate::graph::ops::Geometry;
@@ -48,7 +48,10 @@ pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Res
         return int_direct::emit_wide(e, task, &layer, acc).map(|()| "direct integer, 64 bits");
     }
     match layer.input.buffer.layout {
-        Layout::Nibbles => look_up::emit(e, task, &layer),
+        Layout::Nibbles => match look_up64::LookUp64::of(e, task, &layer, acc) {
+            Some(kernel) => kernel.emit(e, task),
+            None => look_up::emit(e, task, &layer),
+        },
         Layout::Bits => bit_serial(e, task, &layer).map(|()| "bit-serial popcount"),
         Layout::Nhwc | Layout::Dense => int_direct::emit(e, task, &layer).map(|()| "direct integer"),
     }

@@ -5,6 +5,7 @@ mod float_conv;
 mod int_conv;
 mod int_direct;
 mod look_up;
+mod look_up64;
 mod moves;
 mod nibble_pool;
 mod pool;
@@ -42,9 +43,14 @@ pub struct Task<'g> {
     result: Operand,
     /// Which part of the sample, 0 … tasks − 1.
     part: Value,
+    call: Value,
+    worker: Value,
+    /// Bytes of a sample's part of the arena, and of a worker's scratch memory behind all samples.
+    arena: [usize; 2],
 }
 
 // Offsets of `dorefac_call`.
+const BATCH: i32 = 16;
 const INPUTS: i32 = 32;
 const OUTPUTS: i32 = 40;
 const ARENA: i32 = 48;
@@ -65,7 +71,7 @@ pub fn emit_step(
     e.b.seal_block(entry);
     let params: Vec<Value> = e.b.block_params(entry).to_vec();
     let node = step.main.or(step.chain.first().copied()).unwrap_or(step.result.node);
-    let [call, index, ..] = *params else { return Err((node, "the task has no parameters".to_owned())) };
+    let [call, index, worker] = *params else { return Err((node, "the task has no parameters".to_owned())) };
     let tasks = e.int(step.tasks);
     let (sample, part) =
         if step.tasks == 1 { (index, e.int(0)) } else { (e.b.ins().udiv(index, tasks), e.b.ins().urem(index, tasks)) };
@@ -84,7 +90,8 @@ pub fn emit_step(
     }
     let result = operands.get(&step.result).cloned().ok_or((node, "the result has no place".to_owned()))?;
     let chain = Chain::prepare(e, graph, &step.chain)?;
-    let task = Task { graph, step, chain, operands, result, part };
+    let arena = [plan.arena as usize, plan.scratch as usize];
+    let task = Task { graph, step, chain, operands, result, part, call, worker, arena };
     let name = match step.main.and_then(|id| graph.node(id)) {
         None => {
             let source = task.operand(step.source, node)?.clone();
@@ -279,6 +286,30 @@ impl Task<'_> {
 
     fn mul_part(&self, e: &mut Emitter<'_, '_>, by: usize) -> Value {
         e.mul(self.part, by)
+    }
+
+    /// This worker's `plan.scratch` bytes, aligned to 64.
+    fn scratch(&self, e: &mut Emitter<'_, '_>) -> Value {
+        let (base, batch) = (e.load(types::I64, self.call, ARENA), e.load(types::I64, self.call, BATCH));
+        let base = e.at(base, batch, self.arena[0]);
+        let worker = e.b.ins().uextend(types::I64, self.worker);
+        e.at(base, worker, self.arena[1])
+    }
+
+    /// The rows of the result that this task computes; those of two tasks differ by at most one.
+    fn row_range(&self, e: &mut Emitter<'_, '_>) -> (Value, Value) {
+        let (h, tasks) = (self.result.buffer.image.1, self.step.tasks);
+        if tasks == 1 || self.splits_channels() {
+            return (e.int(0), e.int(h));
+        }
+        let next = e.add(self.part, 1);
+        let [start, end] = [self.part, next].map(|part| {
+            let rows = e.mul(part, h);
+            let rows = e.add(rows, tasks - 1);
+            let tasks = e.int(tasks);
+            e.b.ins().udiv(rows, tasks)
+        });
+        (start, end)
     }
 
     /// Calls `body` for every row of this task's part of the result.

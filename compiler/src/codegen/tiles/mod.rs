@@ -1,4 +1,4 @@
-//! Wide tiles: leaf functions of 256-bit instructions, which Cranelift cannot emit, assembled and put into the same image.
+//! Wide tiles: leaf functions of 256-bit and 512-bit instructions, which Cranelift cannot emit, assembled and put into the same image.
 //! A tile computes what a kernel's 128-bit inner loop computes, from the same packed weights, to the same bits.
 //!
 //! A tile follows the System V convention and touches volatile registers only, or saves them. One function serves every
@@ -6,14 +6,17 @@
 
 mod float_avx2;
 mod look_up_avx2;
+pub mod look_up_avx512;
 pub mod product_avx2;
 mod split;
 mod split_avx2;
 mod split_vnni;
+mod tables_avx512;
 
 pub use float_avx2::FloatShape;
 pub use look_up_avx2::LookUpShape;
 pub use split::{SplitFinish, SplitShape};
+pub use tables_avx512::TablesShape;
 
 use super::CodegenError;
 use super::image::{FunctionId, Image};
@@ -46,6 +49,7 @@ fn assembler(assemble: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>)
 
 #[cfg(test)]
 mod tests {
+    use super::look_up_avx512::{self as look_up, LookUp64, Store};
     use super::product_avx2::Dot;
     use super::split::Instructions;
     use super::*;
@@ -58,6 +62,84 @@ mod tests {
             assert!(!code.starts_with("EVEX"), "{code}");
             assert!(code.starts_with("VEX") || !code.contains("mm_"), "{code} is no VEX form");
         }
+    }
+
+    /// Instructions of AVX-512 F, BW, DQ and of BMI2, as the tiles use them.
+    const LEVEL_4: [&str; 28] = [
+        "Vmovdqa64",
+        "Vmovdqu32",
+        "Vmovdqu64",
+        "Vpxord",
+        "Vpaddb",
+        "Vpaddw",
+        "Vpaddd",
+        "Vpaddq",
+        "Vpsubw",
+        "Vpsllw",
+        "Vpsrlw",
+        "Vpmullw",
+        "Vpmulld",
+        "Vpcmpw",
+        "Vpandq",
+        "Vpbroadcastw",
+        "Vpbroadcastd",
+        "Vpbroadcastq",
+        "Vpmovzxwd",
+        "Vpmovqd",
+        "Vextracti64x4",
+        "Vzeroupper",
+        "Kmovq",
+        "Kxorq",
+        "Kunpckdq",
+        "Pext",
+        "Pdep",
+        "Rorx",
+    ];
+
+    /// Every vector instruction of a tile is one of level v4, or of `more`.
+    fn only_level_4(a: &CodeAssembler, more: &[&str]) {
+        for instruction in a.instructions() {
+            let code = format!("{:?}", instruction.code());
+            let Some(name) = code.strip_prefix("EVEX_").or(code.strip_prefix("VEX_")) else {
+                assert!(!code.contains("mm_"), "{code} is no VEX form");
+                continue;
+            };
+            let name = name.split('_').next().unwrap_or_default();
+            assert!(LEVEL_4.contains(&name) || more.contains(&name), "{code}");
+        }
+    }
+
+    #[test]
+    fn look_up_tiles_hold_no_more_than_vbmi() -> Result<(), IcedError> {
+        let codes = |top, store| look_up::Finish::Codes { top, falling: top == 2, store, pitch: 32 };
+        let every = [look_up::Finish::Sums { pitch: 512 }, codes(1, Store::Bits(8)), codes(2, Store::Nibbles(48))];
+        for finish in every.into_iter().chain([codes(3, Store::Nibbles(64)), codes(3, Store::Bits(16))]) {
+            for (positions, kernel, stride, limit, factor) in [(8, 3, 1, 14, 2), (7, 7, 2, 42, 1), (1, 5, 3, 2, -3i32)]
+            {
+                let (columns, sixes, planes) = ((positions - 1) * stride + kernel, 11, factor.unsigned_abs() as usize);
+                let dilation = 1;
+                let rows = kernel;
+                let shape = LookUp64 {
+                    positions,
+                    kernel,
+                    stride,
+                    dilation,
+                    columns,
+                    sixes,
+                    limit,
+                    planes,
+                    rows,
+                    factor,
+                    finish,
+                };
+                only_level_4(&assembler(|a| shape.assemble(a))?, &["Vpermb"]);
+            }
+        }
+        for (quads, planes) in [(1, 2), (7, 1), (8, 2), (12, 2), (67, 2)] {
+            let shape = TablesShape { quads, planes, row: quads, pitch: 640 };
+            only_level_4(&assembler(|a| shape.assemble(a))?, &[]);
+        }
+        Ok(())
     }
 
     #[test]

@@ -1,0 +1,391 @@
+//! Convolution by 64-entry tables made of the activations (layouts in [`crate::lower::strips`]): a byte permutation serves 64
+//! outputs × 6 channels. The image is computed in vertical strips of up to 8 columns; the tables of an input row are made
+//! once a strip and lie in a ring in the worker's scratch memory. Reference: the sums of the bit-serial kernel.
+//!
+//! Where nothing but thresholds follow, the tile stores codes; else it leaves accumulators for the chain.
+//!
+//! Cost: 250 to 300 MAC a cycle for 1-bit weights, a W-th of that for W bits. Limits: code 0 is level 0, codes of at most 2
+//! bits in the nibble layout, the greatest sum of products of codes 65 535, 32 outputs a group. Needs AVX-512 with VBMI.
+
+use super::int_conv::IntLayer;
+use super::{KernelError, Task};
+use crate::codegen::emitter::{Emitter, I32X4};
+use crate::codegen::target::x86;
+use crate::codegen::tiles::TablesShape;
+use crate::codegen::tiles::look_up_avx512::{self, Finish, ROW_ENTRY, Store};
+use crate::codegen::{CodegenError, FunctionId};
+use crate::graph::types::{AccType, Layout};
+use crate::lower::strips::{self, BLOCK, Strips, TABLE};
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Value, types};
+
+/// Greatest number of horizontal taps whose indices stay in registers.
+const WIDEST: usize = 7;
+
+/// The kernel on one layer.
+pub(super) struct LookUp64<'a, 'l> {
+    layer: &'a IntLayer<'l>,
+    strips: Strips,
+    finish: Finish,
+}
+
+/// A strip's shape and its functions.
+struct Strip {
+    positions: usize,
+    columns: usize,
+    build: FunctionId,
+    tile: FunctionId,
+}
+
+/// Addresses that every part of the kernel needs.
+struct Memory {
+    ring: Value,
+    sums: Value,
+    lanes: Value,
+    tables: Value,
+    weights: Value,
+    thresholds: Option<Value>,
+    /// On the stack: the list of valid rows, the positions' addends, the sums of columns.
+    rows: Value,
+    addends: Value,
+    column_sums: Value,
+}
+
+impl<'a, 'l> LookUp64<'a, 'l> {
+    /// The kernel, if level and layer allow it.
+    pub(super) fn of(e: &Emitter<'_, '_>, task: &Task<'_>, layer: &'a IntLayer<'l>, acc: &AccType) -> Option<Self> {
+        let g = &layer.g;
+        let level = e.level.arch == crate::codegen::target::Arch::X86_64 && e.level.has(x86::V4 | x86::VBMI);
+        let outputs = g.outputs / g.groups;
+        let fits = layer.a.offset == 0 && g.kernel[1] <= WIDEST && outputs >= 32 && outputs.is_multiple_of(16);
+        if !level || !fits {
+            return None;
+        }
+        let finish = finish(task, layer, acc);
+        // All weight planes are summed in 16 bits; accumulators that fit signed ones may wrap on the way.
+        let greatest = (g.taps() as u64).checked_mul(u64::from(layer.a.top))?.checked_mul(layer.w.top.into())?;
+        let exact = matches!(finish, Finish::Codes { .. }) || greatest <= u16::MAX.into();
+        exact.then(|| LookUp64 { layer, strips: Strips::of(g), finish })
+    }
+
+    fn blocks(&self) -> usize {
+        (self.layer.g.outputs / self.layer.g.groups).div_ceil(BLOCK)
+    }
+
+    fn quads(&self) -> usize {
+        self.layer.g.channels / self.layer.g.groups / 4
+    }
+
+    fn box_sums(&self) -> bool {
+        self.layer.w.offset != 0
+    }
+
+    pub(super) fn emit(&self, e: &mut Emitter<'_, '_>, task: &Task<'_>) -> Result<&'static str, KernelError> {
+        let m = self.memory(e, task);
+        let s = &self.strips;
+        let mut result = Ok(());
+        for (first, count, positions) in [(0, s.wide, s.positions), (s.wide, s.narrow, s.positions - 1)] {
+            if count == 0 {
+                continue;
+            }
+            let failed = |m: CodegenError| (task.step.result.node, m.to_string());
+            let strip = self.strip(e, positions).map_err(failed)?;
+            e.times(count, |e, i| {
+                let x = e.mul(i, positions);
+                let x = e.add(x, first * s.positions);
+                let done = self.run(e, task, &m, &strip, x);
+                result = std::mem::replace(&mut result, Ok(())).and(done);
+            });
+        }
+        result.map(|()| "look-up 64, AVX-512")
+    }
+
+    fn memory(&self, e: &mut Emitter<'_, '_>, task: &Task<'_>) -> Memory {
+        let (g, s) = (&self.layer.g, &self.strips);
+        let scratch = task.scratch(e);
+        let mut stack = |bytes: usize| {
+            let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, bytes as u32, 4);
+            let slot = e.b.create_sized_stack_slot(slot);
+            e.b.ins().stack_addr(types::I64, slot, 0)
+        };
+        let (rows, addends) = (stack(g.kernel[0] * ROW_ENTRY), stack(s.positions * 4));
+        let column_sums = stack(s.sums_pitch() * 2);
+        let thresholds = match self.finish {
+            Finish::Codes { top, .. } => {
+                let t = threshold_rows(task).unwrap_or(&[]);
+                Some(e.data("thresholds", strips::thresholds(t, top, [g.groups, g.outputs / g.groups])))
+            }
+            Finish::Sums { .. } => None,
+        };
+        Memory {
+            ring: scratch,
+            sums: e.add(scratch, s.sums_at()),
+            lanes: e.add(scratch, s.lanes_at()),
+            tables: e.data("look_up_tables", strips::tables()),
+            weights: e.data("weights", strips::weights(g, self.layer.codes, self.layer.w.bits() as usize)),
+            thresholds,
+            rows,
+            addends,
+            column_sums,
+        }
+    }
+
+    fn strip(&self, e: &mut Emitter<'_, '_>, positions: usize) -> Result<Strip, CodegenError> {
+        let (g, s) = (&self.layer.g, &self.strips);
+        let columns = s.columns(positions);
+        let planes = self.layer.input.buffer.planes;
+        let build = TablesShape { quads: self.quads(), planes, row: g.channels / 4, pitch: columns * TABLE };
+        let tile = look_up_avx512::LookUp64 {
+            positions,
+            kernel: g.kernel[1],
+            stride: g.strides[1],
+            dilation: g.dilations[1],
+            columns,
+            sixes: s.sixes,
+            limit: 255 / (strips::SIX * if planes > 1 { 3 } else { 1 }),
+            planes: self.layer.w.bits() as usize,
+            rows: g.kernel[0],
+            factor: self.layer.a.step.wrapping_mul(self.layer.w.step),
+            finish: self.finish,
+        };
+        Ok(Strip { positions, columns, build: build.function(e.image)?, tile: tile.function(e.image)? })
+    }
+
+    /// One strip from column `x` of the result on.
+    fn run(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        task: &Task<'_>,
+        m: &Memory,
+        strip: &Strip,
+        x: Value,
+    ) -> Result<(), KernelError> {
+        let g = &self.layer.g;
+        let left = e.mul(x, g.strides[1]);
+        let left = e.b.ins().iadd_imm_s(left, -(g.pads[1] as i64));
+        self.clear_padding(e, m, strip, left);
+        let (start, end) = task.row_range(e);
+        let first = self.top(e, start);
+        let next = e.var(first);
+        let mut result = Ok(());
+        e.range(start, end, 1, |e, y| {
+            let top = self.top(e, y);
+            let from = e.b.use_var(next);
+            let (from, to) = (e.b.ins().smax(from, top), e.add(top, self.strips.slots));
+            self.build(e, m, strip, left, [from, to]);
+            e.b.def_var(next, to);
+            let at = task.position(e, y, x);
+            e.times(g.groups, |e, group| {
+                let count = self.valid_rows(e, m, strip, top, group);
+                if self.box_sums() {
+                    self.add_columns(e, m, strip, count);
+                }
+                e.times(self.blocks(), |e, block| self.product(e, task, m, strip, [at.flat, count, group, block]));
+            });
+            if let Finish::Sums { pitch } = self.finish {
+                e.times(strip.positions, |e, i| {
+                    let x = e.b.ins().iadd(x, i);
+                    let p = task.position(e, y, x);
+                    let lanes = e.at(m.lanes, i, pitch);
+                    let done = task.finish_from(e, p, None, lanes, I32X4);
+                    result = std::mem::replace(&mut result, Ok(())).and(done);
+                });
+            }
+        });
+        result
+    }
+
+    /// The first input row under row `y` of the result.
+    fn top(&self, e: &mut Emitter<'_, '_>, y: Value) -> Value {
+        let top = e.mul(y, self.layer.g.strides[0]);
+        e.b.ins().iadd_imm_s(top, -(self.layer.g.pads[0] as i64))
+    }
+
+    fn row_bytes(&self, strip: &Strip) -> usize {
+        self.strips.sixes * strip.columns * TABLE
+    }
+
+    /// Empties the columns of the ring that lie in the padding: they are never built.
+    fn clear_padding(&self, e: &mut Emitter<'_, '_>, m: &Memory, strip: &Strip, left: Value) {
+        let (g, s) = (&self.layer.g, &self.strips);
+        if g.pads[1] == 0 && g.interior()[1].len() == g.output[1] {
+            return;
+        }
+        let zero = e.splat_i32(0);
+        let none = e.b.ins().iconst(types::I16, 0);
+        e.times(strip.columns, |e, column| {
+            let x = e.b.ins().iadd(left, column);
+            let outside = e.b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, x, g.input[1] as i64);
+            e.when(outside, |e| {
+                let first = e.at(m.ring, column, TABLE);
+                e.times(s.slots * g.groups * s.sixes, |e, i| {
+                    let table = e.at(first, i, strip.columns * TABLE);
+                    (0..TABLE as i32).step_by(16).for_each(|at| e.store(zero, table, at));
+                });
+                let first = e.at(m.sums, column, 2);
+                e.times(s.slots * g.groups, |e, i| {
+                    let sum = e.at(first, i, s.sums_pitch() * 2);
+                    e.store(none, sum, 0);
+                });
+            });
+        });
+    }
+
+    /// Makes the tables of the input rows `from` … `to` that there are, from column `left` on.
+    fn build(&self, e: &mut Emitter<'_, '_>, m: &Memory, strip: &Strip, left: Value, [from, to]: [Value; 2]) {
+        let (g, s) = (&self.layer.g, &self.strips);
+        let (zero, height, width) = (e.int(0), e.int(g.input[0]), e.int(g.input[1]));
+        let (from, to) = (e.b.ins().smax(from, zero), e.min(to, height));
+        let columns = e.int(strip.columns);
+        let negative = e.b.ins().ineg(left);
+        let skipped = e.b.ins().smax(negative, zero);
+        let skipped = e.min(skipped, columns);
+        let room = e.b.ins().isub(width, left);
+        let until = e.min(room, columns);
+        let count = e.b.ins().isub(until, skipped);
+        let count = e.b.ins().smax(count, zero);
+        let column = e.b.ins().iadd(left, skipped);
+        let bytes = g.channels / 4;
+        e.range(from, to, 1, |e, y| {
+            let slot = self.slot(e, y);
+            let position = e.at(column, y, g.input[1]);
+            let codes = e.at(self.layer.input.base, position, bytes);
+            e.times(g.groups, |e, group| {
+                let codes = e.at(codes, group, self.quads());
+                let row = e.at(group, slot, g.groups);
+                let tables = e.at(m.ring, row, self.row_bytes(strip));
+                let tables = e.at(tables, skipped, TABLE);
+                let sums = e.at(m.sums, row, s.sums_pitch() * 2);
+                let sums = e.at(sums, skipped, 2);
+                e.call(strip.build, &[codes, count, tables, m.tables, sums]);
+            });
+        });
+    }
+
+    fn slot(&self, e: &mut Emitter<'_, '_>, y: Value) -> Value {
+        let slots = e.int(self.strips.slots);
+        e.b.ins().urem(y, slots)
+    }
+
+    /// Lists the input rows under the row of the result whose window begins at `top`; gives their number.
+    fn valid_rows(&self, e: &mut Emitter<'_, '_>, m: &Memory, strip: &Strip, top: Value, group: Value) -> Value {
+        let (g, s) = (&self.layer.g, &self.strips);
+        let zero = e.int(0);
+        let count = e.var(zero);
+        e.times(g.kernel[0], |e, ky| {
+            let y = e.at(top, ky, g.dilations[0]);
+            let valid = e.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, y, g.input[0] as i64);
+            e.when(valid, |e| {
+                let slot = self.slot(e, y);
+                let row = e.at(group, slot, g.groups);
+                let tables = e.at(m.ring, row, self.row_bytes(strip));
+                let sums = e.at(m.sums, row, s.sums_pitch() * 2);
+                let weights = e.mul(ky, s.sixes * g.kernel[1] * BLOCK);
+                let n = e.b.use_var(count);
+                let entry = e.at(m.rows, n, ROW_ENTRY);
+                for (i, v) in [tables, weights, sums].into_iter().enumerate() {
+                    e.store(v, entry, 8 * i as i32);
+                }
+                let n = e.add(n, 1);
+                e.b.def_var(count, n);
+            });
+        });
+        e.b.use_var(count)
+    }
+
+    /// Each position's addend: activation step · weight offset · Σ of the codes under its window.
+    fn add_columns(&self, e: &mut Emitter<'_, '_>, m: &Memory, strip: &Strip, count: Value) {
+        let g = &self.layer.g;
+        let (zero, none) = (e.int(0), e.splat_i32(0));
+        let none = e.cast(types::I16X8, none);
+        let vectors: Vec<_> = (0..strip.columns.div_ceil(8)).map(|_| e.var(none)).collect();
+        e.range(zero, count, 1, |e, i| {
+            let entry = e.at(m.rows, i, ROW_ENTRY);
+            let sums = e.load(types::I64, entry, 16);
+            for (v, &vector) in vectors.iter().enumerate() {
+                let row = e.load(types::I16X8, sums, 16 * v as i32);
+                e.accumulate(vector, row);
+            }
+        });
+        for (v, &vector) in vectors.iter().enumerate() {
+            let sum = e.b.use_var(vector);
+            e.store(sum, m.column_sums, 16 * v as i32);
+        }
+        let scale = i64::from(self.layer.a.step) * i64::from(self.layer.w.offset);
+        for r in 0..strip.positions {
+            let column = |kx: usize| 2 * (r * g.strides[1] + kx * g.dilations[1]) as i32;
+            let terms = (0..g.kernel[1])
+                .map(|kx| e.b.ins().uload16(types::I32, MemFlagsData::new().with_notrap(), m.column_sums, column(kx)));
+            let terms: Vec<Value> = terms.collect();
+            let sum = terms.into_iter().reduce(|a, b| e.b.ins().iadd(a, b));
+            let Some(sum) = sum else { continue };
+            let addend = e.b.ins().imul_imm_s(sum, scale);
+            e.store(addend, m.addends, 4 * r as i32);
+        }
+    }
+
+    /// One block of outputs of a strip's row.
+    fn product(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        task: &Task<'_>,
+        m: &Memory,
+        strip: &Strip,
+        [flat, count, group, block]: [Value; 4],
+    ) {
+        let (g, s) = (&self.layer.g, &self.strips);
+        let row = e.at(block, group, self.blocks());
+        let bytes = self.layer.w.bits() as usize * g.kernel[0] * g.kernel[1] * s.sixes * BLOCK;
+        let weights = e.at(m.weights, row, bytes);
+        let channel = e.mul(block, BLOCK);
+        let channel = e.at(channel, group, g.outputs / g.groups);
+        let (thresholds, out) = match (self.finish, m.thresholds) {
+            (Finish::Codes { top, store, pitch, .. }, Some(thresholds)) => {
+                let position = e.at(task.result.base, flat, pitch);
+                let eighth = e.b.ins().ushr_imm_u(channel, if matches!(store, Store::Bits(_)) { 3 } else { 2 });
+                (e.at(thresholds, row, strips::thresholds_pitch(top)), e.b.ins().iadd(position, eighth))
+            }
+            _ => (m.lanes, e.at(m.lanes, channel, 4)),
+        };
+        e.call(strip.tile, &[m.rows, count, weights, thresholds, m.addends, out]);
+    }
+}
+
+/// The thresholds that follow, if nothing else does.
+fn threshold_rows<'t>(task: &'t Task<'_>) -> Option<&'t [i64]> {
+    let [only] = *task.step.chain else { return None };
+    let node = task.graph.node(only).filter(|n| n.op.name == "threshold")?;
+    let rows = task.graph.operands(node.id).get(1).copied()?;
+    task.graph.constant(rows)?.as_i64()
+}
+
+/// Codes where only thresholds follow that 16 bits can compare, and the stored codes lie by whole blocks.
+fn finish(task: &Task<'_>, layer: &IntLayer<'_>, acc: &AccType) -> Finish {
+    let sums = Finish::Sums { pitch: Strips::of(&layer.g).lanes_pitch() * 4 };
+    let (Some(rows), [only]) = (threshold_rows(task), &*task.step.chain) else { return sums };
+    let Some(node) = task.graph.node(*only) else { return sums };
+    let top = node.attrs.int("top", 1).unsigned_abs() as usize;
+    let (b, g) = (&task.result.buffer, &layer.g);
+    let outputs = g.outputs / g.groups;
+    let narrow = acc.lo >= -32_766 && acc.hi <= 32_766;
+    if !narrow || !(1..=3).contains(&top) || rows.len() != g.outputs * (top + 1) {
+        return sums;
+    }
+    let falling = rows.iter().skip(top).step_by(top + 1).any(|&d| d < 0);
+    match b.layout {
+        Layout::Nibbles if outputs.is_multiple_of(BLOCK) || outputs < BLOCK => {
+            let store = Store::Nibbles(outputs.min(BLOCK));
+            Finish::Codes { top, falling, store, pitch: b.image.0 / 4 }
+        }
+        Layout::Bits if (g.groups == 1 || outputs.is_multiple_of(BLOCK)) && whole_words(b) => {
+            let words = b.words() * 8;
+            Finish::Codes { top, falling, store: Store::Bits(words), pitch: b.planes * words }
+        }
+        _ => sums,
+    }
+}
+
+/// Whether a buffer's words hold 64 channels each, all but the last.
+fn whole_words(b: &crate::lower::Buffer) -> bool {
+    b.group == b.image.0 || b.group.is_multiple_of(BLOCK)
+}
