@@ -1,37 +1,10 @@
-//! Rounding modes and the project's own exp, tanh and sigmoid in CLIF, step for step those of the operator table.
+//! The project's own exp, tanh and sigmoid in CLIF, step for step those of the operator table.
 
 use super::emitter::{Emitter, F32X4};
 use super::lanes::pick;
 use crate::graph::ops::{EXP_COEFFICIENTS, LOG_COEFFICIENTS};
 use cranelift_codegen::ir::condcodes::FloatCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
-
-/// A rounding mode on four lanes.
-pub fn round(e: &mut Emitter<'_, '_>, mode: &str, x: Value) -> Value {
-    match mode {
-        "ceil" => e.b.ins().ceil(x),
-        "floor" => e.b.ins().floor(x),
-        "down" => e.b.ins().trunc(x),
-        "up" => {
-            let (zero, up, down) = (e.splat_f32(0.0), e.b.ins().ceil(x), e.b.ins().floor(x));
-            let mask = e.b.ins().fcmp(FloatCC::GreaterThan, x, zero);
-            e.select(mask, up, down)
-        }
-        "half_up" | "half_down" => {
-            // t plus or minus one where the fraction reaches (half_up) or passes (half_down) one half.
-            let t = e.b.ins().trunc(x);
-            let fraction = e.b.ins().fsub(x, t);
-            let fraction = e.b.ins().fabs(fraction);
-            let (half, one) = (e.splat_f32(0.5), e.splat_f32(1.0));
-            let cc = if mode == "half_up" { FloatCC::GreaterThanOrEqual } else { FloatCC::GreaterThan };
-            let mask = e.b.ins().fcmp(cc, fraction, half);
-            let away = copysign(e, one, x);
-            let further = e.b.ins().fadd(t, away);
-            e.select(mask, further, t)
-        }
-        _ => e.b.ins().nearest(x),
-    }
-}
 
 /// Applies exp, tanh or sigmoid to each lane in scalar f64.
 pub fn each_lane(e: &mut Emitter<'_, '_>, name: &str, x: Value) -> Value {
@@ -107,11 +80,6 @@ fn exp64(e: &mut Emitter<'_, '_>, x: Value) -> Value {
 /// Largest of the lanes seen so far, as the definition of max pool wants it: the later wins only if greater.
 pub fn later_if_greater(e: &mut Emitter<'_, '_>, best: Value, later: Value) -> Value {
     pick(e, FloatCC::GreaterThan, later, best)
-}
-
-fn copysign(e: &mut Emitter<'_, '_>, magnitude: Value, sign: Value) -> Value {
-    let mask = e.splat_i32(i32::MIN);
-    e.select(mask, sign, magnitude)
 }
 
 /// ln x of a positive scalar f32, by the steps of the operator table.

@@ -1,7 +1,7 @@
 //! Sums over the samples, ascending, of what fused steps summed in each sample, and the batch statistics that follow.
 
 use super::Frame;
-use super::values::{decoding_scale, elements};
+use super::scalars::{decoding_scale, elements};
 use crate::codegen::emitter::{Emitter, F32X4};
 use crate::graph::types::ValueType;
 use crate::graph::{Node, Value as GraphValue};

@@ -1,7 +1,7 @@
 //! The steps of a product around its kernel: addresses of what it reads and writes, and the split among tasks.
 
 use super::Frame;
-use super::values::scaled;
+use super::scalars::scaled;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::products::{InputLayout, relayout, share};
 use crate::graph::Node;

@@ -1,6 +1,6 @@
 //! Softmax cross entropy, its gradient, and what is counted: rows of scores, one sample each.
 
-use super::values::elements;
+use super::scalars::elements;
 use super::{Frame, at};
 use crate::codegen::emitter::Emitter;
 use crate::codegen::functions::{self, greatest, sum_of_powers};

@@ -6,12 +6,13 @@
 mod combine;
 mod fused;
 mod glue;
-mod lanes;
 mod loss;
 mod moves;
 mod noise;
+mod operators;
 mod pools;
 mod reduce;
+mod scalars;
 mod values;
 
 use crate::codegen::emitter::Emitter;

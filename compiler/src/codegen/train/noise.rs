@@ -1,13 +1,13 @@
-//! The counter-based noise of `graph::noise`, on four lanes.
+//! The counter-based noise of `graph::noise`, on lanes.
 
 use super::{Frame, at};
-use crate::codegen::emitter::{Emitter, F32X4, I32X4};
-use cranelift_codegen::ir::condcodes::IntCC;
+use crate::codegen::emitter::Emitter;
+use crate::codegen::lanes::program::{Compare, Lane, Program, Unary};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
-/// The two halves of a key, in all lanes.
+/// The two halves of a key, i32 scalars.
 #[derive(Clone, Copy)]
-pub struct Key(Value, Value);
+pub struct Key(pub Value, pub Value);
 
 /// The key of this task's sample at a place of the source graph.
 pub fn key(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, place: i64) -> Key {
@@ -26,7 +26,7 @@ pub fn key(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, place: i64) -> Key {
     let low = e.b.ins().ireduce(types::I32, k);
     let high = e.b.ins().ushr_imm_u(k, 32);
     let high = e.b.ins().ireduce(types::I32, high);
-    Key(e.b.ins().splat(I32X4, low), e.b.ins().splat(I32X4, high))
+    Key(low, high)
 }
 
 /// The finaliser of SplitMix64.
@@ -42,38 +42,37 @@ fn mix(e: &mut Emitter<'_, '_>, mut z: Value) -> Value {
     z
 }
 
-/// 24 random bits for each of four elements: their places in C, H, W order.
-pub fn bits(e: &mut Emitter<'_, '_>, key: Key, element: Value) -> Value {
-    let factor = |e: &mut Emitter<'_, '_>, v: u32| e.splat_i32(v as i32);
-    let shift = |e: &mut Emitter<'_, '_>, x: Value, by: i64| {
-        let high = e.b.ins().ushr_imm_u(x, by);
-        e.b.ins().bxor(x, high)
+/// 24 random bits for each element: their places in C, H, W order. The key's halves are in all lanes.
+pub fn bits(p: &mut Program, key: [Lane; 2], element: Lane) -> Lane {
+    let shift = |p: &mut Program, x: Lane, by: u8| {
+        let high = p.shift_right(x, by);
+        p.xor(x, high)
     };
-    let golden = factor(e, 0x9E37_79B1);
-    let x = e.b.ins().imul(element, golden);
-    let x = e.b.ins().iadd(x, key.0);
-    let x = shift(e, x, 16);
-    let c = factor(e, 0x85EB_CA6B);
-    let x = e.b.ins().imul(x, c);
-    let x = e.b.ins().bxor(x, key.1);
-    let x = shift(e, x, 13);
-    let c = factor(e, 0xC2B2_AE35);
-    let x = e.b.ins().imul(x, c);
-    let x = shift(e, x, 16);
-    e.b.ins().ushr_imm_u(x, 8)
+    let golden = p.integer(0x9E37_79B1u32 as i32);
+    let x = p.imul(element, golden);
+    let x = p.iadd(x, key[0]);
+    let x = shift(p, x, 16);
+    let c = p.integer(0x85EB_CA6Bu32 as i32);
+    let x = p.imul(x, c);
+    let x = p.xor(x, key[1]);
+    let x = shift(p, x, 13);
+    let c = p.integer(0xC2B2_AE35u32 as i32);
+    let x = p.imul(x, c);
+    let x = shift(p, x, 16);
+    p.shift_right(x, 8)
 }
 
 /// ν in [−½, ½).
-pub fn uniform(e: &mut Emitter<'_, '_>, bits: Value) -> Value {
-    let v = e.b.ins().fcvt_from_sint(F32X4, bits);
-    let (unit, half) = (e.splat_f32(1.0 / 16_777_216.0), e.splat_f32(0.5));
-    let v = e.b.ins().fmul(v, unit);
-    e.b.ins().fsub(v, half)
+pub fn uniform(p: &mut Program, bits: Lane) -> Lane {
+    let v = p.unary(Unary::ToFloat, bits);
+    let (unit, half) = (p.float(1.0 / 16_777_216.0), p.float(0.5));
+    let v = p.fmul(v, unit);
+    p.fsub(v, half)
 }
 
-/// Where dropout at `rate` keeps the element: an all-ones mask.
-pub fn keeps(e: &mut Emitter<'_, '_>, bits: Value, rate: f32) -> Value {
+/// Where dropout at `rate` keeps the element: a mask.
+pub fn keeps(p: &mut Program, bits: Lane, rate: f32) -> Lane {
     let least = (f64::from(rate) * 16_777_216.0).round() as i32;
-    let least = e.splat_i32(least);
-    e.b.ins().icmp(IntCC::SignedGreaterThanOrEqual, bits, least)
+    let least = p.integer(least);
+    p.compare(Compare::AtLeast, bits, least)
 }

@@ -1,6 +1,6 @@
 //! Operators over whole parameters or vectors, and moves: each one task, in order.
 
-use super::values::elements;
+use super::scalars::elements;
 use super::{Frame, at};
 use crate::codegen::emitter::{Emitter, F32X4};
 use crate::codegen::lanes::pick;
