@@ -124,6 +124,22 @@ fn what_follows_the_sums() {
 }
 
 #[test]
+fn codes_that_whole_tiles_make() {
+    let next = "y = conv(a, quantize_weights(@k: f32[16, 32, 3, 3], bits=1))";
+    for bits in [1, 2] {
+        let act = format!("a = quantize_activation(c, bits={bits}); {next}");
+        for width in [8, 9, 18, 24] {
+            let conv = "c = conv(x, @w: f32[32, 3, 3, 3], @b: f32[32], pads=[1, 1, 1, 1])";
+            check(&[3, 7, width], &format!("{conv}; {act}"), &random);
+        }
+        let grouped = "c = conv(x, @w: f32[32, 2, 3, 3], groups=2)";
+        check(&[4, 7, 14], &format!("{grouped}; {act}"), &random);
+        let many = format!("c = conv(x, quantize_weights(@w: f32[32, 3, 3, 3], bits={bits})); {act}");
+        check(&[3, 7, 14], &many, &random);
+    }
+}
+
+#[test]
 fn greatest_weights_and_pixels() {
     // alexnet's first layer: 432 products. With equal signs the exponent gives way; with half of each it need not.
     let greatest = 8_355_711.0 / (1 << 23) as f32;

@@ -14,7 +14,7 @@ use super::split_lanes::Finish;
 use super::{KernelError, Operand, Task, split_input, split_lanes};
 use crate::codegen::emitter::{Emitter, F32X4, I32X4};
 use crate::codegen::image::FunctionId;
-use crate::codegen::tiles::SplitShape;
+use crate::codegen::tiles::{SplitFinish, SplitShape};
 use crate::graph::ops::Geometry;
 use crate::graph::types::{AccType, Layout};
 use crate::graph::{NodeId, Value as GraphValue};
@@ -50,6 +50,8 @@ pub(super) struct SplitLayer<'a> {
     pub buffer: Value,
     /// Elements of one position there.
     pub pitch: usize,
+    /// Whether the tile stores the step's result itself.
+    pub direct: bool,
 }
 
 /// Whether the layer `node` is this kernel's: fixed-point weights, an accumulator beyond 32 bits, or the caller's pixels.
@@ -133,6 +135,14 @@ fn prepare<'a>(
             Finish::Decode { table: e.data("scales", split.scales(g, scale)) }
         }
     };
+    let mut kind = finish.kind();
+    let direct = match shape {
+        Some(s) if stores(e, task, g, s) => {
+            kind = SplitFinish::Nibbles { top: kind.top(), planes: task.result.buffer.planes };
+            kind.top() > 0
+        }
+        _ => false,
+    };
     let pitch = g.outputs.next_multiple_of(4) + TILE;
     let buffer = task.lane_buffer(e, pitch * positions);
     let weights = e.data("weights", split.weights(g, &weights));
@@ -140,7 +150,9 @@ fn prepare<'a>(
         None => None,
         Some(shape) => {
             let steps = [g.dilations[0] * row, g.dilations[1] * pixel];
-            let shape = shape.with(&split, steps, g.strides[1] * pixel, pitch * 4, finish.kind());
+            let apart = if direct { g.outputs / 4 } else { pitch * 4 };
+            let kind = if direct { kind } else { finish.kind() };
+            let shape = shape.with(&split, steps, g.strides[1] * pixel, apart, kind);
             Some((shape.function(e.image).map_err(|m| (node, m.to_string()))?, shape))
         }
     };
@@ -148,8 +160,15 @@ fn prepare<'a>(
         None => "split integer",
         Some((_, shape)) => shape.name(),
     };
-    let layer = SplitLayer { layer, split, weights, finish, strip, row, extents, tall, tile, buffer, pitch };
+    let layer = SplitLayer { layer, split, weights, finish, strip, row, extents, tall, tile, buffer, pitch, direct };
     Ok(Some((layer, name)))
+}
+
+/// Whether a step's result are codes of few bits that whole tiles and blocks make, so that the tile can store them.
+fn stores(e: &Emitter<'_, '_>, task: &Task<'_>, g: &Geometry, tile: SplitShape) -> bool {
+    let whole = g.output[1].is_multiple_of(tile.positions) && (g.outputs / g.groups).is_multiple_of(TILE);
+    let nibbles = task.result.buffer.layout == Layout::Nibbles && task.step.chain.is_empty();
+    whole && nibbles && !task.splits_channels() && SplitShape::stores_nibbles(e.level)
 }
 
 /// The extents of a strip.
@@ -195,7 +214,12 @@ fn row(
     e.range(start, end, positions, |e, x| {
         let at = e.b.ins().isub(x, start);
         let at = e.at(input, at, g.strides[1] * pixel);
-        blocks(e, task, layer, at, words);
+        if layer.direct {
+            let p = task.position(e, y, x);
+            let out = e.at(task.result.base, p.flat, g.outputs / 4);
+            return blocks(e, task, layer, [at, out], words);
+        }
+        blocks(e, task, layer, [at, layer.buffer], words);
         let left = e.b.ins().isub(end, x);
         let (zero, most) = (e.int(0), e.int(positions));
         let count = e.min(left, most);
@@ -220,7 +244,7 @@ fn blocks(
     e: &mut Emitter<'_, '_>,
     task: &Task<'_>,
     layer: &SplitLayer<'_>,
-    input: Value,
+    [input, out]: [Value; 2],
     words: Option<(Value, Value)>,
 ) {
     let g = &layer.layer.g;
@@ -234,7 +258,13 @@ fn blocks(
             let weights = e.at(layer.weights, index, layer.split.block_bytes());
             let first = e.mul(block, TILE);
             let first = e.at(first, group, outputs);
-            let out = e.at(layer.buffer, first, 4);
+            let out = match layer.direct {
+                true => {
+                    let bytes = e.b.ins().ushr_imm_u(first, 2);
+                    e.b.ins().iadd(out, bytes)
+                }
+                false => e.at(out, first, 4),
+            };
             let table = layer.finish.table(e, index);
             match layer.tile {
                 Some((function, _)) => e.call(function, &[input, weights, out, table]),

@@ -156,8 +156,9 @@ mod tests {
             let shape = FloatShape { vectors, row: 4 * outputs, extents, steps, position: 4, pitch: 256 };
             only_avx2(&assembler(|a| shape.assemble(a))?);
         }
+        let nibbles = SplitFinish::Nibbles { top: 3, planes: 2 };
         for (planes, positions) in [(1, 12), (2, 6), (3, 4), (3, 1)] {
-            for finish in [SplitFinish::Raw, SplitFinish::Decode, SplitFinish::Threshold(3)] {
+            for finish in [SplitFinish::Raw, SplitFinish::Decode, SplitFinish::Threshold(3), nibbles] {
                 let (instructions, loops, steps) = (Instructions::Avx2, [5, 2, 9], [700, 48]);
                 let (bits, position, pitch) = (12, 24, 256);
                 let shape = SplitShape { instructions, positions, planes, bits, loops, steps, position, pitch, finish };

@@ -11,7 +11,7 @@ use crate::lower::split::{Products, Split, VECTOR};
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
-/// What a tile stores of an accumulator: four bytes an output.
+/// What a tile stores of an accumulator: four bytes an output but where it says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SplitFinish {
     /// Its low 32 bits.
@@ -20,6 +20,23 @@ pub enum SplitFinish {
     Decode,
     /// How many of so many thresholds it reaches.
     Threshold(usize),
+    /// The same as `Layout::Nibbles` with so many bit planes, two bits an output.
+    Nibbles {
+        /// Thresholds.
+        top: usize,
+        /// Bit planes: 1 or 2.
+        planes: usize,
+    },
+}
+
+impl SplitFinish {
+    /// Thresholds.
+    pub fn top(self) -> usize {
+        match self {
+            SplitFinish::Raw | SplitFinish::Decode => 0,
+            SplitFinish::Threshold(top) | SplitFinish::Nibbles { top, .. } => top,
+        }
+    }
 }
 
 /// The instructions of a tile.
@@ -63,6 +80,11 @@ pub(super) const OUT: AsmRegister64 = rdx;
 pub(super) const TABLE: AsmRegister64 = rcx;
 
 impl SplitShape {
+    /// Whether the tile can store codes of a level's result as [`SplitFinish::Nibbles`].
+    pub fn stores_nibbles(level: &Level) -> bool {
+        level.has(x86::BMI2)
+    }
+
     /// Whether a level multiplies bytes, four at a time.
     pub fn quads(level: &Level) -> bool {
         level.arch == Arch::X86_64 && level.has(x86::AVX512 | x86::VNNI)
@@ -131,6 +153,15 @@ impl SplitShape {
             Instructions::Avx2 => split_avx2::assemble(self, a),
             Instructions::Vnni => split_vnni::assemble(self, a),
         }
+    }
+
+    /// What spreads mask bits to the nibbles of bytes: the lower ones for plane 0, the upper ones for plane 1.
+    pub(super) fn spread(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
+        if let SplitFinish::Nibbles { .. } = self.finish {
+            a.mov(r10d, 0x0F0F_0F0Fu32)?;
+            a.mov(r11d, 0xF0F0_F0F0u32)?;
+        }
+        Ok(())
     }
 
     /// The loops over runs and steps; `step` gets how far the unrolled step's levels and weights lie from the registers.

@@ -53,8 +53,11 @@ fn half_tile(s: SplitShape, a: &mut CodeAssembler, offset: i32) -> Result<(), Ic
         a.vcvtss2sd(xmm15, xmm15, xmm15)?;
         a.vpbroadcastq(ymm15, xmm15)?;
     }
+    s.spread(a)?;
+    // Two bits an output instead of four bytes.
+    let narrow = if let SplitFinish::Nibbles { .. } = s.finish { 16 } else { 1 };
     for (p, sums) in SUMS.chunks(s.planes).take(s.positions).enumerate() {
-        finish(s, a, sums, offset, (p * s.pitch) as i32 + offset)?;
+        finish(s, a, sums, offset, (p * s.pitch) as i32 + offset / narrow)?;
     }
     Ok(())
 }
@@ -87,9 +90,9 @@ fn finish(
     a.vpaddd(hi, hi, ymm12)?;
     a.vpslld(lo, lo, 32 - s.bits)?;
     a.vpsrld(lo, lo, 32 - s.bits)?;
-    if let SplitFinish::Threshold(top) = s.finish {
+    if s.finish != SplitFinish::Decode {
         a.vpxor(ymm12, ymm12, ymm12)?;
-        for t in 0..top {
+        for t in 0..s.finish.top() {
             let part = |i: usize| ymmword_ptr(TABLE + (((2 * t + i) * VECTOR) as i32 + offset));
             a.vpcmpeqd(ymm13, hi, part(0))?;
             a.vpcmpgtd(ymm14, lo, part(1))?;
@@ -97,6 +100,9 @@ fn finish(
             a.vpcmpgtd(ymm14, hi, part(0))?;
             a.vpor(ymm13, ymm13, ymm14)?;
             a.vpsubd(ymm12, ymm12, ymm13)?;
+        }
+        if let SplitFinish::Nibbles { planes, .. } = s.finish {
+            return nibbles(a, planes, at);
         }
         return a.vmovdqu(ymmword_ptr(OUT + at), ymm12);
     }
@@ -118,4 +124,18 @@ fn finish(
         a.vmovups(xmmword_ptr(OUT + (at + 16 * quarter)), xmm12)?;
     }
     Ok(())
+}
+
+/// Stores the low bits of the eight codes in ymm12.
+fn nibbles(a: &mut CodeAssembler, planes: usize, at: i32) -> Result<(), IcedError> {
+    a.vpslld(ymm13, ymm12, 31)?;
+    a.vmovmskps(eax, ymm13)?;
+    a.pdep(eax, eax, r10d)?;
+    if planes > 1 {
+        a.vpslld(ymm13, ymm12, 30)?;
+        a.vmovmskps(r8d, ymm13)?;
+        a.pdep(r8d, r8d, r11d)?;
+        a.or(eax, r8d)?;
+    }
+    a.mov(word_ptr(OUT + at), ax)
 }

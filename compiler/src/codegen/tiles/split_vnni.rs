@@ -38,11 +38,12 @@ pub(super) fn assemble(s: SplitShape, a: &mut CodeAssembler) -> Result<(), IcedE
             a.vpbroadcastd(CONSTANT, eax)?;
             a.vcvtps2pd(CONSTANT, ymm31)?;
         }
-        SplitFinish::Threshold(_) => {
+        SplitFinish::Threshold(_) | SplitFinish::Nibbles { .. } => {
             a.mov(eax, 1)?;
             a.vpbroadcastd(CONSTANT, eax)?;
         }
     }
+    s.spread(a)?;
     for (p, sums) in SUMS.chunks(s.planes).take(s.positions).enumerate() {
         finish(s, a, sums, (p * s.pitch) as i32)?;
     }
@@ -71,15 +72,18 @@ fn finish(s: SplitShape, a: &mut CodeAssembler, sums: &[AsmRegisterZmm], at: i32
     a.vpaddd(hi, hi, first)?;
     a.vpslld(lo, lo, 32 - s.bits)?;
     a.vpsrld(lo, lo, 32 - s.bits)?;
-    if let SplitFinish::Threshold(top) = s.finish {
+    if s.finish != SplitFinish::Decode {
         a.vpxord(CODE, CODE, CODE)?;
-        for t in 0..top {
+        for t in 0..s.finish.top() {
             let part = |i: usize| zmmword_ptr(TABLE + ((2 * t + i) * VECTOR) as i32);
             a.vpcmpgtd(k1, hi, part(0))?;
             a.vpcmpeqd(k2, hi, part(0))?;
             a.vpcmpgtd(k2.k2(), lo, part(1))?;
             a.korw(k1, k1, k2)?;
             a.vpaddd(CODE.k1(), CODE, CONSTANT)?;
+        }
+        if let SplitFinish::Nibbles { planes, .. } = s.finish {
+            return nibbles(a, planes, at);
         }
         return a.vmovdqu32(zmmword_ptr(OUT + at), CODE);
     }
@@ -96,4 +100,21 @@ fn finish(s: SplitShape, a: &mut CodeAssembler, sums: &[AsmRegisterZmm], at: i32
         a.vmovdqu32(ymmword_ptr(OUT + (at + 32 * half)), ymm27)?;
     }
     Ok(())
+}
+
+/// Stores the low bits of the sixteen codes in [`CODE`].
+fn nibbles(a: &mut CodeAssembler, planes: usize, at: i32) -> Result<(), IcedError> {
+    let [spare, ..] = DIGITS;
+    a.vpslld(spare, CODE, 31)?;
+    a.vpmovd2m(k1, spare)?;
+    a.kmovw(eax, k1)?;
+    a.pdep(eax, eax, r10d)?;
+    if planes > 1 {
+        a.vpslld(spare, CODE, 30)?;
+        a.vpmovd2m(k1, spare)?;
+        a.kmovw(r8d, k1)?;
+        a.pdep(r8d, r8d, r11d)?;
+        a.or(eax, r8d)?;
+    }
+    a.mov(dword_ptr(OUT + at), eax)
 }
