@@ -221,6 +221,22 @@ impl Emitter<'_, '_> {
         self.b.switch_to_block(exit);
     }
 
+    /// Emits `while condition { body }`.
+    pub fn repeat_while(&mut self, mut condition: impl FnMut(&mut Self) -> Value, mut body: impl FnMut(&mut Self)) {
+        let (head, inside, exit) = (self.b.create_block(), self.b.create_block(), self.b.create_block());
+        self.b.ins().jump(head, &[]);
+        self.b.switch_to_block(head);
+        let more = condition(self);
+        self.b.ins().brif(more, inside, &[], exit, &[]);
+        self.b.switch_to_block(inside);
+        self.b.seal_block(inside);
+        body(self);
+        self.b.ins().jump(head, &[]);
+        self.b.seal_block(head);
+        self.b.seal_block(exit);
+        self.b.switch_to_block(exit);
+    }
+
     /// index·stride + tap·dilation − before, and whether it lies in 0 … extent.
     pub fn tap(&mut self, index: Value, tap: Value, [stride, dilation, before, extent]: [usize; 4]) -> (Value, Value) {
         let base = self.mul(index, stride);

@@ -166,6 +166,9 @@ fn macs(graph: &Graph, step: &train::Step) -> u64 {
     }
     let plan = graph.node(product.node).and_then(|n| train::plan(graph, n).ok());
     plan.map_or(0, |p| match p {
-        ProductPlan::Forward(_, g) | ProductPlan::InputGrad(_, g) | ProductPlan::WeightGrad(_, g) => g.macs(),
+        ProductPlan::Forward(_, g)
+        | ProductPlan::InputGrad(_, g)
+        | ProductPlan::WeightGrad(_, g)
+        | ProductPlan::PatchGrad(_, g) => g.macs(),
     })
 }

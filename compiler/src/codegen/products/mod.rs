@@ -7,6 +7,8 @@
 mod forward;
 mod input_grad;
 mod pack;
+mod patch_clif;
+mod patch_grad;
 #[cfg(test)]
 mod reference;
 pub mod relayout;

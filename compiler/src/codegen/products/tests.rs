@@ -6,6 +6,7 @@ use super::*;
 use crate::codegen::image::Image;
 use crate::codegen::target::Level;
 use crate::lower::train::layouts::Maps;
+use crate::lower::train::patch_grad::PatchGrad;
 
 const BATCH: usize = 3;
 
@@ -392,6 +393,62 @@ fn weight_grad_floats() {
         let b = maps_memory(maps, &dy);
         check_weights(g, level, fma, &product, [&a, &b, &b], &expected);
     });
+}
+
+#[test]
+fn patch_grad_floats() {
+    let plain = |k: usize, s: usize, p: usize| ([k, k], [s, s], [p; 4], [1, 1]);
+    let mut shapes = geometries();
+    shapes.extend([
+        geometry(3, 48, 1, [14, 15], plain(5, 1, 0)),
+        geometry(3, 21, 1, [40, 9], plain(3, 1, 1)),
+        geometry(2, 37, 1, [31, 29], plain(9, 1, 4)),
+        geometry(3, 8, 1, [60, 44], plain(12, 2, 0)),
+        geometry(1, 5, 1, [12, 40], ([2, 3], [2, 1], [1, 2, 0, 2], [3, 1])),
+    ]);
+    let all = shapes.into_iter().filter(|g| PatchGrad::new(g).unwrap().is_some()).collect::<Vec<_>>();
+    assert_eq!(all.len(), 8);
+    on(&all, patch_grad_of_floats);
+}
+
+fn patch_grad_of_floats(level: &Level, fma: bool, g: &Geometry) {
+    let mut random = Random(7);
+    let mut product = PatchGrad::new(g).unwrap().unwrap();
+    if fma {
+        product.input.border = product.input.border.map(|b| b + 1);
+        product.gradient.pitch += 16;
+    }
+    let x = per_sample(g.channels * g.input[0] * g.input[1], |n| random.floats(n));
+    let dy = per_sample(g.outputs * g.output[0] * g.output[1], |n| {
+        // Mostly zeros, of both signs.
+        let (v, there) = (random.floats(n), random.levels(n, Range { least: 0, greatest: 5 }));
+        v.into_iter().zip(there).map(|(v, t)| if t > 2 { v * 0.0 } else { v }).collect()
+    });
+    let mut expected = vec![0f32; g.outputs * g.taps()];
+    for (x, dy) in x.iter().zip(&dy) {
+        expected.iter_mut().zip(weight_grad(g, x, dy, fma)).for_each(|(sum, s)| *sum += s);
+    }
+    let maps = Maps::new(g.channels, 1, g.input).unwrap();
+    let (a, b) = (float_planes(level, &maps, &product.input, &x), maps_memory(&product.gradient, &dy));
+    let scratch = Memory::new(BATCH * product.scratch_bytes(), 0x7f);
+    let dense = Memory::new(expected.len() * 4, 0x55);
+    let code = Code::new(&build(level, fma, 7, |e, p| {
+        e.times(BATCH, |e, n| {
+            let at = |e: &mut Emitter<'_, '_>, i: usize| {
+                let offset = e.b.ins().imul(n, p[2 * i + 1]);
+                e.b.ins().iadd(p[2 * i], offset)
+            };
+            let [a, b, to] = [0, 1, 2].map(|i| at(e, i));
+            product.emit(e, a, b, to).unwrap();
+        });
+        let batch = e.int(BATCH);
+        e.times(3, |e, part| product.emit_dense(e, part, 3, batch, samples(p, 2), p[6]));
+    }));
+    let strides = [product.input.bytes(), product.gradient.bytes(), product.scratch_bytes()].map(|n| n as u64);
+    code.call(&[a.address(), strides[0], b.address(), strides[1], scratch.address(), strides[2], dense.address()]);
+    for (i, v) in expected.iter().enumerate() {
+        assert_eq!(f32::from_le_bytes(dense.get(4 * i)).to_bits(), v.to_bits(), "{}, weight {i}, {g:?}", level.name);
+    }
 }
 
 #[test]

@@ -7,16 +7,20 @@
 mod float_avx2;
 mod look_up_avx2;
 pub mod look_up_avx512;
+mod patch_grad;
 pub mod product_avx2;
 mod split;
 mod split_avx2;
 mod split_vnni;
 mod tables_avx512;
+mod vectors;
 
 pub use float_avx2::FloatShape;
 pub use look_up_avx2::LookUpShape;
+pub use patch_grad::PatchTile;
 pub use split::{SplitFinish, SplitShape};
 pub use tables_avx512::TablesShape;
+pub use vectors::Width;
 
 use super::CodegenError;
 use super::image::{FunctionId, Image};
@@ -164,6 +168,10 @@ mod tests {
                 let shape = SplitShape { instructions, positions, planes, bits, loops, steps, position, pitch, finish };
                 only_avx2(&assembler(|a| shape.assemble(a))?);
             }
+        }
+        for (fma, row) in [(true, 320), (false, 64), (true, 1792)] {
+            let shape = PatchTile { width: Width::Ymm, outputs: 43, pixel: 192, row, fma };
+            only_avx2(&assembler(|a| shape.assemble(a))?);
         }
         for arithmetic in [Arithmetic::Fma, Arithmetic::MulAdd, Arithmetic::Pairs, Arithmetic::Quads] {
             let added = [true, false].map(|fma| Finish::AddScaled { fma });

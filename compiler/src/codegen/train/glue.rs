@@ -34,11 +34,14 @@ pub fn emit(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, product: &Product) -> Re
         Part::Scales => scales(e, frame, node, main, product.to),
         Part::Run => run(e, frame, node, product),
         Part::Dense => {
-            let ProductPlan::WeightGrad(plan, _) = train::plan(frame.graph, node)? else {
-                return Err("is no weight gradient".to_owned());
-            };
-            let (src, dst) = (frame.base(e, main)?, frame.base(e, product.to)?);
-            plan.emit_dense(e, frame.task, parts(frame), src, dst);
+            let (src, dst) = (frame.all(e, main)?, frame.base(e, product.to)?);
+            match train::plan(frame.graph, node)? {
+                ProductPlan::WeightGrad(plan, _) => plan.emit_dense(e, frame.task, parts(frame), src.base, dst),
+                ProductPlan::PatchGrad(plan, _) => {
+                    plan.emit_dense(e, frame.task, parts(frame), frame.batch, src, dst);
+                }
+                _ => return Err("is no weight gradient".to_owned()),
+            }
             Ok("to the weights' order")
         }
     }
@@ -53,7 +56,7 @@ fn pack(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node, from: Slot, to:
     match train::plan(frame.graph, node)? {
         ProductPlan::Forward(plan, _) => plan.emit_pack(e, frame.task, parts(frame), src, dst),
         ProductPlan::InputGrad(plan, _) => plan.emit_pack(e, frame.task, parts(frame), src, dst),
-        ProductPlan::WeightGrad(..) => return Err("has no weights to pack".to_owned()),
+        _ => return Err("has no weights to pack".to_owned()),
     }
     Ok("pack weights")
 }
@@ -149,6 +152,15 @@ fn run(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node, product: &Produc
             let (packed, c) = (frame.all(e, b)?.base, frame.all(e, product.to)?);
             plan.emit(e, samples, units, left, packed, c).map_err(|e| e.to_string())?;
             Ok(if integer(&plan.gradient) { "levels input gradient" } else { "float input gradient" })
+        }
+        ProductPlan::PatchGrad(mut plan, _) => {
+            if let Form::Planes(p) = form(a)? {
+                plan.input = p.clone();
+            }
+            plan.gradient = maps(form(b)?)?;
+            let [a, b, to] = [frame.base(e, a)?, frame.base(e, b)?, frame.base(e, product.to)?];
+            plan.emit(e, a, b, to).map_err(|e| e.to_string())?;
+            Ok("float weight gradient by patches")
         }
         ProductPlan::WeightGrad(mut plan, _) => {
             if let Form::Planes(p) = form(a)? {

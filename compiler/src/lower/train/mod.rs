@@ -9,6 +9,7 @@
 pub mod layouts;
 mod levels;
 mod memory;
+pub mod patch_grad;
 mod products;
 mod schedule;
 

@@ -2,6 +2,7 @@
 //! wants, the product itself, and what follows it.
 
 use super::layouts::{Levels, Maps, Planes, Range, Storage, Strips};
+use super::patch_grad::PatchGrad;
 use super::schedule::Scheduler;
 use super::{Buffer, Form, Kind, Place, Slot, Tasks, Work};
 use crate::codegen::products::{Forward, GradientLayout, InputGrad, InputLayout, Operands, WeightGrad, bytes_suffice};
@@ -47,6 +48,8 @@ pub enum Plan {
     InputGrad(InputGrad, Geometry),
     /// Gradient of the weights.
     WeightGrad(WeightGrad, Geometry),
+    /// Gradient of the weights, in floats, by patches.
+    PatchGrad(PatchGrad, Geometry),
 }
 
 /// The kernel of a product's node, with the layouts that it wants.
@@ -77,7 +80,10 @@ pub fn plan(graph: &Graph, node: &Node) -> Result<Plan, String> {
         }
         "conv_weight_grad" | "int_conv_weight_grad" => {
             let geometry = Geometry::new(&node.attrs, &a.shape, &own.shape)?;
-            Plan::WeightGrad(WeightGrad::new(&geometry, operands(a, b))?, geometry)
+            match operands(a, b) {
+                Operands::Float if let Some(patches) = PatchGrad::new(&geometry)? => Plan::PatchGrad(patches, geometry),
+                operands => Plan::WeightGrad(WeightGrad::new(&geometry, operands)?, geometry),
+            }
         }
         _ => {
             let geometry = Geometry::new(&node.attrs, &a.shape, &b.shape)?;
@@ -189,9 +195,19 @@ impl Scheduler<'_> {
     }
 
     pub(super) fn weight_grad(&mut self, node: &Node) -> Result<(), String> {
-        let Plan::WeightGrad(plan, _) = plan(self.graph, node)? else { return Ok(()) };
         let (x, g) = (self.operand(node, 0)?, self.operand(node, 1)?);
         let own = Value { node: node.id, port: 0 };
+        let plan = match plan(self.graph, node)? {
+            Plan::WeightGrad(plan, _) => plan,
+            Plan::PatchGrad(plan, _) => {
+                let a = self.planes(node, x, plan.input.clone())?;
+                let b = self.gradient_maps(g, &plan.gradient)?;
+                let scratch = self.slot(own, Kind::Scratch, Place::Sample(0), Form::Bytes(plan.scratch_bytes()));
+                self.product(node, Part::Run, Tasks::Samples, vec![a, b], scratch);
+                return self.dense(node, own, scratch);
+            }
+            _ => return Ok(()),
+        };
         if plan.input.element < 4 {
             let storage = storage(self.graph, x);
             let levels = Levels::new(plan.input.channels, 1, plan.input.image, [0; 4], storage)?;
@@ -207,17 +223,25 @@ impl Scheduler<'_> {
                 self.product(node, Part::Scales, Tasks::Fixed(1), vec![m], scales);
                 (b, Some(scales))
             }
-            GradientLayout::Maps(maps) => {
-                let b = self.materialise(g)?;
-                if let Some(Buffer { form: Form::Maps(have), .. }) = self.plan.buffers.get_mut(&b) {
-                    have.pitch = have.pitch.max(maps.pitch);
-                }
-                (b, None)
-            }
+            GradientLayout::Maps(maps) => (self.gradient_maps(g, maps)?, None),
         };
         let scratch = self.slot(own, Kind::Scratch, Place::Fixed(0), Form::Bytes(plan.scratch_bytes()));
         let from = [Some(a), Some(b), scales].into_iter().flatten().collect();
         self.product(node, Part::Run, Tasks::Fixed(plan.tasks()), from, scratch);
+        self.dense(node, own, scratch)
+    }
+
+    /// A float gradient as maps whose pitch is at least `wanted`'s.
+    fn gradient_maps(&mut self, value: Value, wanted: &Maps) -> Result<Slot, String> {
+        let slot = self.materialise(value)?;
+        if let Some(Buffer { form: Form::Maps(have), .. }) = self.plan.buffers.get_mut(&slot) {
+            have.pitch = have.pitch.max(wanted.pitch);
+        }
+        Ok(slot)
+    }
+
+    /// The weights' gradient in the weights' order.
+    fn dense(&mut self, node: &Node, own: Value, scratch: Slot) -> Result<(), String> {
         let len = self.ty(own)?.shape.sample_len().ok_or("the weights have no shape")?;
         let dense = self.slot(own, Kind::Own, Place::Fixed(0), Form::Floats(len));
         self.product(node, Part::Dense, Tasks::Fixed(parts(4 * len)), vec![scratch], dense);
