@@ -5,8 +5,10 @@
 //! and what it computes is turned into codes and counted against the lifted ones.
 
 use super::Failure;
+use crate::graph::attrs::Attrs;
 use crate::graph::types::CodeType;
-use crate::graph::{Graph, Value};
+use crate::graph::{Graph, Value, ops};
+use crate::lower::split;
 use crate::{interp, passes};
 use dorefa_runtime::Tensor;
 
@@ -23,6 +25,17 @@ pub struct LiftedValue {
     pub differ: usize,
     /// Greatest difference in codes.
     pub greatest: i64,
+}
+
+/// A layer whose float weights became fixed point, on the same input before and after.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FixedLayer {
+    /// The layer.
+    pub name: String,
+    /// Greatest difference of an output.
+    pub off: f64,
+    /// Greatest difference in units of what is allowed: K·2⁻²²·Σ|w||x|, and the rounding of a bias.
+    pub share: f64,
 }
 
 /// The graphs around `lift`.
@@ -68,13 +81,13 @@ impl Stages {
         Ok((!super::verify::same(&run(&self.after)?, &run(last)?)).then_some("a pass after lift"))
     }
 
-    /// Every value that became codes, in the order of the layers that read them.
+    /// Every value that became codes, in the order of the layers that read them, and every layer in fixed point.
     ///
     /// # Errors
     /// When a graph cannot be run on these inputs.
-    pub fn compare(&self, inputs: &[Tensor], fma: bool) -> Result<Vec<LiftedValue>, Failure> {
-        let pairs = self.pairs();
-        let keep = |v: Value| pairs.iter().any(|p| p.codes == v);
+    pub fn compare(&self, inputs: &[Tensor], fma: bool) -> Result<(Vec<LiftedValue>, Vec<FixedLayer>), Failure> {
+        let (pairs, fixed) = (self.pairs(), self.fixed());
+        let keep = |v: Value| pairs.iter().any(|p| p.codes == v) || fixed.iter().any(|f| f.after == v);
         let lifted = interp::run_all(&self.after, inputs, fma, keep).map_err(Failure::input)?;
         let mut cut = self.before.clone();
         let mut given = inputs.to_vec();
@@ -91,8 +104,22 @@ impl Stages {
             }
             cut.add_output(&pair.name, pair.value);
         }
+        for layer in &fixed {
+            cut.add_output(&layer.name, layer.before);
+            let sums = magnitudes(&mut cut, layer)?;
+            cut.add_output(&format!("{}_magnitudes", layer.name), sums);
+        }
         let known = self.before.outputs().len();
         let results = interp::run(&cut, &given, fma).map_err(Failure::input)?;
+        let result = |name: &str| {
+            let found = cut.outputs().iter().zip(&results).skip(known).rev().find(|((n, _), _)| n == name);
+            found.and_then(|(_, t)| t.as_f32())
+        };
+        let measured = fixed.iter().filter_map(|layer| {
+            let sums = result(&format!("{}_magnitudes", layer.name))?;
+            layer.measure(result(&layer.name)?, lifted.get(&layer.after)?.as_f32()?, sums)
+        });
+        let measured: Vec<FixedLayer> = measured.collect();
         let compared = cut.outputs().iter().zip(&results).skip(known).filter_map(|((name, _), computed)| {
             let pair = pairs.iter().find(|p| p.name == *name)?;
             let lifted = lifted.get(&pair.codes)?.as_i32()?;
@@ -103,7 +130,30 @@ impl Stages {
             let (name, reader) = (pair.name.clone(), pair.reader.clone());
             Some(LiftedValue { name, reader, codes: lifted.len(), differ, greatest })
         });
-        Ok(compared.collect())
+        Ok((compared.collect(), measured))
+    }
+
+    /// Layers that became fixed point.
+    fn fixed(&self) -> Vec<Fixed> {
+        let named = |name: String| {
+            self.after
+                .order()
+                .into_iter()
+                .filter(|&id| self.after.node(id).is_some_and(|n| n.name == name))
+                .map(|node| Value { node, port: 0 })
+                .next()
+        };
+        let layers = self.before.order().into_iter().filter_map(|id| {
+            let node = self.before.node(id).filter(|n| matches!(n.op.name, "conv" | "matmul"))?;
+            let name = &node.name;
+            let int = named(format!("{name}_int")).or_else(|| named(format!("{name}_int_full")))?;
+            let after = named(format!("{name}_bias")).or_else(|| named(format!("{name}_value")))?;
+            let taps = self.after.operands(int.node).get(1).and_then(|&w| self.after.value_type(w))?.shape.per_sample();
+            let taps = taps.iter().skip(1).product();
+            let before = Value { node: id, port: 0 };
+            split::fixed_point(&self.after, int.node).then(|| Fixed { name: name.clone(), before, after, taps })
+        });
+        layers.collect()
     }
 
     /// Float values and the codes that they became, found by the layers that read them: `lift` names the integer layer
@@ -124,13 +174,54 @@ impl Stages {
             };
             let Some(ty) = self.after.value_type(codes).and_then(|t| t.codes()).cloned() else { continue };
             let name = self.before.node(value.node).map_or(String::new(), |n| n.name.clone());
-            let known = pairs.iter().any(|p| p.value == value) || self.before.inputs().contains(&value.node);
+            let given = self.before.inputs().contains(&value.node) || self.after.inputs().contains(&codes.node);
+            let known = given || pairs.iter().any(|p| p.value == value);
             if !known {
                 pairs.push(Pair { value, codes, ty, name, reader: node.name.clone() });
             }
         }
         pairs
     }
+}
+
+struct Fixed {
+    name: String,
+    before: Value,
+    after: Value,
+    taps: usize,
+}
+
+impl Fixed {
+    /// How far the outputs `after` are from those `before`; `sums` are Σ|w||x|.
+    fn measure(&self, before: &[f32], after: &[f32], sums: &[f32]) -> Option<FixedLayer> {
+        if before.len() != after.len() || before.len() != sums.len() {
+            return None;
+        }
+        let (mut off, mut share) = (0f64, 0f64);
+        for ((&b, &a), &sum) in before.iter().zip(after).zip(sums) {
+            let difference = (f64::from(b) - f64::from(a)).abs();
+            let allowed = (self.taps as f64 * f64::from(sum) + f64::from(b).abs()) * 2f64.powi(-22);
+            off = off.max(difference);
+            if difference > 0.0 {
+                share = share.max(difference / allowed);
+            }
+        }
+        Some(FixedLayer { name: self.name.clone(), off, share })
+    }
+}
+
+/// Adds Σ|w||x| of a layer.
+fn magnitudes(graph: &mut Graph, layer: &Fixed) -> Result<Value, Failure> {
+    let bug = || Failure::run(format!("bug: {} has no operands", layer.name));
+    let operands = graph.operands(layer.before.node);
+    let (&x, &w) = operands.first().zip(operands.get(1)).ok_or_else(bug)?;
+    let node = graph.node(layer.before.node).ok_or_else(bug)?;
+    let (op, attrs) = (node.op, node.attrs.clone());
+    let weights = graph.constant(w).and_then(|t| Some((t.shape().to_vec(), t.as_f32()?))).ok_or_else(bug)?;
+    let weights = Tensor::f32(weights.0, weights.1.iter().map(|v| v.abs()).collect()).map_err(Failure::run)?;
+    let weights = graph.add_constant(&format!("{}_magnitude", layer.name), weights).map_err(Failure::run)?;
+    let x = graph.add(ops::known("abs"), &format!("{}_input", layer.name), &[x], Attrs::new()).map_err(Failure::run)?;
+    graph.add(op, &format!("{}_magnitudes", layer.name), &[x, weights], attrs).map_err(Failure::run)
 }
 
 struct Pair {

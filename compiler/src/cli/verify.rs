@@ -2,7 +2,7 @@
 
 use super::compare::{Difference, Subject};
 use super::engine::{self, Input};
-use super::lift_check::Stages;
+use super::lift_check::{FixedLayer, Stages};
 use super::model::{self, Source};
 use super::pixels::{self, Pixels};
 use super::{Failure, Outcome, print, run};
@@ -94,7 +94,17 @@ pub fn run(args: &Args) -> Outcome {
             let file = source.display();
             return Err(Failure::Run(format!("{file}: {what}: {who} changed the outputs; please report this bug")));
         }
-        for v in stages.compare(&inputs, fma)? {
+        let (lifted, fixed) = stages.compare(&inputs, fma)?;
+        for layer in fixed {
+            let FixedLayer { name, off, share } = layer;
+            let line = format!("{name} in fixed point: off by at most {off:.1e}, {share:.1e} of what is allowed");
+            if share > 1.0 {
+                let file = source.display();
+                return Err(Failure::Run(format!("{file}: {what}: lift: {line}; please report this bug")));
+            }
+            print(&format!("  lift: {line}"))?;
+        }
+        for v in lifted {
             let by = if v.greatest > 0 { format!(" by at most {}", v.greatest) } else { String::new() };
             print(&format!("  lift: {} (read by {}): {} of {} codes differ{by}", v.name, v.reader, v.differ, v.codes))?;
         }
