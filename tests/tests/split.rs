@@ -186,3 +186,27 @@ fn quantised_weights_on_pixels() {
         check(&[3, 9, 13], &format!("{conv}; a = quantize_activation(c, bits=2); y = global_average_pool(a)"), &random);
     }
 }
+
+#[test]
+fn means_and_deviations() {
+    let table = |name: &str| match name {
+        "t" => {
+            let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+            let value = |i: usize| (((i % 256) as f64 / 255.0 - mean[i / 256]) / std[i / 256]) as f32;
+            Tensor::f32([3, 256], (0..768).map(value).collect()).ok()
+        }
+        "u" => Tensor::f32([1, 256], (0..256).map(|i| i as f32 / 128.0).collect()).ok(),
+        _ => None,
+    };
+    for conv in ["@w: f32[20, 3, 3, 3], pads=[1, 1, 1, 1]", "@w: f32[32, 3, 7, 7], strides=[2, 2], pads=[3, 3, 3, 3]"] {
+        for values in ["lookup(pixels, @t: f32[3, 256])", "lookup(pixels, @u: f32[1, 256])"] {
+            let conv = format!("v = {values}; c = conv(v, {conv})");
+            check(&[3, 9, 16], &format!("{conv}; y = relu(c)"), &table);
+            check(
+                &[3, 9, 16],
+                &format!("{conv}; a = quantize_activation(c, bits=2); y = global_average_pool(a)"),
+                &table,
+            );
+        }
+    }
+}

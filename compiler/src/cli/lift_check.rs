@@ -220,7 +220,18 @@ fn magnitudes(graph: &mut Graph, layer: &Fixed) -> Result<Value, Failure> {
     let weights = graph.constant(w).and_then(|t| Some((t.shape().to_vec(), t.as_f32()?))).ok_or_else(bug)?;
     let weights = Tensor::f32(weights.0, weights.1.iter().map(|v| v.abs()).collect()).map_err(Failure::run)?;
     let weights = graph.add_constant(&format!("{}_magnitude", layer.name), weights).map_err(Failure::run)?;
+    let table = graph.node(x.node).filter(|n| n.op.name == "lookup").and_then(|n| graph.operands(n.id).get(1).copied());
+    let table = table.and_then(|t| graph.constant(t)).and_then(|t| t.as_f32());
+    let greatest = table.map(|t| t.iter().fold(0f32, |a, v| a.max(v.abs())));
     let x = graph.add(ops::known("abs"), &format!("{}_input", layer.name), &[x], Attrs::new()).map_err(Failure::run)?;
+    // Pixels with a mean: their terms may cancel, so each counts as the greatest.
+    let x = match greatest {
+        Some(greatest) => {
+            let greatest = graph.add_constant("greatest", Tensor::scalar(greatest)).map_err(Failure::run)?;
+            graph.add(ops::known("max"), "greatest_input", &[x, greatest], Attrs::new()).map_err(Failure::run)?
+        }
+        None => x,
+    };
     graph.add(op, &format!("{}_magnitudes", layer.name), &[x, weights], attrs).map_err(Failure::run)
 }
 

@@ -164,7 +164,8 @@ pub fn lower(graph: &Graph) -> Result<Plan, Vec<LowerError>> {
     let mut absorbed = BTreeSet::new();
     for id in graph.order() {
         let Some(node) = graph.node(id) else { continue };
-        if absorbed.contains(&id) || *node.op == ops::INPUT || *node.op == ops::CONSTANT {
+        let elsewhere = absorbed.contains(&id) || split::appended_by_readers(graph, id);
+        if elsewhere || *node.op == ops::INPUT || *node.op == ops::CONSTANT {
             continue;
         }
         let own = Value { node: id, port: 0 };

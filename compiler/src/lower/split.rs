@@ -6,7 +6,7 @@
 //! 2^(31+b) in magnitude, whatever its terms do, as they are added modulo 2³².
 
 use crate::graph::ops::Geometry;
-use crate::graph::{Graph, NodeId};
+use crate::graph::{Graph, NodeId, Value};
 use crate::passes::fixed::reach;
 
 /// Outputs whose weights lie together.
@@ -19,6 +19,24 @@ pub const VECTOR: usize = 4 * TILE;
 pub fn fixed_point(graph: &Graph, id: NodeId) -> bool {
     let weights = graph.operands(id).get(1).and_then(|&w| graph.value_type(w)).and_then(|t| t.codes());
     graph.node(id).is_some_and(|n| n.op.name == "int_conv") && weights.is_some_and(|c| c.bits() > 9)
+}
+
+/// The value that lies in memory for `value`: what `append_top` appends to is there already, in the caller's input, and the
+/// reader appends.
+pub fn stored(graph: &Graph, value: Value) -> Value {
+    match graph.node(value.node) {
+        Some(node) if node.op.name == "append_top" => graph.operands(node.id).first().copied().unwrap_or(value),
+        _ => value,
+    }
+}
+
+/// Whether a node is an `append_top` that every reader does by itself: fixed-point layers that read the caller's input.
+pub fn appended_by_readers(graph: &Graph, id: NodeId) -> bool {
+    let value = Value { node: id, port: 0 };
+    let users = graph.users(value);
+    stored(graph, value) != value
+        && graph.inputs().contains(&stored(graph, value).node)
+        && users.iter().all(|&(user, port)| port == 0 && fixed_point(graph, user))
 }
 
 /// What a step multiplies and adds to a sum.

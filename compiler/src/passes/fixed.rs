@@ -6,6 +6,10 @@
 //! after    a = int_conv(u, W)   d = decode(a)   y = add(d, bias)       W = round(w·2^e), e one an output
 //! ```
 //!
+//! Pixels with a mean and a deviation a channel come by a table, `lookup`. Where its values are affine in the pixel, slopes
+//! go into the weights and the rest becomes the weights of one more channel, which holds the greatest code everywhere but in
+//! the padding (`append_top`), where the float layer has zeros.
+//!
 //! The accumulator is exact, so the only error of a sum is that of its rounded weights: at most ½·2^−e a product of level 1.
 //! That is what [`Fixed::bound`] says. A float chain of K products may be off by K·2⁻²⁴·Σ|w||x|, usually more.
 
@@ -36,9 +40,51 @@ pub struct Fixed {
 /// The weights (O, …) in fixed point for an input of type `input`; `None` where they are not finite floats, or the input has
 /// a scale a channel.
 pub fn weights(tensor: &Tensor, input: &CodeType) -> Option<Fixed> {
-    let w = tensor.as_f32().filter(|w| w.iter().all(|v| v.is_finite()))?;
+    let w: Vec<f64> = tensor.as_f32()?.iter().map(|&v| f64::from(v)).collect();
+    of_rows(tensor.shape(), &w, input)
+}
+
+/// [`weights`] (O,C,KH,KW) for an input whose values are those of `table`, (C or 1, top + 1), in place of its scale's. The
+/// result has one more input channel where code 0 is not worth 0. `None` also where the values are not affine in the code.
+pub fn weights_of_values(tensor: &Tensor, input: &CodeType, table: &Tensor) -> Option<Fixed> {
+    let [outputs, channels, kh, kw] = *tensor.shape().first_chunk::<4>()?;
     let [scale] = *input.scale else { return None };
-    let row = w.len() / (*tensor.shape().first()?).max(1);
+    let (w, values, taps, top) = (tensor.as_f32()?, table.as_f32()?, kh * kw, f64::from(input.top));
+    let lines: Vec<(f64, f64)> = values.chunks(input.top as usize + 1).map(line).collect::<Option<_>>()?;
+    if input.offset != 0 || input.step != 1 || !(lines.len() == 1 || lines.len() == channels) || taps == 0 {
+        return None;
+    }
+    let appended = lines.iter().any(|l| l.0 != 0.0);
+    let mut folded = Vec::with_capacity(outputs * (channels + 1) * taps);
+    for row in w.chunks(channels * taps) {
+        let mut constant = vec![0f64; taps];
+        for (c, plane) in row.chunks(taps).enumerate() {
+            let &(first, slope) = lines.get(if lines.len() == 1 { 0 } else { c })?;
+            for (&w, sum) in plane.iter().zip(&mut constant) {
+                folded.push(f64::from(w) * slope / scale.to_f64());
+                *sum += f64::from(w) * first / (top * scale.to_f64());
+            }
+        }
+        folded.extend(constant.into_iter().filter(|_| appended));
+    }
+    of_rows(&[outputs, channels + usize::from(appended), kh, kw], &folded, input)
+}
+
+/// The value of code 0 and the slope, where all values lie on a line but for their rounding to f32.
+fn line(values: &[f32]) -> Option<(f64, f64)> {
+    let (&first, &last) = values.first().zip(values.last())?;
+    let (first, slope) = (f64::from(first), (f64::from(last) - f64::from(first)) / (values.len() - 1).max(1) as f64);
+    let most = values.iter().fold(0f64, |a, v| a.max(f64::from(v.abs())));
+    let on = |(i, &v): (usize, &f32)| (f64::from(v) - (first + slope * i as f64)).abs() <= most * 2f64.powi(-23);
+    values.iter().enumerate().all(on).then_some((first, slope))
+}
+
+fn of_rows(shape: &[usize], w: &[f64], input: &CodeType) -> Option<Fixed> {
+    let [scale] = *input.scale else { return None };
+    let row = w.len() / (*shape.first()?).max(1);
+    if !w.iter().all(|v| v.is_finite()) {
+        return None;
+    }
     if row == 0 {
         return None;
     }
@@ -59,13 +105,13 @@ pub fn weights(tensor: &Tensor, input: &CodeType) -> Option<Fixed> {
         scale: scales.into(),
     };
     let codes = levels.iter().map(|l| (l - least) as i32).collect();
-    Some(Fixed { codes: Tensor::new(tensor.shape(), Data::I32(codes)).ok()?, ty, bound })
+    Some(Fixed { codes: Tensor::new(shape, Data::I32(codes)).ok()?, ty, bound })
 }
 
 /// The exponent e and round(w·2^e) of one output's weights: e = ⌊log₂(GREATEST / max|w|)⌋, lowered until every accumulator
 /// of the levels `lo` … `hi` is below 2 to the [`ACCUMULATOR_BITS`] in magnitude.
-fn output(w: &[f32], levels: (i64, i64)) -> Option<(i32, Vec<i64>)> {
-    let most = w.iter().fold(0f64, |a, v| a.max(f64::from(v.abs())));
+fn output(w: &[f64], levels: (i64, i64)) -> Option<(i32, Vec<i64>)> {
+    let most = w.iter().fold(0f64, |a, v| a.max(v.abs()));
     if most == 0.0 {
         return Some((0, vec![0; w.len()]));
     }
@@ -76,7 +122,7 @@ fn output(w: &[f32], levels: (i64, i64)) -> Option<(i32, Vec<i64>)> {
     }
     for _ in 0..64 {
         // Multiplying by a power of two is exact.
-        let fixed: Vec<i64> = w.iter().map(|&v| (f64::from(v) * 2f64.powi(e)).round_ties_even() as i64).collect();
+        let fixed: Vec<i64> = w.iter().map(|&v| (v * 2f64.powi(e)).round_ties_even() as i64).collect();
         if reach(&fixed, levels)? < 1 << ACCUMULATOR_BITS {
             return Some((e, fixed));
         }
@@ -155,5 +201,33 @@ mod tests {
         let acc: i64 = levels(&fixed).iter().zip(&x).map(|(w, x)| w * x).sum();
         let value = acc as f64 * fixed.ty.scale[0].to_f64() / 256.0;
         assert!((value - exact).abs() <= fixed.bound && fixed.bound < 1e-5, "{value} {exact} {}", fixed.bound);
+    }
+
+    #[test]
+    fn tables_fold_into_weights() {
+        let w = crate::passes::testing::noise(2 * 2 * 3, 5);
+        let tensor = Tensor::f32([2, 2, 3, 1], w.clone()).expect("fits");
+        let value = |c: usize, p: usize| ((p as f64 / 255.0 - [0.485, 0.406][c]) / [0.229, -0.225][c]) as f32;
+        let table = |f: &dyn Fn(usize, usize) -> f32| {
+            Tensor::f32([2, 256], (0..512).map(|i| f(i / 256, i % 256)).collect()).expect("fits")
+        };
+        let fixed = weights_of_values(&tensor, &pixels(), &table(&value)).expect("fixed");
+        assert_eq!(fixed.codes.shape(), [2, 3, 3, 1]);
+        let levels = levels(&fixed);
+        for o in 0..2 {
+            for tap in 0..3 {
+                let pixels = [7 + 31 * tap as i64, 250 - 9 * tap as i64, 255];
+                let at = |c: usize| levels[(o * 3 + c) * 3 + tap] as f64;
+                let sum: f64 =
+                    (0..3).map(|c| at(c) * pixels[c] as f64).sum::<f64>() * fixed.ty.scale[o].to_f64() / 256.0;
+                let want: f64 =
+                    (0..2).map(|c| f64::from(w[(o * 2 + c) * 3 + tap] * value(c, pixels[c] as usize))).sum();
+                assert!((sum - want).abs() < 1e-5, "{sum} {want}");
+            }
+        }
+        // No mean, no channel; a curve is no line.
+        let plain = weights_of_values(&tensor, &pixels(), &table(&|_, p| p as f32 / 128.0)).expect("fixed");
+        assert_eq!(plain.codes.shape(), [2, 2, 3, 1]);
+        assert!(weights_of_values(&tensor, &pixels(), &table(&|_, p| (p * p) as f32)).is_none());
     }
 }

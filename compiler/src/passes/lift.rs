@@ -83,6 +83,9 @@ pub fn run(graph: &mut Graph, hints: &BTreeMap<NodeId, Hint>, report: &mut Repor
             lifter.graph.set_operand(user, port, d);
         }
     }
+    for id in lifter.graph.order() {
+        lifter.table_layer(id)?;
+    }
     let Lifter { graph, report, .. } = lifter;
     for id in graph.order() {
         flatten::run(graph, id)?;
@@ -268,11 +271,45 @@ impl Lifter<'_> {
     /// Turns a float layer that reads `codes` into an integer one, in fixed point where its weights are no codes; false
     /// where it must stay float.
     fn layer(&mut self, id: NodeId, codes: Value) -> Result<bool, PassError> {
+        let weights = self.graph.operands(id).get(1).and_then(|&w| self.graph.constant(w)).cloned();
+        match weights.and_then(|w| self.weight_codes(id, codes, &w)) {
+            Some(weights) => self.replace(id, codes, weights),
+            None => Ok(false),
+        }
+    }
+
+    /// Turns a convolution of pixels whose values come by a table into fixed point, if the values are affine in the pixel.
+    fn table_layer(&mut self, id: NodeId) -> Result<(), PassError> {
+        let operands = self.graph.operands(id);
+        let Some((&x, &w)) = operands.first().zip(operands.get(1)) else { return Ok(()) };
+        let (pixels, table) = match *self.graph.operands(x.node) {
+            [p, t] if op_of(self.graph, x) == "lookup" && self.graph.inputs().contains(&p.node) => (p, t),
+            _ => return Ok(()),
+        };
+        let plain = self.graph.node(id).is_some_and(|n| n.op.name == "conv" && n.attrs.int("groups", 1) == 1);
+        let Some(fixed) = self.window(id).filter(|_| plain).and_then(|()| {
+            let (weights, table) = (self.graph.constant(w)?, self.graph.constant(table)?);
+            fixed::weights_of_values(weights, self.graph.value_type(pixels)?.codes()?, table)
+        }) else {
+            return Ok(());
+        };
+        let channels = |v: &[usize]| v.get(1).copied();
+        let more = channels(fixed.codes.shape()) != self.graph.constant(w).and_then(|t| channels(t.shape()));
+        let codes = match more {
+            true => {
+                add(self.graph, "append_top", &format!("{}_top", name_of(self.graph, pixels)), &[pixels], Attrs::new())?
+            }
+            false => pixels,
+        };
+        self.replace(id, codes, fixed_text(fixed)).map(|_| ())
+    }
+
+    /// Puts an integer layer in a float layer's place; false where its operands do not fit.
+    fn replace(&mut self, id: NodeId, codes: Value, weights: (Tensor, CodeType, String)) -> Result<bool, PassError> {
+        let (data, ty, text) = weights;
         let operands = self.graph.operands(id);
         let Some((node, &weights)) = self.graph.node(id).zip(operands.get(1)) else { return Ok(false) };
         let (name, attrs) = (node.name.clone(), node.attrs.clone());
-        let Some(tensor) = self.graph.constant(weights).cloned() else { return Ok(false) };
-        let Some((data, ty, text)) = self.weight_codes(id, codes, &tensor) else { return Ok(false) };
         let w =
             self.graph.add_typed_constant(&format!("{}_codes", name_of(self.graph, weights)), data, Elem::Codes(ty));
         let acc = match self.graph.add(ops::known("int_conv"), &format!("{name}_int"), &[codes, w], attrs) {
@@ -303,17 +340,25 @@ impl Lifter<'_> {
             let how = if self.hints.contains_key(&id) { "exact" } else { "lifted" };
             return Some((data, ty, format!("weights {kind} levels, {how}")));
         }
-        let input = self.graph.value_type(codes)?;
-        let weights = self.graph.value_type(*self.graph.operands(id).get(1)?)?;
-        let g = ops::Geometry::new(&self.graph.node(id)?.attrs, &input.shape, &weights.shape).ok()?;
-        let span = |i: usize| (g.kernel[i] - 1) * g.dilations[i] + 1;
-        if span(0).checked_mul(span(1))?.checked_mul(g.channels)? > fixed::WINDOW {
-            return None;
-        }
-        let fixed = fixed::weights(tensor, input.codes()?)?;
-        let text = format!("float weights in fixed point, sums exact; a sum is off by at most {:.1e}", fixed.bound);
-        Some((fixed.codes, fixed.ty, text))
+        self.window(id)?;
+        fixed::weights(tensor, self.graph.value_type(codes)?.codes()?).map(fixed_text)
     }
+
+    /// Whether a layer's window is small enough for fixed point.
+    fn window(&self, id: NodeId) -> Option<()> {
+        let operands = self.graph.operands(id);
+        let shape = |i: usize| Some(&self.graph.value_type(*operands.get(i)?)?.shape);
+        let g = ops::Geometry::new(&self.graph.node(id)?.attrs, shape(0)?, shape(1)?).ok()?;
+        let span = |i: usize| (g.kernel[i] - 1) * g.dilations[i] + 1;
+        let window = span(0).checked_mul(span(1))?.checked_mul(g.channels + 1)?;
+        (window <= fixed::WINDOW).then_some(())
+    }
+}
+
+/// Fixed-point weights with what to tell about them.
+fn fixed_text(fixed: fixed::Fixed) -> (Tensor, CodeType, String) {
+    let text = format!("float weights in fixed point, sums exact; a sum is off by at most {:.1e}", fixed.bound);
+    (fixed.codes, fixed.ty, text)
 }
 
 /// A bias (O) that broadcasts over a result of `rank` axes.

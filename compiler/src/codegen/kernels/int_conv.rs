@@ -43,6 +43,9 @@ pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Res
     {
         return Ok(name);
     }
+    if layer.input.buffer.image.0 != layer.g.channels {
+        return Err(fail("its sums leave 64 bits no room for a channel of the greatest code; scale the weights"));
+    }
     let own = GraphValue { node: node.id, port: 0 };
     if !acc.fits_i32() || task.step.source != own {
         return int_direct::emit_wide(e, task, &layer, acc).map(|()| "direct integer, 64 bits");

@@ -19,6 +19,7 @@ use super::chain::Chain;
 use super::emitter::{Emitter, F32X4, I32X4};
 use crate::graph::types::Layout;
 use crate::graph::{Graph, NodeId, Value as GraphValue};
+use crate::lower::split::stored as split_stored;
 use crate::lower::{Buffer, Place, Plan, Step};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Value, types};
@@ -83,7 +84,7 @@ pub fn emit_step(
             if let Some(constant) = moves::constant(e, graph, step, value, tensor) {
                 operands.insert(value, constant);
             }
-        } else if let Some(buffer) = plan.buffers.get(&value) {
+        } else if let Some(buffer) = plan.buffers.get(&split_stored(graph, value)) {
             let base = address(e, call, sample, buffer, plan.arena as usize);
             operands.insert(value, Operand { buffer: buffer.clone(), base });
         }

@@ -64,24 +64,21 @@ fn zeros(e: &mut Emitter<'_, '_>, out: Value, start: Value, end: Value) {
 fn pixels(e: &mut Emitter<'_, '_>, layer: &SplitLayer<'_>, [from, to]: [Value; 2], count: Value) {
     let input = &layer.layer.input;
     let (c, h, w) = input.buffer.image;
+    // A channel that only the layer has holds the greatest code.
+    let (channels, a) = (layer.layer.g.channels, &layer.layer.a);
+    let constant = (channels > c).then(|| a.level(a.top.into()));
     let zero = e.int(0);
     let element = layer.split.products.element();
     let caller = input.buffer.layout == Layout::Dense && input.buffer.element() == 1;
     if caller && h * w > 1 {
         return e.range(zero, count, 1, |e, x| {
             let at = e.b.ins().iadd(input.base, from);
-            let (at, to) = (e.b.ins().iadd(at, x), e.at(to, x, c * element));
+            let (at, to) = (e.b.ins().iadd(at, x), e.at(to, x, channels * element));
             let each = |e: &mut Emitter<'_, '_>, at: Value, to: Value, offset: i32| {
                 let v = e.b.ins().uload8(types::I32, MemFlagsData::new().with_notrap(), at, offset * (h * w) as i32);
-                let a = &layer.layer.a;
                 let v = if a.step == 1 { v } else { e.b.ins().imul_imm_s(v, i64::from(a.step)) };
                 let v = if a.offset == 0 { v } else { e.b.ins().iadd_imm_s(v, i64::from(a.offset)) };
-                let flags = MemFlagsData::new().with_notrap();
-                let at = offset * element as i32;
-                match layer.split.products {
-                    Products::Pairs => e.b.ins().istore16(flags, v, to, at),
-                    Products::Quads => e.b.ins().istore8(flags, v, to, at),
-                };
+                store_level(e, layer, v, to, offset * element as i32);
             };
             if c <= 4 && h * w < 1 << 24 {
                 (0..c as i32).for_each(|k| each(e, at, to, k));
@@ -91,11 +88,12 @@ fn pixels(e: &mut Emitter<'_, '_>, layer: &SplitLayer<'_>, [from, to]: [Value; 2
                     each(e, at, to, 0);
                 });
             }
+            append(e, layer, constant, to, c * element);
         });
     }
     e.range(zero, count, 1, |e, x| {
         let flat = e.b.ins().iadd(from, x);
-        let to = e.at(to, x, c * element);
+        let to = e.at(to, x, channels * element);
         let end = e.int(c);
         e.range(zero, end, 4, |e, channel| {
             let codes = load_lanes_at(e, input, flat, channel);
@@ -116,5 +114,22 @@ fn pixels(e: &mut Emitter<'_, '_>, layer: &SplitLayer<'_>, [from, to]: [Value; 2
                 }
             }
         });
+        append(e, layer, constant, to, c * element);
     });
+}
+
+fn append(e: &mut Emitter<'_, '_>, layer: &SplitLayer<'_>, level: Option<i64>, to: Value, offset: usize) {
+    if let Some(level) = level {
+        let v = e.b.ins().iconst(types::I32, level);
+        store_level(e, layer, v, to, offset as i32);
+    }
+}
+
+/// Stores one level of 32 bits.
+fn store_level(e: &mut Emitter<'_, '_>, layer: &SplitLayer<'_>, v: Value, to: Value, offset: i32) {
+    let flags = MemFlagsData::new().with_notrap();
+    match layer.split.products {
+        Products::Pairs => e.b.ins().istore16(flags, v, to, offset),
+        Products::Quads => e.b.ins().istore8(flags, v, to, offset),
+    };
 }

@@ -310,6 +310,31 @@ pub static SUM_POOL: OpDef = OpDef {
     },
 };
 
+/// One more channel of the greatest code.
+pub static APPEND_TOP: OpDef = OpDef {
+    name: "append_top",
+    doc: "Codes (N,C,H,W) with one more channel, the last, that holds the greatest code everywhere: through it a convolution \
+          adds a constant for each valid tap, and none for padding.",
+    inputs: (1, 1),
+    attrs: &[],
+    elementwise: false,
+    infer: |_, types| {
+        let (c, shape) = codes(types, 0)?;
+        let (4, Some((channels, h, w))) = (shape.rank(), shape.image()) else {
+            return Err(format!("takes images (N,C,H,W), has {shape}"));
+        };
+        Ok(vec![ValueType { elem: Elem::Codes(c), ..ValueType::f32(Shape::batched(&[channels + 1, h, w])) }])
+    },
+    eval: |e| {
+        let (c, shape) = codes(e.types, 0)?;
+        let sample = shape.sample_len().unwrap_or(0).max(1);
+        let area = shape.image().map_or(1, |(_, h, w)| h * w);
+        let samples = e.i32(0)?.chunks(sample);
+        let out = samples.flat_map(|s| s.iter().copied().chain(std::iter::repeat_n(c.top as i32, area)));
+        Tensor::new(e.shape(), Data::I32(out.collect())).map_err(|e| e.to_string())
+    },
+};
+
 /// Two codes to one by a table.
 pub static TABLE_ADD: OpDef = OpDef {
     name: "table_add",

@@ -216,6 +216,7 @@ pub static TABLE: &[&OpDef] = &[
     &integer::THRESHOLD,
     &integer::CODE_POOL,
     &integer::SUM_POOL,
+    &integer::APPEND_TOP,
     &integer::TABLE_ADD,
     &integer::LOOKUP,
     // The training step: forward
