@@ -19,6 +19,7 @@ pub struct Forward {
     pub output: Maps,
     g: Geometry,
     operands: Operands,
+    bias: bool,
     taps: [Vec<usize>; 1],
 }
 
@@ -36,11 +37,29 @@ impl Forward {
         let border = [g.pads[0], g.pads[1], behind(0), behind(1)];
         let input = InputLayout::new(operands, g.channels, g.groups, g.input, border)?;
         let output = Maps::new(g.outputs, g.groups, g.output)?;
-        Ok(Forward { input, output, g: g.clone(), operands, taps: [(0..g.kernel[0] * g.kernel[1]).collect()] })
+        Ok(Forward {
+            input,
+            output,
+            g: g.clone(),
+            operands,
+            bias: false,
+            taps: [(0..g.kernel[0] * g.kernel[1]).collect()],
+        })
+    }
+
+    /// The same that adds a bias, one an output, last; only of floats.
+    ///
+    /// # Errors
+    /// When the operands are levels.
+    pub fn biased(self, bias: bool) -> Result<Forward, String> {
+        if bias && self.operands.integer() {
+            return Err("a product of levels has no bias".to_owned());
+        }
+        Ok(Forward { bias, ..self })
     }
 
     fn packing(&self) -> Packing<'_> {
-        Packing { g: &self.g, operands: self.operands, transposed: false, sequences: &self.taps }
+        Packing { g: &self.g, operands: self.operands, transposed: false, sequences: &self.taps, bias: self.bias }
     }
 
     /// Bytes of the packed weights.
@@ -48,9 +67,17 @@ impl Forward {
         self.packing().bytes()
     }
 
-    /// Packs `part` of `parts` of the dense weights (O, C/groups, KH, KW), i16 levels or f32, at `src`.
-    pub fn emit_pack(&self, e: &mut Emitter<'_, '_>, part: Value, parts: usize, src: Value, dst: Value) {
-        self.packing().emit(e, part, parts, src, dst);
+    /// Packs `part` of `parts` of the dense weights (O, C/groups, KH, KW), i16 levels or f32, at `src`, and of the bias.
+    pub fn emit_pack(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        part: Value,
+        parts: usize,
+        src: Value,
+        bias: Option<Value>,
+        dst: Value,
+    ) {
+        self.packing().emit(e, part, parts, src, bias, dst);
     }
 
     /// Blocks of 16 output channels, over all groups.
@@ -93,7 +120,7 @@ impl Forward {
             .map(|(step, i)| Loop { count: g.kernel[i], stride: (g.dilations[i] * step) as i64 });
         let loops = self.input.loops(inner, taps);
         let tile = Tile::new(e.level, self.operands.arithmetic(e), &loops, COLUMNS * 4, Finish::Store);
-        let tile = tile.starting(self.operands.biased()).function(e)?;
+        let tile = tile.starting(self.operands.biased()).ending(self.bias).function(e)?;
         let grid = Grid {
             extent: g.output,
             a: [g.strides[0] * row, g.strides[1] * column],

@@ -150,7 +150,7 @@ impl InputGrad {
     }
 
     fn packing(&self) -> Packing<'_> {
-        Packing { g: &self.g, operands: self.operands, transposed: true, sequences: &self.sequences }
+        Packing { g: &self.g, operands: self.operands, transposed: true, sequences: &self.sequences, bias: false }
     }
 
     /// Bytes of the packed weights.
@@ -160,7 +160,7 @@ impl InputGrad {
 
     /// Packs `part` of `parts` of the dense weights (O, C/groups, KH, KW), i16 levels or f32, at `src`.
     pub fn emit_pack(&self, e: &mut Emitter<'_, '_>, part: Value, parts: usize, src: Value, dst: Value) {
-        self.packing().emit(e, part, parts, src, dst);
+        self.packing().emit(e, part, parts, src, None, dst);
     }
 
     /// Blocks of 16 input channels, over all groups.

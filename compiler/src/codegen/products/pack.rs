@@ -1,6 +1,6 @@
 //! Packs dense weights (O, C/groups, KH, KW), floats or i16 levels, into the vectors of 16 columns that tiles read: one
 //! vector a step of the reduction, units (group, block of columns) one after another. Where the other operand's levels are
-//! biased, a vector of what the sums start at comes before each sequence.
+//! biased, a vector of what the sums start at comes before each sequence; where outputs have a bias, it is a unit's last vector.
 
 use super::tile::COLUMNS;
 use super::{Operands, group_sizes, share, unit_parts};
@@ -24,6 +24,8 @@ pub struct Packing<'a> {
     /// Sequences of taps ky·KW + kx. Each sequence is a reduction over channels and its taps: levels take the channels,
     /// two or four a step, within each tap, floats the taps within each channel.
     pub sequences: &'a [Vec<usize>],
+    /// A bias, a float an output, follows; only where the columns are outputs.
+    pub bias: bool,
 }
 
 /// Where a column and a reduction channel of a unit lie in the dense weights; elements.
@@ -56,7 +58,8 @@ impl Packing<'_> {
 
     /// Bytes of a unit.
     pub fn unit_bytes(&self) -> usize {
-        self.sequences.iter().map(|taps| self.sequence_bytes(taps.len())).sum()
+        let bias = if self.bias { COLUMNS * 4 } else { 0 };
+        self.sequences.iter().map(|taps| self.sequence_bytes(taps.len())).sum::<usize>() + bias
     }
 
     /// Bytes of all units.
@@ -65,7 +68,15 @@ impl Packing<'_> {
     }
 
     /// Packs the units of `part` of `parts`.
-    pub fn emit(&self, e: &mut Emitter<'_, '_>, part: Value, parts: usize, src: Value, dst: Value) {
+    pub fn emit(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        part: Value,
+        parts: usize,
+        src: Value,
+        bias: Option<Value>,
+        dst: Value,
+    ) {
         let blocks = self.blocks();
         let [first, end] = share(e, part, parts, self.g.groups * blocks);
         e.range(first, end, 1, |e, unit| {
@@ -76,6 +87,14 @@ impl Packing<'_> {
                 self.levels(e, src, &source, to);
             } else {
                 self.floats(e, src, &source, to);
+            }
+            if let Some(bias) = bias.filter(|_| self.bias) {
+                let first = e.mul(block, COLUMNS);
+                let first = e.at(first, group, self.sizes()[1]);
+                let from = e.at(bias, first, 4);
+                let last = e.add(to, self.unit_bytes() - COLUMNS * 4);
+                let last = e.var(last);
+                self.vector(e, &Source { column: 1, ..source }, from, last, 1);
             }
         });
     }

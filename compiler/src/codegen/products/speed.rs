@@ -170,7 +170,7 @@ fn relayouts(level: &Level, g: &Geometry, cycle: f64, bytes: bool) -> String {
             "pack",
             build(level, false, 2, |e, v| {
                 let part = all(e);
-                f.emit_pack(e, part, 1, v[0], v[1])
+                f.emit_pack(e, part, 1, v[0], None, v[1])
             }),
         ),
         (

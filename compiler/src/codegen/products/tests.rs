@@ -156,11 +156,15 @@ fn pieces(
     Ok(())
 }
 
-fn forward_image(level: &Level, fma: bool, product: &Forward) -> Image {
+/// The bias of a biased product lies behind the dense weights.
+fn forward_image(level: &Level, fma: bool, product: &Forward, weights: usize) -> Image {
     image(
         level,
         fma,
-        |e, part, parts, src, dst| product.emit_pack(e, part, parts, src, dst),
+        |e, part, parts, src, dst| {
+            let bias = e.add(src, weights * 4);
+            product.emit_pack(e, part, parts, src, Some(bias), dst);
+        },
         |e, a, packed, c| {
             let (units, splits) = (product.units(), product.splits_units());
             pieces(e, units, splits, |e, n, units| product.emit(e, n, units, a, packed, c))
@@ -208,7 +212,7 @@ fn forward_of_levels(level: &Level, fma: bool, g: &Geometry, operands: Operands)
     let (a, c) = (levels_memory(layout, &x), Memory::new(BATCH * product.output.bytes(), 0x55));
     let dense = Memory::of(w.iter().map(|&v| (v as i16).to_le_bytes()));
     let packed = Memory::new(product.packed_bytes(), 0x55);
-    let image = forward_image(level, fma, &product);
+    let image = forward_image(level, fma, &product, 0);
     run(&image, (&a, layout.bytes()), (&c, product.output.bytes()), &dense, &packed);
     let expected: Vec<_> = x.iter().map(|x| forward(g, x, &w, fma)).collect();
     check_maps(g, &level.name, &product.output, &c, &expected);
@@ -218,20 +222,26 @@ fn forward_of_levels(level: &Level, fma: bool, g: &Geometry, operands: Operands)
 fn forward_floats() {
     everywhere(|level, fma, g| {
         let mut random = Random(2);
-        let mut product = Forward::new(g, Operands::Float).unwrap();
+        let mut product = Forward::new(g, Operands::Float).unwrap().biased(fma || g.groups > 1).unwrap();
         if fma {
             widen(&mut product.input, &mut product.output);
         }
         let InputLayout::Planes(layout) = &product.input else { panic!() };
         let x = per_sample(g.channels * g.input[0] * g.input[1], |n| random.floats(n));
-        let w = random.floats(g.outputs * g.taps());
+        let (w, bias) = (random.floats(g.outputs * g.taps()), random.floats(g.outputs));
         let maps = Maps::new(g.channels, 1, g.input).unwrap();
         let (a, c) = (float_planes(level, &maps, layout, &x), Memory::new(BATCH * product.output.bytes(), 0x55));
-        let dense = Memory::of(w.iter().map(|v| v.to_le_bytes()));
+        let dense = Memory::of(w.iter().chain(&bias).map(|v| v.to_le_bytes()));
         let packed = Memory::new(product.packed_bytes(), 0x55);
-        let image = forward_image(level, fma, &product);
+        let image = forward_image(level, fma, &product, w.len());
         run(&image, (&a, layout.bytes()), (&c, product.output.bytes()), &dense, &packed);
-        let expected: Vec<_> = x.iter().map(|x| forward(g, x, &w, fma)).collect();
+        let area = g.output[0] * g.output[1];
+        let mut expected: Vec<_> = x.iter().map(|x| forward(g, x, &w, fma)).collect();
+        if fma || g.groups > 1 {
+            for (i, sum) in expected.iter_mut().flat_map(|sample| sample.iter_mut().enumerate()) {
+                *sum += bias[i / area];
+            }
+        }
         check_maps(g, &level.name, &product.output, &c, &expected);
     });
 }
@@ -509,7 +519,7 @@ fn every_level_compiles() {
         for g in geometries() {
             for operands in [LEVELS, bytes, Operands::Float] {
                 let fma = level.has_fma();
-                forward_image(level, fma, &Forward::new(&g, operands).unwrap()).check().unwrap();
+                forward_image(level, fma, &Forward::new(&g, operands).unwrap(), 0).check().unwrap();
                 input_image(level, fma, &InputGrad::new(&g, operands).unwrap()).check().unwrap();
                 weight_image(level, fma, &WeightGrad::new(&g, operands).unwrap()).check().unwrap();
             }
@@ -532,7 +542,7 @@ fn levels_become_their_instructions() {
     for (name, triple, operands, instructions) in levels {
         let level = &Level::parse(name, &triple.parse().unwrap()).unwrap()[0];
         let g = &geometries()[0];
-        let image = forward_image(level, level.has_fma(), &Forward::new(g, operands).unwrap());
+        let image = forward_image(level, level.has_fma(), &Forward::new(g, operands).unwrap(), 0);
         let asm =
             image.functions.iter().find(|f| f.name.starts_with("tile")).and_then(|f| f.code.as_ref()?.asm.as_ref());
         let asm = asm.expect("a tile");

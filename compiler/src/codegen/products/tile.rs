@@ -77,6 +77,8 @@ pub struct Tile {
     pub finish: Finish,
     /// The sums start at the first vector of B, which no step reads, instead of at zero. Only where they are stored.
     pub start: bool,
+    /// The vector of B behind the last step is added to the sums last. Only to floats that are stored.
+    pub end: bool,
 }
 
 /// A tile's code.
@@ -96,12 +98,17 @@ impl Tile {
             Arch::X86_64 => 2,
             Arch::Aarch64 => 4,
         };
-        Tile { arithmetic, rows, loops: joined(loops), b_step, finish, start: false }
+        Tile { arithmetic, rows, loops: joined(loops), b_step, finish, start: false, end: false }
     }
 
     /// The same whose sums start at the first vector of B, if `start`.
     pub fn starting(self, start: bool) -> Tile {
         Tile { start, ..self }
+    }
+
+    /// The same that adds the vector of B behind the last step, if `end`.
+    pub fn ending(self, end: bool) -> Tile {
+        Tile { end, ..self }
     }
 
     /// The tile's function, made on first use.
@@ -128,10 +135,11 @@ impl Tile {
 
     /// A name that equal tiles share.
     pub fn name(&self, kind: &str) -> String {
-        let Tile { arithmetic, rows, loops, b_step, finish, start } = self;
+        let Tile { arithmetic, rows, loops, b_step, finish, start, end } = self;
         let loops: Vec<_> = loops.iter().map(|l| format!("{}x{}", l.count, l.stride)).collect();
         let start = if *start { ".start" } else { "" };
-        format!("tile.product.{kind}.{arithmetic:?}.{finish:?}.{rows}.{}.{b_step}{start}", loops.join("."))
+        let end = if *end { ".end" } else { "" };
+        format!("tile.product.{kind}.{arithmetic:?}.{finish:?}.{rows}.{}.{b_step}{start}{end}", loops.join("."))
     }
 }
 

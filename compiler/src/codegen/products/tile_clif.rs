@@ -79,12 +79,19 @@ fn reduction(tile: &Tile, e: &mut Emitter<'_, '_>, rows: &[Variable], b: Value) 
     }
     let sums: Vec<Variable> = (0..tile.rows).flat_map(|_| start).map(|v| e.var(v)).collect();
     let rows: Vec<Value> = rows.iter().map(|r| e.b.use_var(*r)).collect();
+    let b = e.var(b);
     if !tile.loops.is_empty() {
-        let b = e.var(b);
         let offset = e.int(0);
         nest(tile, e, 0, &rows, offset, b, &sums);
     }
-    sums.iter().map(|s| e.b.use_var(*s)).collect()
+    let sums = sums.iter().map(|s| e.b.use_var(*s));
+    if !tile.end {
+        return sums.collect();
+    }
+    let sums: Vec<Value> = sums.collect();
+    let last = e.b.use_var(b);
+    let last = [0, 1, 2, 3].map(|v| e.read(F32X4, last, 16 * v));
+    sums.iter().enumerate().map(|(i, &sum)| e.b.ins().fadd(sum, last[i % VECTORS])).collect()
 }
 
 fn nest(

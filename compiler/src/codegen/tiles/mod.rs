@@ -179,7 +179,7 @@ mod tests {
                 let nest = vec![Loop { count: 3, stride: 4000 }, Loop { count: 11, stride: 4 }];
                 for loops in [nest, vec![Loop { count: 1, stride: 4 }]] {
                     let start = finish == Finish::Store;
-                    let shape = Tile { arithmetic, rows: 6, loops, b_step: 64, finish, start };
+                    let shape = Tile { arithmetic, rows: 6, loops, b_step: 64, finish, start, end: start };
                     only_avx2(&assembler(|a| product_avx2::assemble(&shape, Dot::Avx2, a))?);
                 }
             }

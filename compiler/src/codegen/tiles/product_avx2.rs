@@ -267,6 +267,13 @@ fn combine_bytes(
 }
 
 fn finish(t: &Tile, a: &mut CodeAssembler) -> Result<(), IcedError> {
+    if t.end {
+        for sums in SUMS.iter().take(t.rows) {
+            for (half, sum) in sums.iter().enumerate() {
+                a.vaddps(*sum, *sum, ymmword_ptr(rsi + (32 * half) as i32))?;
+            }
+        }
+    }
     // The offset's register is free until the next reduction.
     let c = OFFSET;
     if matches!(t.finish, Finish::AddScaled { .. }) {

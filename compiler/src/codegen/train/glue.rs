@@ -17,7 +17,7 @@ pub fn emit(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, product: &Product) -> Re
     let node = frame.node(product.node)?;
     let main = *product.from.first().ok_or("a product reads nothing")?;
     match product.part {
-        Part::Pack => pack(e, frame, node, main, product.to),
+        Part::Pack => pack(e, frame, node, &product.from, product.to),
         Part::Planes => planes(e, frame, main, product.to),
         Part::Strips => {
             let (Form::Levels(from), Form::Strips(to)) = (&frame.buffer(main)?.form, &frame.buffer(product.to)?.form)
@@ -51,10 +51,19 @@ fn parts(frame: &Frame<'_>) -> usize {
     if let Tasks::Fixed(n) = frame.step.tasks { n } else { 1 }
 }
 
-fn pack(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node, from: Slot, to: Slot) -> Result<&'static str, String> {
-    let (src, dst) = (frame.base(e, from)?, frame.base(e, to)?);
+fn pack(
+    e: &mut Emitter<'_, '_>,
+    frame: &Frame<'_>,
+    node: &Node,
+    from: &[Slot],
+    to: Slot,
+) -> Result<&'static str, String> {
+    let from = from.iter().map(|&s| frame.base(e, s)).collect::<Result<Vec<_>, _>>()?;
+    let (&src, dst) = (from.first().ok_or("packs nothing")?, frame.base(e, to)?);
     match train::plan(frame.graph, node)? {
-        ProductPlan::Forward(plan, _) => plan.emit_pack(e, frame.task, parts(frame), src, dst),
+        ProductPlan::Forward(plan, _) => {
+            plan.emit_pack(e, frame.task, parts(frame), src, from.get(1).copied(), dst);
+        }
         ProductPlan::InputGrad(plan, _) => plan.emit_pack(e, frame.task, parts(frame), src, dst),
         _ => return Err("has no weights to pack".to_owned()),
     }

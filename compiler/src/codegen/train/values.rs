@@ -10,7 +10,7 @@ use crate::graph::types::{Elem, ValueType};
 use crate::graph::{Node, Value as GraphValue};
 use crate::lower::pack;
 use crate::lower::train::layouts::{Levels, Maps, Storage};
-use crate::lower::train::{Domain, Form, Kind, Slot, domain, is_vector};
+use crate::lower::train::{Domain, Form, Slot, domain, is_vector};
 use cranelift_codegen::ir::{Value, types};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -78,13 +78,10 @@ impl<'a, 'g> Values<'a, 'g> {
         if self.needed.contains(&value) {
             return Ok(());
         }
-        let (own, raw) = (Slot::own(value), Slot { value, kind: Kind::Raw });
-        let read = |slot: &Slot| self.reads.contains(slot);
-        let slot = [own, raw].into_iter().find(|s| read(s) && !(target && *s == own));
+        let slot = Some(Slot::own(value)).filter(|slot| self.reads.contains(slot) && !target);
         self.sources.extend(slot);
-        if slot.is_none() || slot == Some(raw) {
-            let first = if slot.is_some() { 2 } else { 0 };
-            for operand in self.frame.graph.operands(value.node).into_iter().skip(first) {
+        if slot.is_none() {
+            for operand in self.frame.graph.operands(value.node) {
                 self.need(operand, false)?;
             }
         }
@@ -131,13 +128,8 @@ impl<'a, 'g> Values<'a, 'g> {
     fn record(&mut self, e: &mut Emitter<'_, '_>, value: GraphValue) -> Result<Lane, String> {
         let node = self.frame.node(value.node)?;
         let operands = self.frame.graph.operands(node.id);
-        for slot in [Slot::own(value), Slot { value, kind: Kind::Raw }] {
-            if self.sources.contains(&slot) {
-                let v = self.read(e, slot)?;
-                let Some(&bias) = operands.get(2).filter(|_| slot.kind == Kind::Raw) else { return Ok(v) };
-                let bias = self.lanes(bias)?;
-                return Ok(self.program.fadd(v, bias));
-            }
+        if self.sources.contains(&Slot::own(value)) {
+            return self.read(e, Slot::own(value));
         }
         if let Some(tensor) = &node.tensor {
             let data = tensor.as_f32().ok_or("a constant of a training step must be f32")?;

@@ -36,8 +36,6 @@ pub struct Slot {
 pub enum Kind {
     /// The value itself.
     Own,
-    /// A float product before its bias.
-    Raw,
     /// Channel planes for a product: bytes an element, vertical and horizontal phases.
     Planes(u8, u8, u8),
     /// Strips of gradients for a weight gradient: bytes an element.

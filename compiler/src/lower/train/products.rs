@@ -13,7 +13,7 @@ use crate::graph::{Graph, Node, NodeId, Value};
 /// A part of a product.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Part {
-    /// Dense weights → packed.
+    /// Dense weights and their bias → packed.
     Pack,
     /// Levels, maps or the caller's image → planes.
     Planes,
@@ -87,7 +87,8 @@ pub fn plan(graph: &Graph, node: &Node) -> Result<Plan, String> {
         }
         _ => {
             let geometry = Geometry::new(&node.attrs, &a.shape, &b.shape)?;
-            Plan::Forward(Forward::new(&geometry, operands(a, b))?, geometry)
+            let bias = types.len() > 2;
+            Plan::Forward(Forward::new(&geometry, operands(a, b))?.biased(bias)?, geometry)
         }
     })
 }
@@ -157,27 +158,28 @@ impl Scheduler<'_> {
         Ok(slot)
     }
 
-    fn packed(&mut self, node: &Node, weights: Value, bytes: usize) -> Result<Slot, String> {
-        let from = self.materialise(weights)?;
+    /// Weights, and a bias if there is one, packed.
+    fn packed(&mut self, node: &Node, weights: [Option<Value>; 2], bytes: usize) -> Result<Slot, String> {
+        let from = weights.into_iter().flatten().map(|v| self.materialise(v)).collect::<Result<_, _>>()?;
         let own = Value { node: node.id, port: 0 };
         let slot = self.slot(own, Kind::Packed, Place::Fixed(0), Form::Bytes(bytes));
-        self.product(node, Part::Pack, Tasks::Fixed(parts(bytes)), vec![from], slot);
+        self.product(node, Part::Pack, Tasks::Fixed(parts(bytes)), from, slot);
         Ok(slot)
     }
 
     /// The result's maps; a product writes at least what `wanted` says.
-    fn maps(&mut self, node: &Node, kind: Kind, wanted: &Maps) -> Slot {
+    fn maps(&mut self, node: &Node, wanted: &Maps) -> Slot {
         let own = Value { node: node.id, port: 0 };
-        self.slot(own, kind, Place::Sample(0), Form::Maps(wanted.clone()))
+        self.slot(own, Kind::Own, Place::Sample(0), Form::Maps(wanted.clone()))
     }
 
     pub(super) fn forward(&mut self, node: &Node) -> Result<(), String> {
         let Plan::Forward(plan, _) = plan(self.graph, node)? else { return Ok(()) };
         let (x, w) = (self.operand(node, 0)?, self.operand(node, 1)?);
         let a = self.input(node, x, plan.input.clone())?;
-        let packed = self.packed(node, w, plan.packed_bytes())?;
-        let biased = self.graph.operands(node.id).len() > 2;
-        let to = self.maps(node, if biased { Kind::Raw } else { Kind::Own }, &plan.output);
+        let bias = self.graph.operands(node.id).get(2).copied();
+        let packed = self.packed(node, [Some(w), bias], plan.packed_bytes())?;
+        let to = self.maps(node, &plan.output);
         let tasks = if plan.over_batch() { Tasks::Fixed(plan.units()) } else { Tasks::Samples };
         self.product(node, Part::Run, tasks, vec![a, packed], to);
         Ok(())
@@ -187,8 +189,8 @@ impl Scheduler<'_> {
         let Plan::InputGrad(plan, _) = plan(self.graph, node)? else { return Ok(()) };
         let (g, w) = (self.operand(node, 0)?, self.operand(node, 1)?);
         let a = self.input(node, g, plan.gradient.clone())?;
-        let packed = self.packed(node, w, plan.packed_bytes())?;
-        let to = self.maps(node, Kind::Own, &plan.input);
+        let packed = self.packed(node, [Some(w), None], plan.packed_bytes())?;
+        let to = self.maps(node, &plan.input);
         let tasks = if plan.over_batch() { Tasks::Fixed(plan.units()) } else { Tasks::Samples };
         self.product(node, Part::Run, tasks, vec![a, packed], to);
         Ok(())

@@ -134,12 +134,6 @@ impl Scheduler<'_> {
             found.insert(Slot::own(value));
             return;
         }
-        let raw = Slot { value, kind: Kind::Raw };
-        if self.plan.buffers.contains_key(&raw) {
-            found.insert(raw);
-            self.graph.operands(value.node).get(2).iter().for_each(|&&bias| self.roots(bias, found));
-            return;
-        }
         for operand in self.graph.operands(value.node) {
             self.roots(operand, found);
         }
