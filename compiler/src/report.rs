@@ -79,6 +79,7 @@ pub struct ModelReport {
 /// Bit-serial kernels do `RATE / (W·A)`.
 const RATES: &[(&str, f64)] = &[
     ("float chain, AVX2", 13.0),
+    ("float chain, AVX-512", 15.0),
     ("float", 6.0),
     ("split integer, VNNI", 20.0),
     ("split integer, AVX2", 12.0),

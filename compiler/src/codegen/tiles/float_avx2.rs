@@ -1,8 +1,8 @@
 //! Float multiply-add chains where all taps are valid, AVX2 and FMA: 4 positions × 24 outputs or 6 × 16, that is 12 chains in
-//! flight which share each weight vector. Reference: `kernels::float_conv`; the chain of each output has the same order, so
-//! the bits are the same. Cost: 12 to 15 MAC a cycle.
+//! flight which share each weight vector; with AVX-512 (`float_avx512`) up to 27 of twice the width. Reference:
+//! `kernels::float_conv`; the chain of each output has the same order, so the bits are the same. Cost: 12 to 15 MAC a cycle.
 
-use super::tile;
+use super::{float_avx512, tile};
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
 use iced_x86::IcedError;
@@ -11,7 +11,11 @@ use iced_x86::code_asm::*;
 /// What the tile is specialised to; distances in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct FloatShape {
-    /// Vectors of 8 outputs: 2 or 3.
+    /// Outputs of a vector: 8, or 16 with AVX-512.
+    pub lanes: usize,
+    /// Positions of a tile.
+    pub positions: usize,
+    /// Vectors of outputs.
     pub vectors: usize,
     /// From one tap's weights to the next.
     pub row: usize,
@@ -29,47 +33,61 @@ const SUMS: [AsmRegisterYmm; 12] = [ymm0, ymm1, ymm2, ymm3, ymm4, ymm5, ymm6, ym
 const WEIGHTS: [AsmRegisterYmm; 3] = [ymm12, ymm13, ymm14];
 
 impl FloatShape {
-    /// Vectors for a block of `outputs`, a multiple of 16.
-    pub fn vectors(outputs: usize) -> usize {
-        if outputs.is_multiple_of(24) { 3 } else { 2 }
-    }
-
-    /// Positions of a tile.
-    pub fn positions(self) -> usize {
-        SUMS.len() / self.vectors
+    /// Lanes, vectors and positions for a block of `outputs`, a multiple of 16 up to 48, where `columns` neighbouring
+    /// positions have all their taps.
+    pub fn of(avx512: bool, outputs: usize, columns: usize) -> [usize; 3] {
+        if avx512 {
+            let vectors = (outputs / 16).clamp(1, 3);
+            return [16, vectors, float_avx512::positions(vectors, columns)];
+        }
+        let vectors = if outputs.is_multiple_of(24) { 3 } else { 2 };
+        [8, vectors, SUMS.len() / vectors]
     }
 
     /// The function `(input, weights, out)`: the first position's first tap, the first output's weights, its sum.
     pub fn function(self, image: &mut Image) -> Result<FunctionId, CodegenError> {
         let ([c, ky, kx], [sc, sy, sx]) = (self.extents, self.steps);
-        let FloatShape { vectors, row, position, pitch, .. } = self;
-        let name = format!("tile.float.avx2.{vectors}.{row}.{c}x{ky}x{kx}.{sc}.{sy}.{sx}.{position}.{pitch}");
+        let FloatShape { lanes, positions, vectors, row, position, pitch, .. } = self;
+        let name =
+            format!("tile.float.{lanes}.{positions}.{vectors}.{row}.{c}x{ky}x{kx}.{sc}.{sy}.{sx}.{position}.{pitch}");
         tile(image, &name, |a| self.assemble(a))
     }
 
     pub(super) fn assemble(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
+        if self.lanes == 16 {
+            return float_avx512::assemble(self, a);
+        }
         for sum in SUMS {
             a.vxorps(sum, sum, sum)?;
         }
-        let [mut channel, mut row] = [a.create_label(), a.create_label()];
-        a.mov(r8d, self.extents[0] as u32)?;
-        a.set_label(&mut channel)?;
-        a.mov(rax, rdi)?;
-        a.mov(r9d, self.extents[1] as u32)?;
-        a.set_label(&mut row)?;
-        self.columns(a)?;
-        a.add(rax, self.steps[1] as i32)?;
-        a.dec(r9d)?;
-        a.jnz(row)?;
-        a.add(rdi, self.steps[0] as i32)?;
-        a.dec(r8d)?;
-        a.jnz(channel)?;
+        self.nest(a, |a| self.columns(a))?;
         for (i, sum) in SUMS.iter().enumerate() {
             let at = i / self.vectors * self.pitch + i % self.vectors * 32;
             a.vmovups(ymmword_ptr(rdx + at as i32), *sum)?;
         }
         a.vzeroupper()?;
         a.ret()
+    }
+
+    /// The loops over channels and kernel rows; `columns` does a row, from the input at rax and the weights at rsi.
+    pub(super) fn nest(
+        self,
+        a: &mut CodeAssembler,
+        columns: impl Fn(&mut CodeAssembler) -> Result<(), IcedError>,
+    ) -> Result<(), IcedError> {
+        let [mut channel, mut row] = [a.create_label(), a.create_label()];
+        a.mov(r8d, self.extents[0] as u32)?;
+        a.set_label(&mut channel)?;
+        a.mov(rax, rdi)?;
+        a.mov(r9d, self.extents[1] as u32)?;
+        a.set_label(&mut row)?;
+        columns(a)?;
+        a.add(rax, self.steps[1] as i32)?;
+        a.dec(r9d)?;
+        a.jnz(row)?;
+        a.add(rdi, self.steps[0] as i32)?;
+        a.dec(r8d)?;
+        a.jnz(channel)
     }
 
     fn columns(self, a: &mut CodeAssembler) -> Result<(), IcedError> {

@@ -5,6 +5,7 @@
 //! step and level with the same shape. Must never know the graph.
 
 mod float_avx2;
+mod float_avx512;
 mod look_up_avx2;
 pub mod look_up_avx512;
 mod patch_grad;
@@ -156,8 +157,9 @@ mod tests {
         }
         for outputs in [16, 32, 48] {
             let (extents, steps) = ([3, 5, 5], [6400, 160, 4]);
-            let vectors = FloatShape::vectors(outputs);
-            let shape = FloatShape { vectors, row: 4 * outputs, extents, steps, position: 4, pitch: 256 };
+            let [lanes, vectors, positions] = FloatShape::of(false, outputs, 20);
+            let shape =
+                FloatShape { lanes, positions, vectors, row: 4 * outputs, extents, steps, position: 4, pitch: 256 };
             only_avx2(&assembler(|a| shape.assemble(a))?);
         }
         let nibbles = SplitFinish::Nibbles { top: 3, planes: 2 };
