@@ -155,6 +155,7 @@ fn step_specs(graph: &Graph, plan: &Plan, steps: &[CompiledStep]) -> Vec<StepSpe
             kernel: compiled.kernel.to_owned(),
             task: compiled.task,
             tasks: TaskCount::PerSample(step.tasks as u64),
+            apart: false,
             macs: macs(graph, step),
             bytes: buffer.map_or(0, |b| b.bytes() as u64),
             arena_offset: buffer.map_or(0, |b| if let Place::Arena(o) = b.place { o } else { u64::MAX }),

@@ -97,6 +97,8 @@ pub struct StepSpec {
     pub task: FunctionId,
     /// Its calls.
     pub tasks: TaskCount,
+    /// Call i reads and writes what belongs to sample i alone, and what no such step writes.
+    pub apart: bool,
     /// Multiply-accumulates per sample.
     pub macs: u64,
     /// Bytes moved per sample.

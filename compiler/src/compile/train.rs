@@ -150,12 +150,19 @@ fn step_spec(graph: &Graph, plan: &Plan, step: &train::Step, compiled: &steps::C
             Tasks::Samples => TaskCount::PerSample(1),
             Tasks::Fixed(n) => TaskCount::Fixed(n as u64),
         },
+        apart: apart(graph, step),
         macs: macs(graph, step),
         bytes: moved(&step.reads) + moved(&step.writes),
         arena_offset: written.map_or(u64::MAX, |b| if let Place::Sample(o) = b.place { o } else { u64::MAX }),
         dtype: 1,
         layout: written.map_or(0, |b| if let Form::Maps(_) = b.form { 1 } else { 0 }),
     }
+}
+
+/// Whether task i of a step is sample i alone.
+fn apart(graph: &Graph, step: &train::Step) -> bool {
+    let alone = |product| train::samples_per_task(graph, product).is_ok_and(|n| n == 1);
+    step.tasks == Tasks::Samples && !matches!(&step.work, Work::Product(product) if !alone(product))
 }
 
 /// Multiplications of a step on one sample.

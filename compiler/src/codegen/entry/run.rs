@@ -170,11 +170,13 @@ fn define_level(
 }
 
 /// One step as the level's function calls it.
+#[derive(Clone)]
 pub(super) struct StepCall {
     layer: i64,
     task: FunctionId,
     wrapped: FunctionId,
     tasks: TaskCount,
+    apart: bool,
 }
 
 /// Wraps the task functions of `steps`.
@@ -187,9 +189,58 @@ pub(super) fn calls(
     let mut calls = Vec::with_capacity(steps.len());
     for (number, s) in steps.iter().enumerate() {
         let wrapped = stubs::wrap_mode(image, format!("dorefac_task_{label}_{number}"), s.task)?;
-        calls.push(StepCall { layer: first_layer + number as i64, task: s.task, wrapped, tasks: s.tasks });
+        calls.push(StepCall {
+            layer: first_layer + number as i64,
+            task: s.task,
+            wrapped,
+            tasks: s.tasks,
+            apart: s.apart,
+        });
     }
     Ok(calls)
+}
+
+/// The steps with each run of those that take samples apart made one, which does all for a sample while its values are in
+/// the cache. There is no hook between the steps of a run.
+pub(super) fn chains(image: &mut Image, label: &str, calls: &[StepCall]) -> Result<Vec<StepCall>, CodegenError> {
+    let mut chained = Vec::new();
+    for run in calls.chunk_by(|a, b| a.apart && b.apart) {
+        let [first, _, ..] = run else {
+            chained.extend(run.iter().cloned());
+            continue;
+        };
+        let name = format!("dorefac_chain_{label}_{}", first.layer);
+        let parameters = [types::I64, types::I64, types::I32];
+        let task = image.declare_function(&name);
+        build(image, task, signature(&parameters, None), |b, params| {
+            for step in run {
+                let step = import_function(b.func, step.task, signature(&parameters, None));
+                b.ins().call(step, params);
+            }
+            b.ins().return_(&[]);
+        })?;
+        let wrapped = stubs::wrap_mode(image, format!("{name}_task"), task)?;
+        chained.push(StepCall { task, wrapped, ..first.clone() });
+    }
+    Ok(chained)
+}
+
+/// Calls the steps in order, or in chains where no hook asks for what each step made.
+pub(super) fn emit_chained(
+    b: &mut FunctionBuilder<'_>,
+    call: Value,
+    step: FunctionId,
+    [calls, chains]: [&[StepCall]; 2],
+) {
+    let hook = b.ins().load(types::I64, flags(), call, at::PROFILE);
+    let (each, together, done) = (b.create_block(), b.create_block(), b.create_block());
+    b.ins().brif(hook, each, &[], together, &[]);
+    for (block, calls) in [(each, calls), (together, chains)] {
+        b.switch_to_block(block);
+        emit_calls(b, call, step, calls);
+        b.ins().jump(done, &[]);
+    }
+    b.switch_to_block(done);
 }
 
 /// Calls the steps in order.

@@ -31,6 +31,7 @@ pub(crate) fn tiny(arch: Arch) -> Image {
         kernel: "constant".to_owned(),
         task,
         tasks: TaskCount::PerSample(1),
+        apart: false,
         macs: 0,
         bytes: 4,
         arena_offset: 0,

@@ -1,6 +1,6 @@
 //! The entry of a training image: checks of `dorefac_train`, the two programs of a level, and `init_state`.
 
-use super::run::{at, calls, emit_calls, flags, refuse_if};
+use super::run::{at, calls, chains, emit_calls, emit_chained, flags, refuse_if};
 use super::{Program, TrainSpec, build, signature};
 use crate::codegen::train::at as train_at;
 use crate::codegen::{CodegenError, FunctionId, Image, import_data};
@@ -44,6 +44,9 @@ pub(super) fn define_level(
     let [train, evaluate] = programs;
     let training = calls(image, &format!("{index}_train"), &train.steps, first_layer)?;
     let evaluation = calls(image, &format!("{index}_evaluate"), &evaluate.steps, first_layer + training.len() as i64)?;
+    let (before, updates) = training.split_at(train.updates.min(training.len()));
+    let train_chains = chains(image, &format!("{index}_train"), before)?;
+    let evaluation_chains = chains(image, &format!("{index}_evaluate"), &evaluation)?;
     let id = image.declare_function(format!("dorefac_level_{index}"));
     build(image, id, signature(&[types::I64], Some(types::I32)), |b, params| {
         let call = params[0];
@@ -53,12 +56,11 @@ pub(super) fn define_level(
         let (first, second) = (b.create_block(), b.create_block());
         b.ins().brif(evaluating, second, &[], first, &[]);
         b.switch_to_block(second);
-        emit_calls(b, call, step, &evaluation);
+        emit_chained(b, call, step, [&evaluation, &evaluation_chains]);
         report(b, call, state, evaluate);
         finish(b, 0);
         b.switch_to_block(first);
-        let (before, updates) = training.split_at(train.updates.min(training.len()));
-        emit_calls(b, call, step, before);
+        emit_chained(b, call, step, [before, &train_chains]);
         report(b, call, state, train);
         refuse_infinite(b, call, state, train, first_layer);
         let keep = b.ins().band_imm_u(bits, 1);

@@ -9,11 +9,12 @@
 pub mod layouts;
 mod levels;
 mod memory;
+mod order;
 pub mod patch_grad;
 mod products;
 mod schedule;
 
-pub use products::{Part, Plan as ProductPlan, Product, integer, plan, storage};
+pub use products::{Part, Plan as ProductPlan, Product, integer, plan, samples_per_task, storage};
 pub use schedule::{CHUNK, in_lanes};
 
 use crate::graph::types::{Dim, Elem, ValueType};
@@ -267,6 +268,7 @@ pub fn states(graph: &Graph) -> (Vec<State>, u64) {
 /// One problem for every operator without a kernel.
 pub fn lower(graph: &Graph, states: &[State]) -> Result<Plan, Vec<LowerError>> {
     let mut plan = schedule::schedule(graph, states)?;
+    order::group(&mut plan);
     memory::place(&mut plan);
     Ok(plan)
 }

@@ -11,7 +11,7 @@ use crate::graph::types::{Elem, ValueType};
 use crate::graph::{Graph, Node, NodeId, Value};
 
 /// A part of a product.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Part {
     /// Dense weights and their bias → packed.
     Pack,
@@ -90,6 +90,16 @@ pub fn plan(graph: &Graph, node: &Node) -> Result<Plan, String> {
             let bias = types.len() > 2;
             Plan::Forward(Forward::new(&geometry, operands(a, b))?.biased(bias)?, geometry)
         }
+    })
+}
+
+/// Samples that a task of the product takes where its tasks are samples: task i those from i times as many on.
+pub fn samples_per_task(graph: &Graph, product: &Product) -> Result<usize, String> {
+    let node = graph.node(product.node).ok_or("a node is missing")?;
+    Ok(match (product.part, plan(graph, node)?) {
+        (Part::Run, Plan::Forward(plan, _)) => plan.samples_per_task(),
+        (Part::Run, Plan::InputGrad(plan, _)) => plan.samples_per_task(),
+        _ => 1,
     })
 }
 

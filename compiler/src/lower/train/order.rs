@@ -1,0 +1,67 @@
+//! The order of a training step's steps: those whose tasks are samples come in runs as long as what they read allows, so
+//! that a run can take one sample after another while its values are in the cache. Must never know what a step computes.
+
+use super::{Plan, Slot, Step, Tasks};
+
+/// Reorders the steps before the updates.
+pub(super) fn group(plan: &mut Plan) {
+    let updates = plan.steps.split_off(plan.updates.min(plan.steps.len()));
+    let before = std::mem::take(&mut plan.steps);
+    let after: Vec<Vec<usize>> = before
+        .iter()
+        .enumerate()
+        .map(|(i, step)| before.iter().take(i).enumerate().filter(|(_, s)| ordered(s, step)).map(|(j, _)| j).collect())
+        .collect();
+    let mut left: Vec<Option<Step>> = before.into_iter().map(Some).collect();
+    let mut samples = false;
+    while left.iter().any(Option::is_some) {
+        let ready = |i: usize, step: &Step| {
+            let free = after.get(i).is_some_and(|others| others.iter().all(|&j| matches!(left.get(j), Some(None))));
+            free && (step.tasks == Tasks::Samples) == samples
+        };
+        let next = left.iter().enumerate().position(|(i, s)| s.as_ref().is_some_and(|s| ready(i, s)));
+        match next.and_then(|i| left.get_mut(i)?.take()) {
+            Some(step) => plan.steps.push(step),
+            None => samples = !samples,
+        }
+    }
+    plan.steps.extend(updates);
+}
+
+/// Whether `second` must stay behind `first`.
+fn ordered(first: &Step, second: &Step) -> bool {
+    let meet = |a: &[Slot], b: &[Slot]| a.iter().any(|slot| b.contains(slot));
+    meet(&first.writes, &second.reads) || meet(&first.writes, &second.writes) || meet(&first.reads, &second.writes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{NodeId, Value};
+    use crate::lower::train::Work;
+
+    fn step(i: usize, tasks: Tasks, reads: &[usize]) -> Step {
+        let slot = |i: usize| Slot::own(Value { node: NodeId(i as u32), port: 0 });
+        let reads = reads.iter().map(|&r| slot(r)).collect();
+        let node = NodeId(i as u32);
+        Step { node, work: Work::Check(Vec::new()), tasks, reads, writes: vec![slot(i)] }
+    }
+
+    #[test]
+    fn samples_come_in_runs_behind_what_they_read() {
+        let (samples, fixed) = (Tasks::Samples, Tasks::Fixed(2));
+        let steps = vec![
+            step(0, samples, &[]),
+            step(1, fixed, &[]),
+            step(2, samples, &[0, 1]),
+            step(3, fixed, &[2]),
+            step(4, samples, &[2]),
+            step(5, samples, &[3, 4]),
+            step(6, fixed, &[]),
+        ];
+        let mut plan = Plan { steps, updates: 6, ..Plan::default() };
+        group(&mut plan);
+        let order: Vec<usize> = plan.steps.iter().map(|s| s.node.0 as usize).collect();
+        assert_eq!(order, [1, 0, 2, 4, 3, 5, 6]);
+    }
+}
