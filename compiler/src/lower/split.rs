@@ -101,7 +101,12 @@ impl Split {
         let fits = |digits: Vec<i64>| {
             digits.iter().all(|d| (-top - 1..=top).contains(d)) && reach(&digits, levels).is_some_and(|r| r < 1 << 31)
         };
-        sums.into_iter().all(fits) && reach(row, levels).is_some_and(|r| r < (1 << (31 + self.bits)) - 1)
+        sums.into_iter().all(fits) && reach(row, levels).is_some_and(|r| r < self.most())
+    }
+
+    /// What no accumulator reaches in magnitude: hi + 1 too fits 32 bits, which comparing with thresholds takes.
+    fn most(&self) -> i64 {
+        (1 << (31 + self.bits)) - (1 << self.bits)
     }
 
     /// Digit `plane` of a weight; the last is what is left.

@@ -94,11 +94,10 @@ fn finish(
         a.vpxor(ymm12, ymm12, ymm12)?;
         for t in 0..s.finish.top() {
             let part = |i: usize| ymmword_ptr(TABLE + (((2 * t + i) * VECTOR) as i32 + offset));
-            a.vpcmpeqd(ymm13, hi, part(0))?;
-            a.vpcmpgtd(ymm14, lo, part(1))?;
-            a.vpand(ymm13, ymm13, ymm14)?;
-            a.vpcmpgtd(ymm14, hi, part(0))?;
-            a.vpor(ymm13, ymm13, ymm14)?;
+            // hi > upper, or hi = upper and lo > lower: hi + (lo > lower) > upper. hi + 1 does not overflow.
+            a.vpcmpgtd(ymm13, lo, part(1))?;
+            a.vpsubd(ymm13, hi, ymm13)?;
+            a.vpcmpgtd(ymm13, ymm13, part(0))?;
             a.vpsubd(ymm12, ymm12, ymm13)?;
         }
         if let SplitFinish::Nibbles { planes, .. } = s.finish {

@@ -38,6 +38,7 @@ pub(super) fn assemble(s: SplitShape, a: &mut CodeAssembler) -> Result<(), IcedE
             a.vpbroadcastd(CONSTANT, eax)?;
             a.vcvtps2pd(CONSTANT, ymm31)?;
         }
+        SplitFinish::Nibbles { .. } if masks(s.finish) => {}
         SplitFinish::Threshold(_) | SplitFinish::Nibbles { .. } => {
             a.mov(eax, 1)?;
             a.vpbroadcastd(CONSTANT, eax)?;
@@ -72,6 +73,9 @@ fn finish(s: SplitShape, a: &mut CodeAssembler, sums: &[AsmRegisterZmm], at: i32
     a.vpaddd(hi, hi, first)?;
     a.vpslld(lo, lo, 32 - s.bits)?;
     a.vpsrld(lo, lo, 32 - s.bits)?;
+    if masks(s.finish) {
+        return planes(s, a, [hi, lo], at);
+    }
     if s.finish != SplitFinish::Decode {
         a.vpxord(CODE, CODE, CODE)?;
         for t in 0..s.finish.top() {
@@ -114,6 +118,35 @@ fn nibbles(a: &mut CodeAssembler, planes: usize, at: i32) -> Result<(), IcedErro
         a.vpmovd2m(k1, spare)?;
         a.kmovw(r8d, k1)?;
         a.pdep(r8d, r8d, r11d)?;
+        a.or(eax, r8d)?;
+    }
+    a.mov(dword_ptr(OUT + at), eax)
+}
+
+/// Whether the bit planes follow from the thresholds' masks by themselves: those of codes up to 1 or 3.
+fn masks(finish: SplitFinish) -> bool {
+    matches!(finish, SplitFinish::Nibbles { top: 1, planes: 1 } | SplitFinish::Nibbles { top: 3, planes: 2 })
+}
+
+/// Stores the codes of sixteen accumulators from the masks of the thresholds that they reach: plane 1 is that of the second,
+/// plane 0 says whether an odd number is reached.
+fn planes(s: SplitShape, a: &mut CodeAssembler, [hi, lo]: [AsmRegisterZmm; 2], at: i32) -> Result<(), IcedError> {
+    for (t, reached) in [k1, k2, k3].into_iter().enumerate().take(s.finish.top()) {
+        let part = |i: usize| zmmword_ptr(TABLE + ((2 * t + i) * VECTOR) as i32);
+        a.vpcmpeqd(k4, hi, part(0))?;
+        a.vpcmpgtd(k4.k4(), lo, part(1))?;
+        a.vpcmpgtd(reached, hi, part(0))?;
+        a.korw(reached, reached, k4)?;
+    }
+    if s.finish.top() == 3 {
+        a.kmovw(r8d, k2)?;
+        a.kxorw(k1, k1, k2)?;
+        a.kxorw(k1, k1, k3)?;
+        a.pdep(r8d, r8d, r11d)?;
+    }
+    a.kmovw(eax, k1)?;
+    a.pdep(eax, eax, r10d)?;
+    if s.finish.top() == 3 {
         a.or(eax, r8d)?;
     }
     a.mov(dword_ptr(OUT + at), eax)
