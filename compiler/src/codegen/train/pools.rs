@@ -34,6 +34,22 @@ impl Area<'_> {
         Ok(Area { maps, base: frame.base(e, Slot::own(value))? })
     }
 
+    /// The address of four channels of the first tap of a window without padding, and the bytes from there to every tap in
+    /// row-major order.
+    fn window(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        window: &Window,
+        [y, x]: [Value; 2],
+        channel: Value,
+    ) -> (Value, Vec<i32>) {
+        let row = e.mul(y, window.strides[0] * window.input[1]);
+        let first = e.at(row, x, window.strides[1]);
+        let columns = |ky: usize| (0..window.kernel[1]).map(move |kx| ky * window.input[1] + kx);
+        let taps = (0..window.kernel[0]).flat_map(columns).map(|flat| (flat * self.maps.pixel()) as i32);
+        (self.at(e, first, channel), taps.collect())
+    }
+
     /// The address of four channels of a position.
     pub fn at(&self, e: &mut Emitter<'_, '_>, flat: Value, channel: Value) -> Value {
         let at = e.at(self.base, flat, self.maps.pixel());
@@ -78,7 +94,7 @@ fn taps(
     [y, x]: [Value; 2],
     mut body: impl FnMut(&mut Emitter<'_, '_>, Value),
 ) {
-    if !covers(window) || window.kernel[0] * window.kernel[1] > UNROLLED {
+    if !unrolled(window) {
         return Taps::of_pool(window).each(e, y, x, |e, tap| e.when(tap.valid, |e| body(e, tap.flat)));
     }
     let row = e.mul(y, window.strides[0] * window.input[1]);
@@ -93,6 +109,10 @@ fn taps(
 
 /// Windows of so many taps without padding are unrolled.
 const UNROLLED: usize = 9;
+
+fn unrolled(window: &Window) -> bool {
+    covers(window) && window.kernel[0] * window.kernel[1] <= UNROLLED
+}
 
 /// How many taps an average divides by.
 fn divisor(e: &mut Emitter<'_, '_>, window: &Window, at: [Value; 2], whole: bool) -> Value {
@@ -135,6 +155,12 @@ pub fn forward(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Resul
         };
         let mut v = if global {
             e.lane_sum(window.input[0] * window.input[1], start, read)
+        } else if max && unrolled(&window) {
+            let (at, taps) = from.window(e, &window, at, channel);
+            taps.into_iter().fold(start, |old, offset| {
+                let v = e.load(F32X4, at, offset);
+                later_if_greater(e, old, v)
+            })
         } else {
             let sum = e.var(start);
             taps(e, &window, at, |e, flat| {
@@ -170,6 +196,15 @@ pub fn max_grad(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Resu
     if !(tiled && covers(&window)) {
         clear(e, to.base, to.maps.bytes());
     }
+    if apart && unrolled(&window) {
+        each(e, &window, |e, at, flat, channel| {
+            let from = dy.at(e, flat, channel);
+            let dy = e.load(F32X4, from, 0);
+            let [x, to] = [&x, &to].map(|area| area.window(e, &window, at, channel));
+            apart_grad(e, dy, x, to);
+        });
+        return Ok("max pool gradient");
+    }
     each(e, &window, |e, at, flat, channel| {
         let (least, none) = (e.splat_f32(f32::NEG_INFINITY), e.splat_i32(-1));
         let (best, place) = (e.var(least), e.var(none));
@@ -201,6 +236,35 @@ pub fn max_grad(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Resu
         });
     });
     Ok("max pool gradient")
+}
+
+/// A window whose taps are no other's: the gradient goes to the last tap that was greater than all before it.
+fn apart_grad(e: &mut Emitter<'_, '_>, dy: Value, (x, taps): (Value, Vec<i32>), (to, targets): (Value, Vec<i32>)) {
+    let (mut best, mut greater) = (None, Vec::new());
+    for offset in taps {
+        let v = e.load(F32X4, x, offset);
+        best = Some(match best {
+            None => v,
+            Some(best) => {
+                let mask = e.b.ins().fcmp(FloatCC::GreaterThan, v, best);
+                greater.push(mask);
+                e.select(mask, v, best)
+            }
+        });
+    }
+    let zero = e.splat_f32(0.0);
+    let sum = e.b.ins().fadd(zero, dy);
+    let sum = e.cast(I32X4, sum);
+    let mut left = e.splat_i32(-1);
+    for (i, offset) in targets.into_iter().enumerate().rev() {
+        let here = match i.checked_sub(1).and_then(|i| greater.get(i)) {
+            Some(&mask) => e.b.ins().band(left, mask),
+            None => left,
+        };
+        left = e.b.ins().band_not(left, here);
+        let share = e.b.ins().band(sum, here);
+        e.store(share, to, offset);
+    }
 }
 
 /// `average_pool_grad(dy)` and `global_average_pool_grad(dy)`: the same share to every tap.
