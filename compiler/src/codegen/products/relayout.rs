@@ -1,6 +1,6 @@
 //! Conversions between the operands' layouts, one sample each. The whole destination is written, border included.
 
-use crate::codegen::emitter::Emitter;
+use crate::codegen::emitter::{Emitter, F32X4};
 use crate::lower::train::layouts::{Levels, Maps, Planes, Storage, Strips};
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value, types};
 use cranelift_frontend::Variable;
@@ -188,6 +188,10 @@ fn planes(
             let from = e.at(from, y, source.row);
             let bordered = e.add(y, to.border[0]);
             let row = phase_row(e, to, plane, bordered);
+            if source.element == types::F32 && source.column == 4 && to.phases[1] == 1 && w >= 4 {
+                let at = e.add(row, to.offset(0, to.border[1]));
+                return copy(e, from, at, w);
+            }
             for first in 0..to.phases[1].min(w) {
                 let count = (w - first).div_ceil(to.phases[1]);
                 let from = e.add(from, first * source.column);
@@ -203,6 +207,22 @@ fn planes(
             }
         });
     });
+}
+
+/// Copies `count` neighbouring floats, at least four; the last four perhaps twice.
+fn copy(e: &mut Emitter<'_, '_>, from: Value, to: Value, count: usize) {
+    let four = |e: &mut Emitter<'_, '_>, [from, to]: [Value; 2]| {
+        let v = e.read(F32X4, from, 0);
+        e.store(v, to, 0);
+    };
+    e.times(count / 4, |e, i| {
+        let both = [from, to].map(|base| e.at(base, i, 16));
+        four(e, both);
+    });
+    if !count.is_multiple_of(4) {
+        let both = [from, to].map(|base| e.add(base, 4 * (count - 4)));
+        four(e, both);
+    }
 }
 
 /// Address of the bordered row `y` of the first column's phase.
