@@ -71,7 +71,12 @@ fn pixels(e: &mut Emitter<'_, '_>, layer: &SplitLayer<'_>, [from, to]: [Value; 2
     let element = layer.split.products.element();
     let caller = input.buffer.layout == Layout::Dense && input.buffer.element() == 1;
     if caller && h * w > 1 {
-        return e.range(zero, count, 1, |e, x| {
+        let start = if c == 3 && channels == 3 && (a.step, a.offset) == (1, 0) && h * w < 1 << 24 {
+            sixteens(e, layer, [from, to], count)
+        } else {
+            zero
+        };
+        return e.range(start, count, 1, |e, x| {
             let at = e.b.ins().iadd(input.base, from);
             let (at, to) = (e.b.ins().iadd(at, x), e.at(to, x, channels * element));
             let each = |e: &mut Emitter<'_, '_>, at: Value, to: Value, offset: i32| {
@@ -116,6 +121,45 @@ fn pixels(e: &mut Emitter<'_, '_>, layer: &SplitLayer<'_>, [from, to]: [Value; 2
         });
         append(e, layer, constant, to, c * element);
     });
+}
+
+/// Interleaves three planes of bytes, sixteen positions at a time; gives how many positions that were.
+fn sixteens(e: &mut Emitter<'_, '_>, layer: &SplitLayer<'_>, [from, to]: [Value; 2], count: Value) -> Value {
+    let input = &layer.layer.input;
+    let area = (input.buffer.image.1 * input.buffer.image.2) as i32;
+    let element = layer.split.products.element();
+    // Where the bytes of each plane go in each third of the result; an index of 255 gives 0.
+    let place = |third: usize, plane: usize| {
+        let at = |i: usize| if (16 * third + i) % 3 == plane { ((16 * third + i) / 3) as u8 } else { 255 };
+        (0..16).map(at).collect::<Vec<u8>>()
+    };
+    let places = (0..9).flat_map(|i| place(i / 3, i % 3)).collect();
+    let places = e.data("interleave", places);
+    let at = e.b.ins().iadd(input.base, from);
+    let (zero, whole) = (e.int(0), e.b.ins().band_imm_s(count, -16));
+    let whole = e.b.ins().smax(whole, zero);
+    e.range(zero, whole, 16, |e, x| {
+        let (at, to) = (e.b.ins().iadd(at, x), e.at(to, x, 3 * element));
+        let planes = [0, 1, 2].map(|k| e.load(types::I8X16, at, k * area));
+        for third in 0..3 {
+            let parts = [0, 1, 2].map(|plane| {
+                let index = e.read(types::I8X16, places, ((third * 3 + plane) * 16) as i32);
+                e.shuffle_bytes(planes[plane], index)
+            });
+            let both = e.b.ins().bor(parts[0], parts[1]);
+            let bytes = e.b.ins().bor(both, parts[2]);
+            let out = (third * 16 * element) as i32;
+            match layer.split.products {
+                Products::Quads => e.store(bytes, to, out),
+                Products::Pairs => {
+                    let (low, high) = (e.b.ins().uwiden_low(bytes), e.b.ins().uwiden_high(bytes));
+                    e.store(low, to, out);
+                    e.store(high, to, out + 16);
+                }
+            }
+        }
+    });
+    whole
 }
 
 fn append(e: &mut Emitter<'_, '_>, layer: &SplitLayer<'_>, level: Option<i64>, to: Value, offset: usize) {
