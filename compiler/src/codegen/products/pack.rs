@@ -3,30 +3,15 @@
 //! biased, a vector of what the sums start at comes before each sequence; where outputs have a bias, it is a unit's last vector.
 
 use super::tile::COLUMNS;
-use super::{Operands, group_sizes, share, unit_parts};
+use super::{group_sizes, share, unit_parts};
 use crate::codegen::emitter::Emitter;
-use crate::graph::ops::Geometry;
+use crate::lower::train::requirements::Packing;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 use cranelift_frontend::Variable;
 
 /// Columns written together.
 const UNROLL: usize = 4;
-
-/// Which weights a product's tiles read, in order.
-pub struct Packing<'a> {
-    /// The convolution.
-    pub g: &'a Geometry,
-    /// What is multiplied.
-    pub operands: Operands,
-    /// The columns are the convolution's inputs rather than its outputs.
-    pub transposed: bool,
-    /// Sequences of taps ky·KW + kx. Each sequence is a reduction over channels and its taps: levels take the channels,
-    /// two or four a step, within each tap, floats the taps within each channel.
-    pub sequences: &'a [Vec<usize>],
-    /// A bias, a float an output, follows; only where the columns are outputs.
-    pub bias: bool,
-}
 
 /// Where a column and a reduction channel of a unit lie in the dense weights; elements.
 struct Source {
@@ -39,34 +24,6 @@ struct Source {
 }
 
 impl Packing<'_> {
-    fn sizes(&self) -> [usize; 2] {
-        let [channels, outputs] = group_sizes(self.g);
-        if self.transposed { [outputs, channels] } else { [channels, outputs] }
-    }
-
-    /// Blocks of columns of a group.
-    pub fn blocks(&self) -> usize {
-        self.sizes()[1].div_ceil(COLUMNS)
-    }
-
-    /// Bytes of a sequence of `taps` taps.
-    pub fn sequence_bytes(&self, taps: usize) -> usize {
-        let steps = self.sizes()[0].div_ceil(self.operands.together());
-        let start = usize::from(self.operands.biased() && taps > 0);
-        (steps * taps + start) * COLUMNS * 4
-    }
-
-    /// Bytes of a unit.
-    pub fn unit_bytes(&self) -> usize {
-        let bias = if self.bias { COLUMNS * 4 } else { 0 };
-        self.sequences.iter().map(|taps| self.sequence_bytes(taps.len())).sum::<usize>() + bias
-    }
-
-    /// Bytes of all units.
-    pub fn bytes(&self) -> usize {
-        self.g.groups * self.blocks() * self.unit_bytes()
-    }
-
     /// Packs the units of `part` of `parts`.
     pub fn emit(
         &self,

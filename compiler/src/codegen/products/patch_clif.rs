@@ -2,7 +2,7 @@
 //! addresses of the gradients of some positions, their patches, the sums and the masks, and the number of positions.
 
 use crate::codegen::emitter::{Emitter, F32X4, I32X4};
-use crate::lower::train::patch_grad::PatchGrad;
+use crate::lower::train::requirements::patch_grad::PatchGrad;
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 

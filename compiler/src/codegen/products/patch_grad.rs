@@ -7,7 +7,7 @@ use super::{Samples, patch_clif, share};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, F32X4};
 use crate::codegen::tiles::{PatchTile, Width};
-use crate::lower::train::patch_grad::{POSITIONS, PatchGrad};
+use crate::lower::train::requirements::patch_grad::{POSITIONS, PatchGrad};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 use cranelift_frontend::Variable;

@@ -5,6 +5,7 @@ use super::reference::geometry;
 use super::testing::{Code, Memory, build};
 use super::*;
 use crate::codegen::target::Level;
+use crate::graph::ops::Geometry;
 use crate::lower::train::layouts::{Levels, Range, Storage};
 use std::time::Instant;
 

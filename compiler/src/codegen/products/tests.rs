@@ -5,8 +5,9 @@ use super::testing::{Code, Memory, build};
 use super::*;
 use crate::codegen::image::Image;
 use crate::codegen::target::Level;
-use crate::lower::train::layouts::Maps;
-use crate::lower::train::patch_grad::PatchGrad;
+use crate::graph::ops::Geometry;
+use crate::lower::train::layouts::{Levels, Maps, Planes, Range, Storage};
+use crate::lower::train::requirements::patch_grad::PatchGrad;
 
 const BATCH: usize = 3;
 

@@ -12,12 +12,7 @@ use crate::codegen::emitter::Emitter;
 use crate::codegen::image::FunctionId;
 use crate::codegen::target::{Arch, Level, x86};
 use crate::codegen::tiles::product_avx2;
-
-/// Columns of a tile.
-pub const COLUMNS: usize = 16;
-
-/// What every number of rows divides.
-pub const ROWS_MULTIPLE: usize = 12;
+pub use crate::lower::train::requirements::COLUMNS;
 
 /// How a step of the reduction combines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,98 +4,17 @@
 
 use super::relayout::interleave;
 use super::rows;
-use super::tile::{COLUMNS, Finish, Loop, ROWS_MULTIPLE, Tile, TileFunction};
-use super::{Operands, Samples, group_sizes, share, unit_parts};
+use super::tile::{COLUMNS, Finish, Loop, Tile, TileFunction};
+use super::{GradientLayout, Samples, WeightGrad, group_sizes, share, unit_parts};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, F32X4};
-use crate::graph::ops::Geometry;
-use crate::lower::train::layouts::{Maps, Planes, Strips};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
-/// Tasks that a product is divided into where it has the rows.
-const TASKS: usize = 16;
 /// Bytes of the gradient that a tile reads again from the first-level cache.
 const NEAR: usize = 24 << 10;
 
-/// The layout of the gradient.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GradientLayout {
-    /// Of levels.
-    Strips(Strips),
-    /// Of floats.
-    Maps(Maps),
-}
-
-impl GradientLayout {
-    /// Bytes of a sample.
-    pub fn bytes(&self) -> usize {
-        match self {
-            GradientLayout::Strips(p) => p.bytes(),
-            GradientLayout::Maps(m) => m.bytes(),
-        }
-    }
-}
-
-/// A product for the gradient of the weights.
-pub struct WeightGrad {
-    /// The convolution's input: i16 or u8 with its strides as phases, or f32 with one phase. The border may be enlarged.
-    pub input: Planes,
-    /// The output's gradient. The pitch of maps may be enlarged.
-    pub gradient: GradientLayout,
-    g: Geometry,
-    operands: Operands,
-}
-
 impl WeightGrad {
-    /// The product of the convolution `g`; `a` are the activations' levels.
-    ///
-    /// # Errors
-    /// When the sums of a sample may not fit i32 or an operand 31 bits of address.
-    pub fn new(g: &Geometry, operands: Operands) -> Result<WeightGrad, String> {
-        operands.check(g.output[0] * g.output[1])?;
-        let operands = narrowed(g, operands);
-        let behind = |i: usize| {
-            let reach = (g.output[i] - 1) * g.strides[i] + (g.kernel[i] - 1) * g.dilations[i] + 1;
-            reach.saturating_sub(g.pads[i] + g.input[i])
-        };
-        let border = [g.pads[0], g.pads[1], behind(0), behind(1)];
-        let (phases, element) = if operands.integer() { (g.strides, operands.storage().size()) } else { ([1; 2], 4) };
-        let input = Planes::new(g.channels, g.input, border, phases, element)?;
-        let gradient = if operands.integer() {
-            GradientLayout::Strips(Strips::new(g.outputs, g.groups, g.output, element)?)
-        } else {
-            GradientLayout::Maps(Maps::new(g.outputs, g.groups, g.output)?)
-        };
-        Ok(WeightGrad { input, gradient, g: g.clone(), operands })
-    }
-
-    /// Taps of an output.
-    fn rows(&self) -> usize {
-        self.g.taps()
-    }
-
-    fn blocks(&self) -> usize {
-        (self.g.outputs / self.g.groups).div_ceil(COLUMNS)
-    }
-
-    /// Tasks of a block of columns, and their rows, the last task's padded.
-    fn chunks(&self) -> [usize; 2] {
-        let wanted = TASKS.div_ceil(self.g.groups * self.blocks());
-        let rows = self.rows().div_ceil(wanted).next_multiple_of(ROWS_MULTIPLE);
-        [self.rows().div_ceil(rows), rows]
-    }
-
-    /// Independent tasks, each over all samples.
-    pub fn tasks(&self) -> usize {
-        self.g.groups * self.blocks() * self.chunks()[0]
-    }
-
-    /// Bytes of the sums of all tasks: f32 `((group·blocks + o/16)·rows + row)·16 + o % 16`, the rows padded.
-    pub fn scratch_bytes(&self) -> usize {
-        self.tasks() * self.chunks()[1] * COLUMNS * 4
-    }
-
     fn tile(&self, e: &Emitter<'_, '_>) -> Tile {
         let (g, row) = (&self.g, self.input.row() as i64);
         let [h, w] = g.output;
@@ -266,17 +185,6 @@ impl WeightGrad {
                 }
             });
         });
-    }
-}
-
-/// Bytes only where they serve: a bias is not taken off here, and a step of two levels may be the whole reduction.
-fn narrowed(g: &Geometry, operands: Operands) -> Operands {
-    match operands {
-        Operands::Levels { a, b, bytes } => {
-            let steps = g.output[0] * g.output[1].div_ceil(2);
-            Operands::Levels { a, b, bytes: bytes && a.least >= 0 && steps > 1 }
-        }
-        Operands::Float => operands,
     }
 }
 

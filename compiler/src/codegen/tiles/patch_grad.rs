@@ -30,7 +30,7 @@ const MASKS: AsmRegister64 = rcx;
 const SAVED: [AsmRegister64; 1] = [rbx];
 
 impl PatchTile {
-    /// The function `(gradient, patches, sums, masks, count)` of [`crate::lower::train::patch_grad`]'s buffers.
+    /// The function `(gradient, patches, sums, masks, count)` of [`crate::lower::train::requirements::patch_grad`]'s buffers.
     pub fn function(self, image: &mut Image) -> Result<FunctionId, CodegenError> {
         let PatchTile { width, outputs, pixel, row, fma } = self;
         let name = format!("tile.patch_grad.{width:?}.{outputs}.{pixel}.{row}.{fma}");

@@ -10,8 +10,8 @@ pub mod layouts;
 mod levels;
 mod memory;
 mod order;
-pub mod patch_grad;
 mod products;
+pub mod requirements;
 mod schedule;
 
 pub use products::{Part, Plan as ProductPlan, Product, integer, plan, samples_per_task, storage};

@@ -2,10 +2,11 @@
 //! wants, the product itself, and what follows it.
 
 use super::layouts::{Levels, Maps, Planes, Range, Storage, Strips};
-use super::patch_grad::PatchGrad;
+use super::requirements::{
+    Forward, GradientLayout, InputGrad, InputLayout, Operands, PatchGrad, WeightGrad, bytes_suffice,
+};
 use super::schedule::Scheduler;
 use super::{Buffer, Form, Kind, Place, Slot, Tasks, Work};
-use crate::codegen::products::{Forward, GradientLayout, InputGrad, InputLayout, Operands, WeightGrad, bytes_suffice};
 use crate::graph::ops::Geometry;
 use crate::graph::types::{Elem, ValueType};
 use crate::graph::{Graph, Node, NodeId, Value};

@@ -1,8 +1,8 @@
 //! What the weight gradient of a float layer with few taps reads and writes: see `codegen::products::patch_grad`. Pure
 //! arithmetic; it must never know an instruction set.
 
-use super::layouts::{Maps, Planes, SLACK};
 use crate::graph::ops::Geometry;
+use crate::lower::train::layouts::{Maps, Planes, SLACK};
 
 /// Positions whose patches lie side by side: as many as a mask has bits.
 pub const POSITIONS: usize = 64;

@@ -1,0 +1,50 @@
+//! The sizes of packed weights.
+
+use super::{COLUMNS, Operands, group_sizes};
+use crate::graph::ops::Geometry;
+
+/// Which weights a product's tiles read, in order.
+pub(crate) struct Packing<'a> {
+    /// The convolution.
+    pub g: &'a Geometry,
+    /// What is multiplied.
+    pub operands: Operands,
+    /// The columns are the convolution's inputs rather than its outputs.
+    pub transposed: bool,
+    /// Sequences of taps ky·KW + kx. Each sequence is a reduction over channels and its taps: levels take the channels,
+    /// two or four a step, within each tap, floats the taps within each channel.
+    pub sequences: &'a [Vec<usize>],
+    /// A bias, a float an output, follows; only where the columns are outputs.
+    pub bias: bool,
+}
+
+impl Packing<'_> {
+    /// Channels of the reduction and columns, of a group.
+    pub(crate) fn sizes(&self) -> [usize; 2] {
+        let [channels, outputs] = group_sizes(self.g);
+        if self.transposed { [outputs, channels] } else { [channels, outputs] }
+    }
+
+    /// Blocks of columns of a group.
+    pub(crate) fn blocks(&self) -> usize {
+        self.sizes()[1].div_ceil(COLUMNS)
+    }
+
+    /// Bytes of a sequence of `taps` taps.
+    pub(crate) fn sequence_bytes(&self, taps: usize) -> usize {
+        let steps = self.sizes()[0].div_ceil(self.operands.together());
+        let start = usize::from(self.operands.biased() && taps > 0);
+        (steps * taps + start) * COLUMNS * 4
+    }
+
+    /// Bytes of a unit.
+    pub(crate) fn unit_bytes(&self) -> usize {
+        let bias = if self.bias { COLUMNS * 4 } else { 0 };
+        self.sequences.iter().map(|taps| self.sequence_bytes(taps.len())).sum::<usize>() + bias
+    }
+
+    /// Bytes of all units.
+    pub(crate) fn bytes(&self) -> usize {
+        self.g.groups * self.blocks() * self.unit_bytes()
+    }
+}
