@@ -9,6 +9,7 @@ mod float_avx512;
 mod look_up_avx2;
 pub mod look_up_avx512;
 mod patch_grad;
+mod popcount_avx512;
 pub mod product_avx2;
 mod split;
 mod split_avx2;
@@ -19,6 +20,7 @@ mod vectors;
 pub use float_avx2::FloatShape;
 pub use look_up_avx2::LookUpShape;
 pub use patch_grad::PatchTile;
+pub use popcount_avx512::PopcountShape;
 pub use split::{SplitFinish, SplitShape};
 pub use tables_avx512::TablesShape;
 pub use vectors::Width;
@@ -70,7 +72,7 @@ mod tests {
     }
 
     /// Instructions of AVX-512 F, BW, DQ and of BMI2, as the tiles use them.
-    const LEVEL_4: [&str; 28] = [
+    const LEVEL_4: [&str; 29] = [
         "Vmovdqa64",
         "Vmovdqu32",
         "Vmovdqu64",
@@ -80,6 +82,7 @@ mod tests {
         "Vpaddd",
         "Vpaddq",
         "Vpsubw",
+        "Vpsllq",
         "Vpsllw",
         "Vpsrlw",
         "Vpmullw",
@@ -144,6 +147,17 @@ mod tests {
             let shape = TablesShape { quads, planes, row: quads, pitch: 640 };
             only_level_4(&assembler(|a| shape.assemble(a))?, &[]);
         }
+        Ok(())
+    }
+
+    #[test]
+    fn popcount_tiles_hold_no_more_than_vpopcntdq() -> Result<(), IcedError> {
+        for planes in [[1, 1], [1, 2], [2, 8], [4, 4], [5, 3]] {
+            let vectors = PopcountShape::vectors(planes).expect("few planes");
+            let shape = PopcountShape { planes, vectors, words: 3, plane_stride: 24, factor: 2 };
+            only_level_4(&assembler(|a| shape.assemble(a))?, &["Vpopcntq"]);
+        }
+        assert_eq!((PopcountShape::vectors([2, 9]), PopcountShape::vectors([8, 4])), (None, None));
         Ok(())
     }
 
