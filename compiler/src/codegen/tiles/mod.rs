@@ -118,6 +118,17 @@ mod tests {
     }
 
     #[test]
+    fn patch_tiles_of_level_4_hold_no_newer_instruction() -> Result<(), IcedError> {
+        // AVX-512 F and BMI1.
+        let floats = ["Vmovups", "Vbroadcastss", "Vfmadd231ps", "Vmulps", "Vaddps", "Vcmpps", "Vpord", "Blsr"];
+        for (fma, row) in [(true, 320), (false, 64), (true, 4096)] {
+            let shape = PatchTile { width: Width::Zmm, outputs: 43, pixel: 192, row, fma };
+            only_level_4(&assembler(|a| shape.assemble(a))?, &floats);
+        }
+        Ok(())
+    }
+
+    #[test]
     fn look_up_tiles_hold_no_more_than_vbmi() -> Result<(), IcedError> {
         let codes = |top, store| look_up::Finish::Codes { top, falling: top == 2, store, pitch: 32 };
         let every = [look_up::Finish::Sums { pitch: 512 }, codes(1, Store::Bits(8)), codes(2, Store::Nibbles(48))];
