@@ -35,8 +35,8 @@ fn check_on(
     let shape: Vec<usize> = std::iter::once(3).chain(extents.iter().copied()).collect();
     let x = Tensor::f32(shape, data).expect("fits");
     for (stage, graph) in [("imported", &graph), ("lowered", &lowered)] {
-        // Quantisers of weights are expanded and folded by the passes.
-        if stage == "imported" && body.contains("quantize_") {
+        // Quantisers of weights are expanded and folded by the passes, operands of other ranks repeated.
+        if stage == "imported" && (body.contains("quantize_") || body.contains("spread")) {
             continue;
         }
         let compiled = compile(graph, &levels, &Options::default());
@@ -73,6 +73,78 @@ fn joins_and_pads() {
 }
 
 #[test]
+fn selections() {
+    check(&[6, 5, 3], "a = relu(x); b = slice(a, axis=1, start=1, length=4); y = neg(b)");
+    check(&[6, 5, 3], "a = slice(x, axis=2, start=2, length=3); y = slice(a, axis=3, start=1, length=1)");
+    check(&[6, 5, 3], "y = take(x, axis=1, indices=[5, 0, 0, 3, 2])");
+    check(&[6, 5, 3], "a = take(x, axis=2, indices=[-1, 4, -1, 0], value=0.5); y = take(a, axis=3, indices=[2, 1])");
+    check(&[6, 5], "a = relu(x); b = take(a, axis=1, indices=[5, 2, -1]); y = slice(b, axis=2, start=1, length=3)");
+    check(&[2, 3, 4, 2], "a = slice(x, axis=3, start=1, length=2); b = take(a, axis=4, indices=[1, 0, 1]); y = abs(b)");
+    check(&[6, 5], "a = relu(x); r = repeat(@c: f32[2, 5], x); b = concat(a, r, axis=1); y = neg(b)");
+    let q = "q = quantize_activation(x, bits=2); w = quantize_weights(@w: f32[8, 4, 3, 3], bits=2)";
+    for part in ["slice(q, axis=1, start=2, length=4)", "take(q, axis=1, indices=[5, 0, 0, 3])"] {
+        check(&[6, 5, 3], &format!("{q}; r = {part}; y = conv(r, w, pads=[1, 1, 1, 1])"));
+    }
+    check(&[4, 5, 3], &format!("{q}; r = take(q, axis=3, indices=[0, 0, 1, 1, 2, 2]); y = conv(r, w)"));
+}
+
+#[test]
+fn codes_are_joined() {
+    let parts = |bits: u32| {
+        format!(
+            "q = quantize_activation(x, bits=2); a = conv(q, quantize_weights(@v: f32[4, 3, 1, 1], bits=1)); \
+             b = quantize_activation(a, bits={bits}); c = concat(q, b, axis=1); \
+             y = conv(c, quantize_weights(@w: f32[8, 7, 3, 3], bits=2), pads=[1, 1, 1, 1])"
+        )
+    };
+    let joined = check_on(&[3, 6, 5], &parts(2), &|_| None, |i| (i % 7) as f32 / 5.0);
+    assert!(joined.iter().all(|k| !k.starts_with("float")), "{joined:?}");
+    check(&[3, 6, 5], &parts(3));
+}
+
+#[test]
+fn comparisons_and_choice() {
+    for op in ["equal", "greater", "greater_equal", "prelu"] {
+        check(&[5, 6, 7], &format!("a = relu(x); y = {op}(x, a)"));
+        check(&[5, 6, 7], &format!("y = {op}(x, @s: f32[5, 1, 1])"));
+    }
+    check(&[5, 6], "y = prelu(x, @s: f32[6])");
+    check(&[5, 6, 7], "a = greater(x, @s: f32[5, 1, 1]); b = neg(x); y = select(a, x, b)");
+    check(&[5, 6, 7], "a = greater(x, @s: f32[]); y = select(a, @t: f32[5, 1, 1], @u: f32[5, 6, 7])");
+    check(&[5, 6, 7], "a = abs(x); y = pow(a, @s: f32[5, 1, 1])");
+    check(&[5, 6, 7], "a = abs(x); y = pow(@s: f32[], a)");
+    check(&[5, 6, 7], "a = exp(x); b = log(a); y = log(a)");
+}
+
+#[test]
+fn products_of_computed_values() {
+    check(&[3, 5], "a = relu(x); b = transpose(a, perm=[0, 2, 1]); y = product(x, b)");
+    check(&[2, 3, 5], "a = neg(x); b = transpose(a, perm=[0, 1, 3, 2]); c = product(b, x); y = relu(c)");
+    check(&[2, 3, 4, 5], "b = transpose(x, perm=[0, 1, 2, 4, 3]); y = product(b, x)");
+}
+
+#[test]
+fn dilated_pools() {
+    check(&[5, 9, 8], "y = max_pool(x, kernel=[2, 3], dilations=[3, 2], pads=[1, 2, 0, 1])");
+    check(
+        &[8, 9, 8],
+        "q = quantize_activation(x, bits=2); a = max_pool(q, kernel=[2, 2], dilations=[2, 3]); \
+        y = conv(a, quantize_weights(@w: f32[16, 8, 1, 1], bits=1))",
+    );
+}
+
+#[test]
+fn operands_of_other_ranks_broadcast() {
+    check(&[4, 6], "spread = reduce_sum(x, axes=[2]); a = sub(x, spread); y = softmax(a)");
+    check(&[2, 4, 3, 5], "spread = reduce_max(x, axes=[1, 3]); y = mul(spread, x)");
+}
+
+#[test]
+fn outputs_that_are_inputs() {
+    check(&[4, 6], "y = reshape(x, shape=[4, 6])");
+}
+
+#[test]
 fn reductions() {
     for op in ["reduce_mean", "reduce_max", "reduce_sum"] {
         check(&[5, 6, 7], &format!("a = relu(x); y = {op}(a, axes=[2, 3])"));
@@ -80,6 +152,10 @@ fn reductions() {
         check(&[5, 6, 7], &format!("y = {op}(x, axes=[1], keepdims=false)"));
         check(&[5, 6, 7], &format!("y = {op}(x, axes=[3, 1], keepdims=true)"));
         check(&[19], &format!("y = {op}(x, axes=[1], keepdims=false)"));
+    }
+    for last in ["false", "true"] {
+        check(&[5, 6, 7], &format!("a = relu(x); y = arg_max(a, axes=[1], last={last})"));
+        check(&[5, 6, 7], &format!("a = arg_max(x, axes=[3], keepdims=false, last={last}); y = neg(a)"));
     }
     check(&[3, 4], "y = softmax(x)");
     check(&[2, 3, 4], "a = neg(x); b = softmax(a); y = neg(b)");
@@ -241,32 +317,6 @@ fn sums_of_look_ups_at_their_limits() {
     let wide = "q = quantize_activation(x, bits=2); y = conv(q, quantize_weights(@w: f32[32, 64, 3, 3], bits=8))";
     let kernels = check_on(&[64, 5, 5], wide, &|_| None, |_| 1.0);
     assert!(!kernels.contains(&"look-up 64, AVX-512"), "{kernels:?}");
-}
-
-#[test]
-fn popcounts_of_eight_words() {
-    let wide = std::arch::is_x86_feature_detected!("avx512vpopcntdq");
-    if !wide {
-        eprintln!("SKIPPED: this CPU lacks AVX-512 VPOPCNTDQ");
-    }
-    let ones = |extents: [usize; 2]| {
-        move |name: &str| (name == "w").then(|| Tensor::f32(extents, vec![1.0; extents[0] * extents[1]]).expect("fits"))
-    };
-    for ([k, o], [w, a]) in [([1100, 130], [1, 2]), ([4096, 300], [1, 2]), ([70, 9], [2, 3]), ([500, 64], [2, 8])] {
-        let body = format!(
-            "q = quantize_activation(x, bits={a}); y = matmul(q, quantize_weights(@w: f32[{o}, {k}], bits={w}))"
-        );
-        let noise = check_on(&[k], &body, &|_| None, |i| (i * 7919 % 97) as f32 / 90.0);
-        let greatest = check_on(&[k], &body, &ones([o, k]), |_| 1.0);
-        assert!(!wide || [noise, greatest].iter().all(|k| k.contains(&"bit-serial popcount, AVX-512")), "{body}");
-    }
-    // Bipolar codes, whose code 0 is level −1; groups; padding.
-    let conv = "conv(q, quantize_weights(@w: f32[36, 36, 3, 3], bits=1), pads=[1, 1, 1, 1], groups=2)";
-    for quantiser in ["step(x)", "quantize_activation(x, bits=4)"] {
-        let body = format!("q = {quantiser}; y = {conv}");
-        let kernels = check_on(&[72, 4, 5], &body, &|_| None, |i| (i * 7919 % 97) as f32 / 64.0 - 0.5);
-        assert!(!wide || kernels.contains(&"bit-serial popcount, AVX-512"), "{kernels:?} {body}");
-    }
 }
 
 #[test]

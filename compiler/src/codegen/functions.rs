@@ -6,13 +6,18 @@ use crate::graph::ops::{EXP_COEFFICIENTS, LOG_COEFFICIENTS};
 use cranelift_codegen::ir::condcodes::FloatCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
 
-/// Applies exp, tanh or sigmoid to each lane in scalar f64.
+/// Applies exp, log, tanh or sigmoid to each lane in scalar f64.
 pub fn each_lane(e: &mut Emitter<'_, '_>, name: &str, x: Value) -> Value {
     let mut out = x;
     for lane in 0..4u8 {
         let v = e.b.ins().extractlane(x, lane);
         let v = match name {
             "exp" => exp(e, v),
+            "log" => {
+                let v = e.b.ins().fpromote(types::F64, v);
+                let y = full_log64(e, v);
+                e.b.ins().fdemote(types::F32, y)
+            }
             "tanh" => tanh(e, v),
             _ => sigmoid(e, v),
         };
@@ -20,6 +25,41 @@ pub fn each_lane(e: &mut Emitter<'_, '_>, name: &str, x: Value) -> Value {
     }
     debug_assert_eq!(e.b.func.dfg.value_type(out), F32X4);
     out
+}
+
+/// x^y of each pair of lanes in scalar f64.
+pub fn each_pair(e: &mut Emitter<'_, '_>, x: Value, y: Value) -> Value {
+    let mut out = x;
+    for lane in 0..4u8 {
+        let (a, b) = (e.b.ins().extractlane(x, lane), e.b.ins().extractlane(y, lane));
+        let v = pow(e, a, b);
+        out = e.b.ins().insertlane(out, v, lane);
+    }
+    out
+}
+
+fn pow(e: &mut Emitter<'_, '_>, x: Value, y: Value) -> Value {
+    let (x, y) = (e.b.ins().fpromote(types::F64, x), e.b.ins().fpromote(types::F64, y));
+    let a = e.b.ins().fabs(x);
+    let l = full_log64(e, a);
+    let l = e.b.ins().fmul(y, l);
+    let magnitude = exp64(e, l);
+    let half = e.b.ins().f64const(0.5);
+    let half = e.b.ins().fmul(y, half);
+    let below = e.b.ins().floor(half);
+    let even = e.b.ins().fcmp(FloatCC::Equal, below, half);
+    let minus = e.b.ins().fneg(magnitude);
+    let signed = e.b.ins().select(even, magnitude, minus);
+    let below = e.b.ins().floor(y);
+    let whole = e.b.ins().fcmp(FloatCC::Equal, below, y);
+    let nan = e.b.ins().f64const(f64::NAN);
+    let negative = e.b.ins().select(whole, signed, nan);
+    let (zero, one) = (e.b.ins().f64const(0.0), e.b.ins().f64const(1.0));
+    let below = e.b.ins().fcmp(FloatCC::LessThan, x, zero);
+    let power = e.b.ins().select(below, negative, magnitude);
+    let none = e.b.ins().fcmp(FloatCC::Equal, y, zero);
+    let power = e.b.ins().select(none, one, power);
+    e.b.ins().fdemote(types::F32, power)
 }
 
 /// e^x of a scalar f32.
@@ -85,6 +125,24 @@ pub fn later_if_greater(e: &mut Emitter<'_, '_>, best: Value, later: Value) -> V
 /// ln x of a positive scalar f32, by the steps of the operator table.
 pub fn log(e: &mut Emitter<'_, '_>, x: Value) -> Value {
     let x = e.b.ins().fpromote(types::F64, x);
+    let y = log64(e, x);
+    e.b.ins().fdemote(types::F32, y)
+}
+
+/// ln x of any scalar f64.
+fn full_log64(e: &mut Emitter<'_, '_>, x: Value) -> Value {
+    let inside = log64(e, x);
+    let (infinity, lowest) = (e.b.ins().f64const(f64::INFINITY), e.b.ins().f64const(f64::NEG_INFINITY));
+    let (zero, nan) = (e.b.ins().f64const(0.0), e.b.ins().f64const(f64::NAN));
+    let top = e.b.ins().fcmp(FloatCC::Equal, x, infinity);
+    let inside = e.b.ins().select(top, x, inside);
+    let none = e.b.ins().fcmp(FloatCC::Equal, x, zero);
+    let inside = e.b.ins().select(none, lowest, inside);
+    let defined = e.b.ins().fcmp(FloatCC::GreaterThanOrEqual, x, zero);
+    e.b.ins().select(defined, inside, nan)
+}
+
+fn log64(e: &mut Emitter<'_, '_>, x: Value) -> Value {
     let bits = e.b.ins().bitcast(types::I64, MemFlagsData::new(), x);
     let root_half = e.b.ins().iconst(types::I64, 0x3fe6_a09e_667f_3bcd);
     let k = e.b.ins().isub(bits, root_half);
@@ -107,8 +165,7 @@ pub fn log(e: &mut Emitter<'_, '_>, x: Value) -> Value {
     let whole = e.b.ins().fmul(k, ln2);
     let twice = e.b.ins().fadd(s, s);
     let part = e.b.ins().fmul(twice, p);
-    let y = e.b.ins().fadd(whole, part);
-    e.b.ins().fdemote(types::F32, y)
+    e.b.ins().fadd(whole, part)
 }
 
 /// The greatest of `n` floats and the lowest place that has it; NaN never wins.

@@ -34,7 +34,7 @@ impl Taps {
     /// Of a pool.
     pub fn of_pool(w: &Window) -> Taps {
         let before = [w.pads[0], w.pads[1]];
-        Taps { kernel: w.kernel, strides: w.strides, dilations: [1; 2], before, input: w.input }
+        Taps { kernel: w.kernel, strides: w.strides, dilations: w.dilations, before, input: w.input }
     }
 
     /// Emits `body` for every tap of the window at row `y`, column `x` of the result, in row-major order.

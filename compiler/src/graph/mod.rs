@@ -231,6 +231,13 @@ impl Graph {
         &self.outputs
     }
 
+    /// Lets output `i` be another value.
+    pub fn set_output(&mut self, i: usize, value: Value) {
+        if let Some((_, slot)) = self.outputs.get_mut(i) {
+            *slot = value;
+        }
+    }
+
     /// The node of an id.
     pub fn node(&self, id: NodeId) -> Option<&Node> {
         self.inner.node_weight(*self.index.get(&id)?)

@@ -58,6 +58,16 @@ impl Shape {
         self.image().or_else(|| if self.has_batch() { Some((self.sample_len()?, 1, 1)) } else { None })
     }
 
+    /// Whether a batched value of this shape broadcasts to `result` axis by axis of what both are stored as.
+    pub fn spreads_over(&self, result: &Shape) -> bool {
+        match (self.stored(), result.stored()) {
+            (Some((c, h, w)), Some((rc, rh, rw))) => {
+                [(c, rc), (h, rh), (w, rw)].iter().all(|&(own, all)| own == all || own == 1)
+            }
+            _ => false,
+        }
+    }
+
     /// (channels, height, width) of a batched image; a (batch, features) matrix is an image of one pixel.
     pub fn image(&self) -> Option<(usize, usize, usize)> {
         match *self.0 {

@@ -108,7 +108,7 @@ pub struct Plan {
     pub scratch: u64,
 }
 
-/// Operators with a kernel of their own.
+/// Operators with a kernel of their own, besides [`GATHERS`].
 const KERNELS: &[&str] = &[
     "conv",
     "matmul",
@@ -119,13 +119,22 @@ const KERNELS: &[&str] = &[
     "code_pool",
     "sum_pool",
     "softmax",
+];
+
+/// Operators that one kernel computes, reading element by element.
+pub const GATHERS: &[&str] = &[
     "reshape",
     "transpose",
     "concat",
     "pad",
+    "slice",
+    "take",
+    "repeat",
     "reduce_mean",
     "reduce_max",
     "reduce_sum",
+    "arg_max",
+    "product",
 ];
 
 /// Whether a node works element by element: also a reshape that moves nothing in memory, such as (N,C) to (N,C,1,1).
@@ -141,12 +150,10 @@ fn same_image(graph: &Graph, node: &crate::graph::Node) -> bool {
 
 /// Whether the element-wise kernels can read every operand at the places of the result.
 fn broadcasts(graph: &Graph, node: &crate::graph::Node) -> bool {
-    let Some((c, h, w)) = node.types.first().and_then(|t| t.shape.stored()) else { return false };
-    let fits = |v: &Value| match graph.value_type(*v).and_then(|t| t.shape.stored()) {
-        Some((oc, oh, ow)) => [(oc, c), (oh, h), (ow, w)].iter().all(|&(o, r)| o == r || o == 1),
-        None => graph.constant(*v).is_some(),
-    };
-    graph.operands(node.id).iter().all(fits)
+    let Some(shape) = node.types.first().map(|t| &t.shape) else { return false };
+    let fits =
+        |v: &Value| graph.constant(*v).is_some() || graph.value_type(*v).is_some_and(|t| t.shape.spreads_over(shape));
+    shape.stored().is_some() && graph.operands(node.id).iter().all(fits)
 }
 
 fn is(node: &crate::graph::Node, names: &[&str]) -> bool {
@@ -169,7 +176,8 @@ pub fn lower(graph: &Graph) -> Result<Plan, Vec<LowerError>> {
             continue;
         }
         let own = Value { node: id, port: 0 };
-        let (main, source, first) = if is(node, KERNELS) && !same_image(graph, node) {
+        let kernel = is(node, KERNELS) || is(node, GATHERS);
+        let (main, source, first) = if kernel && !same_image(graph, node) {
             (Some(id), own, None)
         } else if elementwise(graph, node) {
             match graph.operands(id).into_iter().find(|&v| graph.constant(v).is_none()) {
@@ -193,8 +201,8 @@ pub fn lower(graph: &Graph) -> Result<Plan, Vec<LowerError>> {
         if let Some(first) = first {
             chain.push(first);
         }
-        // Softmax works on whole rows and takes no tail.
-        while !main.is_some_and(|_| is(node, &["softmax"])) {
+        // Softmax works on whole rows, `repeat` reads its constant in another layout than a chain: neither takes a tail.
+        while !main.is_some_and(|_| is(node, &["softmax", "repeat"])) {
             let Some(next) = graph.sole_user(result) else { break };
             let Some(user) = graph.node(next) else { break };
             let ready = |v: &Value| *v == result || graph.constant(*v).is_some() || done.contains_key(v);

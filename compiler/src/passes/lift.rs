@@ -171,7 +171,11 @@ fn absorbed(
     // A constant of more axes or extents would broadcast the value.
     let same_shape = graph.value_type(x)?.shape == node.types.first()?.shape;
     match (node.op.name, constant) {
-        ("max_pool" | "reshape" | "transpose", _) => {
+        ("max_pool" | "reshape" | "transpose" | "slice", _) => {
+            a.moves.push(id);
+            return Some(a);
+        }
+        ("take", _) if !node.attrs.ints("indices").contains(&-1) => {
             a.moves.push(id);
             return Some(a);
         }

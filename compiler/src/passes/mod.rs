@@ -11,12 +11,15 @@ mod flatten;
 pub mod fold;
 #[cfg(test)]
 mod golden;
+pub mod join;
 pub mod lift;
+pub mod outputs;
 pub mod pool;
 pub mod ranges;
 pub mod recognize;
 pub mod recover;
 pub mod residual;
+pub mod spread;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod threshold;
@@ -102,17 +105,21 @@ pub fn run(graph: &mut Graph, fma: bool, observe: &mut dyn FnMut(&'static str, &
     done("fold", r, graph)?;
     let r = transpose::run(graph);
     done("transpose", r, graph)?;
+    let r = join::sink(graph);
+    done("join", r, graph)?;
     let r = recover::check(graph).and_then(|()| lift::run(graph, &hints, &mut report));
     done("lift", r, graph)?;
     let r = transpose::run(graph);
     done("transpose_codes", r, graph)?;
+    let r = join::encode(graph);
+    done("join_codes", r, graph)?;
     let r = pool::run(graph);
     done("pool", r, graph)?;
     let r = threshold::run(graph, &mut report);
     done("threshold", r, graph)?;
     let r = residual::run(graph, &mut report);
     done("residual", r, graph)?;
-    let r = dead::run(graph);
+    let r = spread::run(graph).and_then(|()| dead::run(graph)).and_then(|()| outputs::run(graph));
     done("final", r, graph)?;
     Ok(report)
 }

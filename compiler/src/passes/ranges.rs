@@ -28,6 +28,11 @@ impl Range {
         self.lo.is_finite() && self.hi.is_finite()
     }
 
+    /// What holds of both.
+    fn join(self, other: Range) -> Range {
+        Range { lo: self.lo.min(other.lo), hi: self.hi.max(other.hi), whole: self.whole && other.whole }
+    }
+
     fn map(self, whole: bool, f: impl Fn(f32) -> f32) -> Range {
         let (a, b) = (f(self.lo), f(self.hi));
         if a.is_nan() || b.is_nan() {
@@ -115,7 +120,11 @@ fn of_node(node: &Node, operands: &[Range], thresholds: usize) -> Range {
         "multi_threshold" => Range { lo: 0.0, hi: thresholds as f32, whole: true },
         "tanh" => Range { lo: -1.0, hi: 1.0, whole: false },
         "sigmoid" | "softmax" => Range { lo: 0.0, hi: 1.0, whole: false },
-        "max_pool" | "reshape" | "transpose" => a,
+        "max_pool" | "reshape" | "transpose" | "slice" => a,
+        "take" | "pad" => a.join(of_constant(&[node.attrs.float("value", 0.0)])),
+        "concat" => operands.iter().skip(1).fold(a, |all, r| all.join(*r)),
+        "select" => b.join(operands.get(2).copied().unwrap_or(Range::ALL)),
+        "equal" | "greater" | "greater_equal" => Range { lo: 0.0, hi: 1.0, whole: true },
         _ => Range::ALL,
     }
 }

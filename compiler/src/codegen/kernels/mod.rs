@@ -2,6 +2,7 @@
 //! values in any layout, and the tail that runs the chain and stores.
 
 mod float_conv;
+mod folds;
 mod int_conv;
 mod int_direct;
 mod look_up;
@@ -9,7 +10,6 @@ mod look_up64;
 mod moves;
 mod nibble_pool;
 mod pool;
-mod popcount;
 mod rows;
 mod split;
 mod split_input;
@@ -110,9 +110,7 @@ pub fn emit_step(
             "max_pool" | "average_pool" | "code_pool" | "sum_pool" => pool::windows(e, &task, main)?,
             "global_average_pool" => pool::global(e, &task, main)?,
             "softmax" => rows::softmax(e, &task, main)?,
-            "reshape" | "transpose" | "concat" | "pad" | "reduce_mean" | "reduce_max" | "reduce_sum" => {
-                moves::emit(e, &task, main)?
-            }
+            name if crate::lower::GATHERS.contains(&name) => moves::emit(e, &task, main)?,
             other => return Err((main.id, format!("{other} has no kernel"))),
         },
     };

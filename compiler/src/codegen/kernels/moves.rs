@@ -1,14 +1,14 @@
-//! Operators that gather: reshape, transpose, concat, pad, and reductions over axes. Each result element is read, one at a
-//! time, from any layout by its logical index; the chain and the store are those of every kernel. Also reads of operands
-//! that broadcast. Cost: a few cycles an element, plus one division an axis where the shapes are no images.
+//! Operators that gather: reshape, transpose, concat, pad, slice, take; reductions and products are in `folds`. Each result
+//! element is read, one at a time, from any layout by its logical index; the chain and the store are those of every kernel.
+//! Also reads of operands that broadcast. Cost: a few cycles an element, plus one division an axis where the shapes are no images.
 
-use super::{KernelError, Operand, Position, Task, load_lanes_at, word_of};
+use super::{KernelError, Operand, Position, Task, folds, load_lanes_at, word_of};
 use crate::codegen::chain;
 use crate::codegen::emitter::{Emitter, F32X4, I32X4};
 use crate::graph::types::Layout;
 use crate::graph::{Graph, Node, Value as GraphValue};
 use crate::lower::{Buffer, Place, Step, pack};
-use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
+use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Value, types};
 use dorefa_runtime::tensor::Tensor;
 
@@ -17,7 +17,11 @@ type Point = [Value; 3];
 
 /// Emits the kernel of a gathering operator.
 pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Result<&'static str, KernelError> {
-    let plan = Gather::new(task, node)?;
+    let mut plan = Gather::new(task, node)?;
+    if node.op.name == "take" {
+        let indices: Vec<i32> = node.attrs.ints("indices").iter().map(|&i| i as i32).collect();
+        plan.table = Some(e.data("indices", pack::i32_bytes(&indices)));
+    }
     let (channels, _, _) = task.result.buffer.image;
     let slots = StackSlotData::new(StackSlotKind::ExplicitSlot, 32, 4);
     let slots = e.b.create_sized_stack_slot(slots);
@@ -37,24 +41,28 @@ pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Res
         })
     })?;
     Ok(match node.op.name {
-        "reshape" | "transpose" => "move",
+        "reshape" | "transpose" | "repeat" => "move",
         "concat" => "concat",
         "pad" => "pad",
+        "slice" | "take" => "select",
+        "product" => "matrix product",
         _ => "reduce",
     })
 }
 
 /// What a gathering operator reads for one element of its result.
-struct Gather<'a> {
-    node: &'a Node,
-    inputs: Vec<Operand>,
+pub(super) struct Gather<'a> {
+    pub node: &'a Node,
+    pub inputs: Vec<Operand>,
     /// Extents of each operand without the batch.
-    shapes: Vec<Vec<usize>>,
+    pub shapes: Vec<Vec<usize>>,
     /// Extents of the result without the batch.
-    shape: Vec<usize>,
+    pub shape: Vec<usize>,
+    /// Address of the indices of `take`.
+    table: Option<Value>,
 }
 
-fn strides(shape: &[usize]) -> Vec<usize> {
+pub(super) fn strides(shape: &[usize]) -> Vec<usize> {
     let mut out = vec![1; shape.len()];
     let mut inner = 1;
     for (s, d) in out.iter_mut().zip(shape).rev() {
@@ -66,7 +74,7 @@ fn strides(shape: &[usize]) -> Vec<usize> {
 
 impl<'a> Gather<'a> {
     fn new(task: &Task<'_>, node: &'a Node) -> Result<Gather<'a>, KernelError> {
-        let mut gather = Gather { node, inputs: Vec::new(), shapes: Vec::new(), shape: Vec::new() };
+        let mut gather = Gather { node, inputs: Vec::new(), shapes: Vec::new(), shape: Vec::new(), table: None };
         for (i, &v) in task.graph.operands(node.id).iter().enumerate() {
             gather.inputs.push(task.main_operand(node.id, i)?.clone());
             gather.shapes.push(task.graph.value_type(v).map_or(Vec::new(), |t| t.shape.per_sample()));
@@ -103,51 +111,119 @@ impl<'a> Gather<'a> {
             }
             "concat" => self.concat(e, at, image),
             "pad" => self.pad(e, input, at),
-            "reshape" => {
+            "reshape" | "repeat" => {
                 let flat = flatten(e, at, image);
                 load_flat(e, input, flat)
             }
+            "slice" => {
+                let start = self.node.attrs.int("start", 0);
+                self.moved(e, input, at, image, |e, digit| e.b.ins().iadd_imm_s(digit, start))
+            }
+            "take" => self.take(e, input, at, image),
             _ => {
                 let flat = flatten(e, at, image);
-                self.reduce(e, input, flat, slots)
+                folds::element(e, self, flat, slots)
             }
         }
     }
 
-    fn concat(&self, e: &mut Emitter<'_, '_>, at: Point, image: (usize, usize, usize)) -> Value {
-        let axis = (self.node.attrs.int("axis", 1) - 1).max(0) as usize;
+    /// The axis of `slice`, `take` and `concat`, not counting the batch.
+    fn axis(&self) -> usize {
+        (self.node.attrs.int("axis", 1) - 1).max(0) as usize
+    }
+
+    /// The place of an element along the operator's axis; `flat` is its row-major index.
+    fn digit(&self, e: &mut Emitter<'_, '_>, at: Point, flat: Value) -> Value {
+        let axis = self.axis();
+        match at.get(axis) {
+            Some(&v) if self.images() => v,
+            _ => {
+                let inner: usize = self.shape.iter().skip(axis + 1).product();
+                let q = divide(e, flat, inner);
+                remainder(e, q, self.shape.get(axis).copied().unwrap_or(1))
+            }
+        }
+    }
+
+    /// The element of operand 0 whose place along the operator's axis is `f` of the result's.
+    fn moved(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        input: &Operand,
+        at: Point,
+        image: (usize, usize, usize),
+        f: impl FnOnce(&mut Emitter<'_, '_>, Value) -> Value,
+    ) -> Value {
+        let flat = flatten(e, at, image);
+        let digit = self.digit(e, at, flat);
+        let place = f(e, digit);
+        self.at_place(e, input, self.shapes.first().map_or(&[], |s| s), (at, flat), place)
+    }
+
+    /// The element of an operand of extents `shape` at the result's place, but at `place` along the operator's axis.
+    fn at_place(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        input: &Operand,
+        shape: &[usize],
+        (at, flat): (Point, Value),
+        place: Value,
+    ) -> Value {
+        let axis = self.axis();
+        if self.images() {
+            let mut from = at;
+            if let Some(slot) = from.get_mut(axis) {
+                *slot = place;
+            }
+            return load(e, input, from);
+        }
         let inner: usize = self.shape.iter().skip(axis + 1).product();
         let total = self.shape.get(axis).copied().unwrap_or(1);
-        let zero = e.b.ins().f32const(0.0);
+        let outer = divide(e, flat, inner * total);
+        let row = e.at(place, outer, shape.get(axis).copied().unwrap_or(1));
+        let rest = remainder(e, flat, inner);
+        let from = e.at(rest, row, inner);
+        load_flat(e, input, from)
+    }
+
+    fn take(&self, e: &mut Emitter<'_, '_>, input: &Operand, at: Point, image: (usize, usize, usize)) -> Value {
+        let table = self.table.unwrap_or(input.base);
+        let index = |e: &mut Emitter<'_, '_>, digit: Value| {
+            let at = e.at(table, digit, 4);
+            let index = e.read(types::I32, at, 0);
+            e.b.ins().sextend(types::I64, index)
+        };
+        if !self.node.attrs.ints("indices").contains(&-1) {
+            return self.moved(e, input, at, image, index);
+        }
+        let fill = e.b.ins().f32const(self.node.attrs.float("value", 0.0));
+        let value = e.var(fill);
+        let flat = flatten(e, at, image);
+        let digit = self.digit(e, at, flat);
+        let place = index(e, digit);
+        let inside = e.b.ins().icmp_imm_s(IntCC::SignedGreaterThanOrEqual, place, 0);
+        e.when(inside, |e| {
+            let v = self.at_place(e, input, self.shapes.first().map_or(&[], |s| s), (at, flat), place);
+            e.b.def_var(value, v);
+        });
+        e.b.use_var(value)
+    }
+
+    fn concat(&self, e: &mut Emitter<'_, '_>, at: Point, image: (usize, usize, usize)) -> Value {
+        let axis = self.axis();
+        let ty = self.inputs.first().map_or(types::F32, scalar);
+        let zero = e.b.ins().iconst(types::I32, 0);
+        let zero = if ty == types::F32 { e.b.ins().f32const(0.0) } else { zero };
         let value = e.var(zero);
         let flat = flatten(e, at, image);
-        let images = self.images();
-        let digit = match at.get(axis) {
-            Some(&v) if images => v,
-            _ => {
-                let q = divide(e, flat, inner);
-                remainder(e, q, total)
-            }
-        };
+        let digit = self.digit(e, at, flat);
         let mut start = 0;
         for (input, shape) in self.inputs.iter().zip(&self.shapes) {
             let own = shape.get(axis).copied().unwrap_or(1);
             let k = e.b.ins().iadd_imm_s(digit, -(start as i64));
             let inside = e.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, k, own as i64);
             e.when(inside, |e| {
-                let v = if images {
-                    let mut from = at;
-                    if let Some(slot) = from.get_mut(axis) {
-                        *slot = k;
-                    }
-                    load(e, input, from)
-                } else {
-                    let outer = divide(e, flat, inner * total);
-                    let row = e.at(k, outer, own);
-                    let rest = remainder(e, flat, inner);
-                    let from = e.at(rest, row, inner);
-                    load_flat(e, input, from)
-                };
+                let v = self.at_place(e, input, shape, (at, flat), k);
                 e.b.def_var(value, v);
             });
             start += own;
@@ -173,61 +249,9 @@ impl<'a> Gather<'a> {
         });
         e.b.use_var(value)
     }
-
-    /// Maximum, or the sum by 4 virtual lanes (position mod 4), (l0 + l2) + (l1 + l3), for a mean divided by the count.
-    fn reduce(&self, e: &mut Emitter<'_, '_>, input: &Operand, flat: Value, slots: Value) -> Value {
-        let shape = self.shapes.first().map_or(&[][..], |s| s);
-        let rank = shape.len() as i64 + 1;
-        let axes = self.node.attrs.ints("axes");
-        let reduced: Vec<bool> =
-            (1..rank).map(|i| axes.is_empty() || axes.iter().any(|&a| a == i || a + rank == i)).collect();
-        let steps = strides(shape);
-        let side = |want: bool| -> (Vec<usize>, Vec<usize>) {
-            let all = shape.iter().zip(&steps).zip(&reduced).filter(|(_, r)| **r == want);
-            all.map(|((&d, &s), _)| (d, s)).unzip()
-        };
-        let ((kept, kept_steps), (dims, dim_steps)) = (side(false), side(true));
-        let base = along(e, flat, &kept, &kept_steps);
-        let count: usize = dims.iter().product();
-        let dims: Vec<(usize, usize)> = dims.into_iter().zip(dim_steps).collect();
-        if self.node.op.name == "reduce_max" {
-            let lowest = e.b.ins().f32const(f32::NEG_INFINITY);
-            let best = e.var(lowest);
-            nest(e, &dims, base, &mut |e, at| {
-                let (v, old) = (load_flat(e, input, at), e.b.use_var(best));
-                let greater = e.b.ins().fcmp(FloatCC::GreaterThan, v, old);
-                let new = e.b.ins().select(greater, v, old);
-                e.b.def_var(best, new);
-            });
-            return e.b.use_var(best);
-        }
-        let (zero, none) = (e.b.ins().f32const(0.0), e.int(0));
-        let done = e.var(none);
-        for lane in 0..4 {
-            e.store(zero, slots, 16 + 4 * lane);
-        }
-        nest(e, &dims, base, &mut |e, at| {
-            let (v, n) = (load_flat(e, input, at), e.b.use_var(done));
-            let lane = e.b.ins().band_imm_s(n, 3);
-            let lane = e.at(slots, lane, 4);
-            let old = e.load(types::F32, lane, 16);
-            let new = e.b.ins().fadd(old, v);
-            e.store(new, lane, 16);
-            let n = e.add(n, 1);
-            e.b.def_var(done, n);
-        });
-        let lane = |e: &mut Emitter<'_, '_>, i: i32| e.load(types::F32, slots, 16 + 4 * i);
-        let lanes = [0, 1, 2, 3].map(|i| lane(e, i));
-        let sum = e.lane_tree(lanes);
-        if self.node.op.name == "reduce_sum" {
-            return sum;
-        }
-        let n = e.b.ins().f32const(count as f32);
-        e.b.ins().fdiv(sum, n)
-    }
 }
 
-fn divide(e: &mut Emitter<'_, '_>, v: Value, by: usize) -> Value {
+pub(super) fn divide(e: &mut Emitter<'_, '_>, v: Value, by: usize) -> Value {
     if by == 1 {
         return v;
     }
@@ -235,7 +259,7 @@ fn divide(e: &mut Emitter<'_, '_>, v: Value, by: usize) -> Value {
     e.b.ins().udiv(v, by)
 }
 
-fn remainder(e: &mut Emitter<'_, '_>, v: Value, by: usize) -> Value {
+pub(super) fn remainder(e: &mut Emitter<'_, '_>, v: Value, by: usize) -> Value {
     let by = e.int(by);
     e.b.ins().urem(v, by)
 }
@@ -250,7 +274,7 @@ fn flatten(e: &mut Emitter<'_, '_>, [c, y, x]: Point, (_, h, w): (usize, usize, 
 }
 
 /// Σ digit·step of a row-major index under `shape`.
-fn along(e: &mut Emitter<'_, '_>, index: Value, shape: &[usize], steps: &[usize]) -> Value {
+pub(super) fn along(e: &mut Emitter<'_, '_>, index: Value, shape: &[usize], steps: &[usize]) -> Value {
     let (mut rest, mut sum) = (index, e.int(0));
     for (i, (&d, &s)) in shape.iter().zip(steps).enumerate().rev() {
         let digit = if i == 0 { rest } else { remainder(e, rest, d) };
@@ -260,24 +284,8 @@ fn along(e: &mut Emitter<'_, '_>, index: Value, shape: &[usize], steps: &[usize]
     sum
 }
 
-/// Loops over `dims` of (extent, step), outermost first.
-fn nest(
-    e: &mut Emitter<'_, '_>,
-    dims: &[(usize, usize)],
-    base: Value,
-    body: &mut dyn FnMut(&mut Emitter<'_, '_>, Value),
-) {
-    match dims.split_first() {
-        None => body(e, base),
-        Some((&(extent, step), inner)) => e.times(extent, |e, i| {
-            let base = e.at(base, i, step);
-            nest(e, inner, base, body);
-        }),
-    }
-}
-
 /// The element of a row-major index.
-fn load_flat(e: &mut Emitter<'_, '_>, o: &Operand, index: Value) -> Value {
+pub(super) fn load_flat(e: &mut Emitter<'_, '_>, o: &Operand, index: Value) -> Value {
     let (_, h, w) = o.buffer.image;
     if o.buffer.layout == Layout::Dense {
         let at = e.at(o.base, index, 4);
@@ -348,10 +356,19 @@ pub(super) fn constant(
     value: GraphValue,
     tensor: &Tensor,
 ) -> Option<Operand> {
+    if step.main.and_then(|m| graph.node(m)).is_some_and(|n| n.op.name == "repeat") {
+        let base = e.data("operand", pack::f32_bytes(tensor.as_f32()?));
+        let (layout, image) = (Layout::Dense, (tensor.len(), 1, 1));
+        let buffer = Buffer { place: Place::Arena(0), layout, image, planes: 0, group: image.0, integer: false };
+        return Some(Operand { buffer, base });
+    }
     let user = step.chain.iter().find(|&&n| graph.operands(n).contains(&value))?;
     let (node, data) = (graph.node(*user)?, tensor.as_f32()?);
     let shape = &node.types.first()?.shape;
-    if node.op.inputs != (2, 2) || node.op.name == "multi_threshold" || chain::channel_constant(tensor, shape) {
+    if !matches!(node.op.inputs, (2, 2) | (3, 3))
+        || node.op.name == "multi_threshold"
+        || chain::channel_constant(tensor, shape)
+    {
         return None;
     }
     let image = shape.stored()?;

@@ -92,6 +92,7 @@ impl Played {
                 decode(e, get(levels)?, scale)
             }
             Op::Function(name, a) => functions::each_lane(e, name, get(a)?),
+            Op::Power(a, b) => functions::each_pair(e, get(a)?, get(b)?),
         })
     }
 }

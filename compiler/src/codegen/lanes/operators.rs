@@ -30,6 +30,20 @@ pub fn apply(p: &mut Program, op: &str, attrs: &Attrs, inputs: &[Lane]) -> Optio
             let mask = p.compare(Compare::Above, x, zero);
             p.select(mask, x, scaled)
         }
+        "prelu" => {
+            let (zero, scaled) = (p.float(0.0), p.fmul(second?, x));
+            let mask = p.compare(Compare::Above, x, zero);
+            p.select(mask, x, scaled)
+        }
+        "equal" => truth(p, Compare::Equal, x, second?),
+        "greater" => truth(p, Compare::Above, x, second?),
+        "greater_equal" => truth(p, Compare::AtLeast, x, second?),
+        "select" => {
+            let (zero, third) = (p.float(0.0), *inputs.get(2)?);
+            let none = p.compare(Compare::Equal, x, zero);
+            p.select(none, third, second?)
+        }
+        "pow" => p.push(Op::Power(x, second?), Type::F32, super::program::Level::Constant),
         "clip" => clip(p, x, attrs.float("lo", f32::NEG_INFINITY), attrs.float("hi", f32::INFINITY)),
         "step" => {
             let (zero, one, minus) = (p.float(0.0), p.float(1.0), p.float(-1.0));
@@ -39,6 +53,7 @@ pub fn apply(p: &mut Program, op: &str, attrs: &Attrs, inputs: &[Lane]) -> Optio
         "sign" => sign(p, x),
         "round" => round(p, attrs.word("mode", "half_even"), x),
         "exp" => function(p, "exp", x),
+        "log" => function(p, "log", x),
         "tanh" => function(p, "tanh", x),
         "sigmoid" => function(p, "sigmoid", x),
         "quantize_gradient" | "reshape" => x,
@@ -52,6 +67,13 @@ pub fn apply(p: &mut Program, op: &str, attrs: &Attrs, inputs: &[Lane]) -> Optio
         }
         _ => return None,
     })
+}
+
+/// 1 where the comparison holds, else 0.
+fn truth(p: &mut Program, compare: Compare, a: Lane, b: Lane) -> Lane {
+    let (zero, one) = (p.float(0.0), p.float(1.0));
+    let mask = p.compare(compare, a, b);
+    p.select(mask, one, zero)
 }
 
 /// x > lo ? x : lo, then y < hi ? y : hi: NaN gives lo.
@@ -69,7 +91,7 @@ pub fn sign(p: &mut Program, x: Lane) -> Lane {
     p.select(up, one, low)
 }
 
-/// exp, tanh or sigmoid.
+/// exp, log, tanh or sigmoid.
 pub fn function(p: &mut Program, name: &'static str, x: Lane) -> Lane {
     p.push(Op::Function(name, x), Type::F32, super::program::Level::Constant)
 }

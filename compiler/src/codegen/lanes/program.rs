@@ -184,6 +184,8 @@ pub enum Op {
     Decode(Lane, Value),
     /// The project's own function of that name, in f64.
     Function(&'static str, Lane),
+    /// a^b, in f64.
+    Power(Lane, Lane),
 }
 
 impl Op {
@@ -193,7 +195,7 @@ impl Op {
             Op::Splat(_) | Op::Given(_) | Op::Scalar(_) | Op::Load(_) | Op::Planar(..) | Op::Channel | Op::Flat => {
                 [None; 3]
             }
-            Op::Binary(_, a, b) | Op::Compare(_, a, b) | Op::Both(a, b) => [Some(a), Some(b), None],
+            Op::Binary(_, a, b) | Op::Compare(_, a, b) | Op::Both(a, b) | Op::Power(a, b) => [Some(a), Some(b), None],
             Op::Unary(_, a) | Op::ShiftRight(a, _) | Op::Decode(a, _) | Op::Function(_, a) => [Some(a), None, None],
             Op::Select(m, a, b) => [Some(m), Some(a), Some(b)],
         };

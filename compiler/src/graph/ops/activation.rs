@@ -53,14 +53,45 @@ pub fn sigmoid(x: f32) -> f32 {
 /// ln x of a positive f32: x = m·2^e with √½ ≤ m < √2, s = (m − 1)/(m + 1), ln m = 2·(s + s³/3 + … + s^19/19) by Horner in
 /// s², ln x = e·ln 2 + ln m; all in f64 with separate multiply and add, rounded once. Not positive: meaningless, but finite.
 pub fn log(x: f32) -> f32 {
+    log64(f64::from(x)) as f32
+}
+
+/// [`log`] before its rounding, of a positive f64.
+fn log64(x: f64) -> f64 {
     const ROOT_HALF: i64 = 0x3fe6_a09e_667f_3bcd;
-    let bits = f64::from(x).to_bits() as i64;
+    let bits = x.to_bits() as i64;
     let e = (bits - ROOT_HALF) >> 52;
     let m = f64::from_bits((bits - (e << 52)) as u64);
     let s = (m - 1.0) / (m + 1.0);
     let z = s * s;
     let p = LOG.iter().fold(0.0, |p, c| p * z + c);
-    (e as f64 * std::f64::consts::LN_2 + (s + s) * p) as f32
+    e as f64 * std::f64::consts::LN_2 + (s + s) * p
+}
+
+/// ln x for every x: −∞ at 0, ∞ at ∞, NaN below 0 and of NaN.
+fn full_log64(x: f64) -> f64 {
+    let inside = log64(x);
+    let inside = if x == f64::INFINITY { x } else { inside };
+    let inside = if x == 0.0 { f64::NEG_INFINITY } else { inside };
+    if x >= 0.0 { inside } else { f64::NAN }
+}
+
+/// ln x for every x, rounded once.
+pub fn full_log(x: f32) -> f32 {
+    full_log64(f64::from(x)) as f32
+}
+
+/// x^y = e^(y·ln |x|) in f64, rounded once. y = 0 gives 1; a negative x has the sign of an odd whole y, and NaN where y is
+/// not whole.
+pub fn pow(x: f32, y: f32) -> f32 {
+    let (x, y) = (f64::from(x), f64::from(y));
+    let magnitude = exp64(y * full_log64(x.abs()));
+    let half = y * 0.5;
+    let signed = if half.floor() == half { magnitude } else { -magnitude };
+    let negative = if y.floor() == y { signed } else { f64::NAN };
+    let power = if x < 0.0 { negative } else { magnitude };
+    let power = if y == 0.0 { 1.0 } else { power };
+    power as f32
 }
 
 /// Coefficients 1/19, 1/17 … 1/3, 1 of the polynomial of [`log`].
@@ -69,6 +100,9 @@ pub const LOG: [f64; 10] =
 
 /// exp
 pub static EXP_OP: OpDef = unary("exp", "e^x by the project's own f64 polynomial; NaN gives 0.", &[], |e| map(e, exp));
+/// log
+pub static LOG_OP: OpDef =
+    unary("log", "ln x by the project's own f64 series; −∞ at 0, NaN below: ONNX Log.", &[], |e| map(e, full_log));
 /// tanh
 pub static TANH: OpDef = unary("tanh", "tanh x = 1 − 2/(e^2x + 1), in f64.", &[], |e| map(e, tanh));
 /// sigmoid
@@ -103,6 +137,19 @@ pub static SOFTMAX: OpDef = OpDef {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pow_is_correct_to_a_unit_in_the_last_place() {
+        for x in [0.001f32, 0.3, 1.0, 1.5, 3.0, 17.0, 1e6, -2.0, -7.5] {
+            for y in [-3.0f32, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0] {
+                let expected = f64::from(x).powf(y.into()) as f32;
+                assert!((pow(x, y) - expected).abs() <= expected.abs() * f32::EPSILON, "{x}^{y}: {}", pow(x, y));
+            }
+        }
+        assert_eq!([pow(0.0, 2.0), pow(0.0, 0.0), pow(0.0, -1.0), pow(9.0, 0.5)], [0.0, 1.0, f32::INFINITY, 3.0]);
+        assert!(pow(-1.0, 0.5).is_nan() && full_log(-1.0).is_nan());
+        assert_eq!([full_log(0.0), full_log(f32::INFINITY)], [f32::NEG_INFINITY, f32::INFINITY]);
+    }
 
     #[test]
     fn log_is_correct_to_a_unit_in_the_last_place() {

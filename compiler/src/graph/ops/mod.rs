@@ -8,11 +8,15 @@ mod binary;
 mod conv;
 mod integer;
 mod linear;
+mod logic;
 mod normalize;
 mod pool;
+mod product;
 mod quantize;
 mod reduce;
+mod repeat;
 mod shape;
+mod take;
 pub mod train;
 mod unary;
 
@@ -170,6 +174,7 @@ pub static TABLE: &[&OpDef] = &[
     // Sums of products
     &conv::CONV,
     &linear::MATMUL,
+    &product::PRODUCT,
     // Normalisation and element-wise arithmetic
     &normalize::BATCH_NORM,
     &binary::ADD,
@@ -178,6 +183,12 @@ pub static TABLE: &[&OpDef] = &[
     &binary::DIV,
     &binary::MIN,
     &binary::MAX,
+    &binary::POW,
+    &binary::PRELU,
+    &logic::EQUAL,
+    &logic::GREATER,
+    &logic::GREATER_EQUAL,
+    &logic::SELECT,
     &unary::NEG,
     &unary::ABS,
     &unary::SQRT,
@@ -188,6 +199,7 @@ pub static TABLE: &[&OpDef] = &[
     &unary::LEAKY_RELU,
     &unary::CLIP,
     &activation::EXP_OP,
+    &activation::LOG_OP,
     &activation::TANH,
     &activation::SIGMOID,
     &activation::SOFTMAX,
@@ -198,10 +210,14 @@ pub static TABLE: &[&OpDef] = &[
     &reduce::REDUCE_MEAN,
     &reduce::REDUCE_MAX,
     &reduce::REDUCE_SUM,
+    &reduce::ARG_MAX,
     &shape::RESHAPE,
     &shape::TRANSPOSE,
     &shape::CONCAT,
     &shape::PAD,
+    &shape::SLICE,
+    &take::TAKE,
+    &repeat::REPEAT,
     // Quantisers: f32 in, f32 out
     &quantize::QUANTIZE_WEIGHTS,
     &quantize::QUANTIZE_ACTIVATION,
@@ -257,7 +273,6 @@ pub static TABLE: &[&OpDef] = &[
     &train::statistics::CHANNEL_DOT,
     &train::statistics::PER_ELEMENT,
     &train::weights::TANH_WEIGHTS_GRAD,
-    &shape::SLICE,
     // The training step: update
     &train::optimizer::HYPER,
     &train::optimizer::LITERAL,

@@ -18,6 +18,7 @@ pub const ATTRS: &[AttrDef] = &[
         required: false,
         doc: "average pool divides by the whole window, default false",
     },
+    AttrDef { name: "dilations", kind: Kind::Ints, required: false, doc: "[vertical, horizontal], default 1" },
 ];
 
 /// The geometry of a pool.
@@ -33,6 +34,8 @@ pub struct Window {
     pub kernel: [usize; 2],
     /// Strides.
     pub strides: [usize; 2],
+    /// Vertical and horizontal dilation.
+    pub dilations: [usize; 2],
     /// Padding: top, left, bottom, right.
     pub pads: [usize; 4],
 }
@@ -46,11 +49,13 @@ impl Window {
         let (channels, h, w) =
             shape.image().filter(|_| shape.rank() == 4).ok_or_else(|| format!("pools an image, not {shape}"))?;
         let (kernel, strides, pads) = (pair(attrs, "kernel", 1)?, pair(attrs, "strides", 1)?, pads(attrs)?);
+        let dilations = pair(attrs, "dilations", 1)?;
         let extent = |i: usize, n: usize| -> Result<usize, String> {
-            if pads[i] >= kernel[i] || pads[i + 2] >= kernel[i] {
+            let span = (kernel[i] - 1).checked_mul(dilations[i]).ok_or("the window is too large")? + 1;
+            if pads[i] >= span || pads[i + 2] >= span {
                 return Err("padding must be smaller than the window".to_owned());
             }
-            let room = (n + pads[i] + pads[i + 2]).checked_sub(kernel[i]).ok_or("the window does not fit the image")?;
+            let room = (n + pads[i] + pads[i + 2]).checked_sub(span).ok_or("the window does not fit the image")?;
             let mut out = if attrs.bool("ceil", false) { room.div_ceil(strides[i]) } else { room / strides[i] } + 1;
             // A window that would start in the padding behind the image is dropped, as ONNX does.
             if (out - 1) * strides[i] >= n + pads[i] {
@@ -59,12 +64,18 @@ impl Window {
             Ok(out)
         };
         let output = [extent(0, h)?, extent(1, w)?];
-        Ok(Window { channels, input: [h, w], output, kernel, strides, pads })
+        Ok(Window { channels, input: [h, w], output, kernel, strides, dilations, pads })
     }
 
     /// The output's shape.
     pub fn output_shape(&self) -> Shape {
         Shape::batched(&[self.channels, self.output[0], self.output[1]])
+    }
+
+    /// Where tap `tap` of window `at` lies along axis `i`; `None` in the padding.
+    fn place(&self, i: usize, at: usize, tap: usize) -> Option<usize> {
+        let place = (at * self.strides[i] + tap * self.dilations[i]).checked_sub(self.pads[i])?;
+        (place < self.input[i]).then_some(place)
     }
 
     /// Calls `f(channel, flat input indices of the valid taps in row-major order)` for every output in order.
@@ -76,11 +87,7 @@ impl Window {
                     taps.clear();
                     for ky in 0..self.kernel[0] {
                         for kx in 0..self.kernel[1] {
-                            let iy =
-                                (y * self.strides[0] + ky).checked_sub(self.pads[0]).filter(|&i| i < self.input[0]);
-                            let ix =
-                                (x * self.strides[1] + kx).checked_sub(self.pads[1]).filter(|&i| i < self.input[1]);
-                            if let (Some(iy), Some(ix)) = (iy, ix) {
+                            if let (Some(iy), Some(ix)) = (self.place(0, y, ky), self.place(1, x, kx)) {
                                 taps.push((plane * self.input[0] + iy) * self.input[1] + ix);
                             }
                         }

@@ -95,3 +95,35 @@ pub static REDUCE_MAX: OpDef = reduction("reduce_max", "The maximum over axes.",
 });
 /// sum
 pub static REDUCE_SUM: OpDef = reduction("reduce_sum", "The 4-lane sum over axes.", |e| reduce(e, lane_sum));
+
+/// argmax
+pub static ARG_MAX: OpDef = OpDef {
+    name: "arg_max",
+    doc: "The place of the maximum along one axis, counted from 0, as f32: ONNX ArgMax. The lowest place of several, or the \
+          highest where `last`; NaN never wins.",
+    inputs: (1, 1),
+    attrs: &[
+        AttrDef { name: "axes", kind: Kind::Ints, required: true, doc: "the axis; negative from the end" },
+        AttrDef { name: "keepdims", kind: Kind::Bool, required: false, doc: "keep the axis as extent 1, default true" },
+        AttrDef { name: "last", kind: Kind::Bool, required: false, doc: "the highest place of several, default false" },
+    ],
+    elementwise: false,
+    infer: |attrs, types| {
+        if attrs.ints("axes").len() != 1 {
+            return Err("`axes` takes one axis".to_owned());
+        }
+        infer(attrs, types)
+    },
+    eval: |e| {
+        let last = e.attrs.bool("last", false);
+        reduce(e, |g| {
+            let mut best = (f32::NEG_INFINITY, 0);
+            for (i, &v) in g.iter().enumerate() {
+                if v > best.0 || (last && v == best.0) {
+                    best = (v, i);
+                }
+            }
+            best.1 as f32
+        })
+    },
+};

@@ -6,7 +6,12 @@ use crate::graph::types::{Dim, Shape, ValueType};
 use dorefa_runtime::tensor::{Data, Tensor};
 
 /// Gathers elements by flat index, whatever their type; `None` gives the fill value 0 or `fill`.
-fn gather(e: &Eval<'_>, x: &Tensor, fill: f32, index: impl Iterator<Item = Option<usize>>) -> Result<Tensor, String> {
+pub(super) fn gather(
+    e: &Eval<'_>,
+    x: &Tensor,
+    fill: f32,
+    index: impl Iterator<Item = Option<usize>>,
+) -> Result<Tensor, String> {
     fn pick<T: Copy>(v: &[T], fill: T, index: impl Iterator<Item = Option<usize>>) -> Vec<T> {
         index.map(|i| i.and_then(|i| v.get(i).copied()).unwrap_or(fill)).collect()
     }
@@ -84,17 +89,21 @@ pub static TRANSPOSE: OpDef = OpDef {
 /// Concat.
 pub static CONCAT: OpDef = OpDef {
     name: "concat",
-    doc: "ONNX Concat of f32 tensors along `axis`, which is not the batch.",
+    doc: "ONNX Concat along `axis`, which is not the batch, of f32 tensors, or of codes of one type and scale.",
     inputs: (1, 64),
     attrs: &[AttrDef { name: "axis", kind: Kind::Int, required: true, doc: "axis, at least 1 where there is a batch" }],
     elementwise: false,
     infer: |attrs, types| {
-        let first = super::f32_input(types, 0)?;
+        let first = types.first().ok_or("input 0 is missing")?;
         let axis = usize::try_from(attrs.int("axis", 1)).map_err(|_| "`axis` is at least 0")?;
+        super::take::selectable(first, axis)?;
         let mut shape = first.shape.clone();
         let mut total = 0usize;
-        for i in 0..types.len() {
-            let s = &super::f32_input(types, i)?.shape;
+        for ty in types {
+            if ty.elem != first.elem || ty.acc().is_some() {
+                return Err(format!("joins f32, or codes of one type: has {first} and {ty}"));
+            }
+            let s = &ty.shape;
             let Some(Dim::Fixed(n)) = s.0.get(axis) else {
                 return Err(format!("{s} has no axis {axis} to join"));
             };
@@ -108,21 +117,24 @@ pub static CONCAT: OpDef = OpDef {
         if let Some(d) = shape.0.get_mut(axis) {
             *d = Dim::Fixed(total);
         }
-        Ok(vec![ValueType::f32(shape)])
+        Ok(vec![ValueType { elem: first.elem.clone(), shape, layout: Default::default() }])
     },
     eval: |e| {
         let axis = e.attrs.int("axis", 1) as usize;
         let outer: usize = e.shape().iter().take(axis).product();
-        let mut out = Vec::new();
-        for o in 0..outer {
-            for i in 0..e.inputs.len() {
-                let row = e.input(i)?.len() / outer.max(1);
-                out.extend_from_slice(e.f32(i)?.get(o * row..(o + 1) * row).unwrap_or(&[]));
-            }
+        if e.inputs.iter().all(|t| t.as_f32().is_some()) {
+            return e.floats(joined(outer, &(0..e.inputs.len()).map(|i| e.f32(i)).collect::<Result<Vec<_>, _>>()?));
         }
-        e.floats(out)
+        e.codes(joined(outer, &(0..e.inputs.len()).map(|i| e.i32(i)).collect::<Result<Vec<_>, _>>()?))
     },
 };
+
+/// The rows of all parts in turn, of which each part has `outer`.
+fn joined<T: Copy>(outer: usize, parts: &[&[T]]) -> Vec<T> {
+    let row = |p: &&[T]| p.len() / outer.max(1);
+    let rows = (0..outer).flat_map(|o| parts.iter().map(move |p| p.get(o * row(p)..(o + 1) * row(p)).unwrap_or(&[])));
+    rows.flatten().copied().collect()
+}
 
 /// Pad.
 pub static PAD: OpDef = OpDef {
@@ -159,7 +171,8 @@ pub static PAD: OpDef = OpDef {
 /// Slice.
 pub static SLICE: OpDef = OpDef {
     name: "slice",
-    doc: "`length` elements from `start` on along `axis`, which is not the batch: the gradient of concat and pad. Input f32.",
+    doc: "`length` elements from `start` on along `axis`, which is not the batch: ONNX Slice and Split, and the gradient of \
+          concat and pad.",
     inputs: (1, 1),
     attrs: &[
         AttrDef { name: "axis", kind: Kind::Int, required: true, doc: "axis, at least 1 where there is a batch" },
@@ -168,26 +181,29 @@ pub static SLICE: OpDef = OpDef {
     ],
     elementwise: false,
     infer: |attrs, types| {
-        let mut shape = super::f32_input(types, 0)?.shape.clone();
+        let x = types.first().ok_or("input 0 is missing")?;
+        let mut shape = x.shape.clone();
         let part = ["axis", "start", "length"].map(|name| usize::try_from(attrs.int(name, 0)));
         let [Ok(axis), Ok(start), Ok(length)] = part else {
             return Err("`axis`, `start` and `length` are at least 0".to_owned());
         };
+        super::take::selectable(x, axis)?;
         match shape.0.get_mut(axis) {
             Some(Dim::Fixed(n)) if length > 0 && start.checked_add(length).is_some_and(|end| end <= *n) => {
                 *n = length;
-                Ok(vec![ValueType::f32(shape)])
+                Ok(vec![ValueType { elem: x.elem.clone(), shape, layout: Default::default() }])
             }
             _ => Err(format!("{shape} has no elements {start} … {} along axis {axis}", start.saturating_add(length))),
         }
     },
     eval: |e| {
+        let x = e.input(0)?;
         let axis = e.attrs.int("axis", 1) as usize;
-        let inner: usize = e.shape().iter().skip(axis + 1).product();
-        let row = e.input(0)?.shape().get(axis).copied().unwrap_or(1) * inner;
+        let inner: usize = x.shape().iter().skip(axis + 1).product();
+        let row = x.shape().get(axis).copied().unwrap_or(1) * inner;
         let first = e.attrs.int("start", 0) as usize * inner;
         let length = e.attrs.int("length", 1) as usize * inner;
-        let rows = e.f32(0)?.chunks(row.max(1));
-        e.floats(rows.flat_map(|r| r.get(first..first + length).unwrap_or(&[])).copied().collect())
+        let index = (0..x.len() / row.max(1)).flat_map(|r| (0..length).map(move |i| Some(r * row + first + i)));
+        gather(e, x, 0.0, index)
     },
 };
