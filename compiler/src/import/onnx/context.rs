@@ -5,10 +5,11 @@ use super::tensor::RawTensor;
 use super::{node_name, tensor};
 use crate::graph::attrs::{Attr, Attrs};
 use crate::graph::ops;
-use crate::graph::types::{Shape, ValueType};
+use crate::graph::types::{Dim, Elem, Shape, ValueType};
 use crate::graph::{Graph, GraphError, Value};
+use crate::interp;
 use dorefa_runtime::tensor::{Data, Tensor};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -63,8 +64,20 @@ pub(super) enum Known {
     Unavailable,
 }
 
+/// Why axis 0 cannot be the batch.
+pub(super) const BATCH: &str =
+    "moves axis 0, which must stay the batch: export the model so that axis 0 is only carried through";
+
+/// The longest chain of constant nodes that is computed where an operator needs a constant.
+const DEPTH: usize = 200;
+
 /// The state of an import.
 pub(super) struct Importer<'a> {
+    /// Axes of a computed value in front of the file's own: 0 where the file's axis 0 is the batch, 1 where a sample is the
+    /// whole of the file's input.
+    pub lead: usize,
+    /// The outputs of the current node behind its first.
+    pub further: Vec<Known>,
     /// The graph so far.
     pub graph: Graph,
     /// The batch at which the file was exported, if fixed.
@@ -77,17 +90,19 @@ pub(super) struct Importer<'a> {
     makers: BTreeMap<&'a str, &'a OnnxNode>,
     dir: Option<&'a Path>,
     known: BTreeMap<String, Known>,
+    integers: BTreeSet<Value>,
 }
 
 impl<'a> Importer<'a> {
     /// An import of `model`.
-    pub fn new(model: &mut OnnxModel, nodes: &'a [OnnxNode], dir: Option<&'a Path>) -> Importer<'a> {
+    pub fn new(model: &mut OnnxModel, nodes: &'a [OnnxNode], dir: Option<&'a Path>, lead: usize) -> Importer<'a> {
         let opset = model.opsets.get("").or_else(|| model.opsets.get("ai.onnx")).copied().unwrap_or(13);
         let graph = Graph::new(&model.name);
         let outputs = |node: &'a OnnxNode| node.outputs.iter().map(move |name| (name.as_str(), node));
         let makers = nodes.iter().rev().flat_map(outputs).collect();
         let initializers = std::mem::take(&mut model.initializers);
-        Importer { graph, file_batch: None, opset, initializers, makers, dir, known: BTreeMap::new() }
+        let (known, integers, further) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
+        Importer { lead, further, graph, file_batch: None, opset, initializers, makers, dir, known, integers }
     }
 
     /// Names a value.
@@ -158,7 +173,11 @@ impl<'a> Importer<'a> {
             Known::Ints(ints, scalar) => ints_tensor(&ints, scalar)?,
             Known::Poisoned | Known::Unavailable => return Err(Fail::Poisoned),
         };
+        let whole = tensor.as_f32().is_none();
         let value = self.constant(name, tensor);
+        if let (Ok(value), true) = (&value, whole) {
+            self.integers.insert(*value);
+        }
         self.define(name, value.as_ref().map_or(Known::Poisoned, |v| Known::Value(*v)));
         value
     }
@@ -173,6 +192,21 @@ impl<'a> Importer<'a> {
             return Err(format!("constant `{name}` holds NaN: the training diverged, export another checkpoint").into());
         }
         Ok(self.graph.add_constant(name, tensor)?)
+    }
+
+    /// A name, one of a few that no file can have, by which handlers that build on others pass on a value.
+    pub fn temporary(&mut self, i: usize, value: Value) -> String {
+        let name = format!("\0{i}");
+        self.define(&name, Known::Value(value));
+        name
+    }
+
+    /// A constant of one element as a scalar, so that its rank adds no axes.
+    pub fn scalar_of(&mut self, value: Value) -> Result<Value, Fail> {
+        match self.graph.constant(value).and_then(|t| t.as_f32()) {
+            Some(&[one]) => self.scalar("scalar", one),
+            _ => Ok(value),
+        }
     }
 
     /// Adds a scalar constant.
@@ -206,6 +240,131 @@ impl<'a> Importer<'a> {
         Ok(self.ty(value)?.shape.clone())
     }
 
+    /// The extents of a value as the file counts its axes.
+    pub fn dims(&self, value: Value) -> Result<Vec<Dim>, Fail> {
+        let shape = self.shape(value)?;
+        let lead = self.lead_of(&shape);
+        Ok(shape.0.into_iter().skip(lead).collect())
+    }
+
+    fn lead_of(&self, shape: &Shape) -> usize {
+        if shape.has_batch() { self.lead } else { 0 }
+    }
+
+    /// The graph's axis that the file calls `a`; the batch is refused.
+    pub fn axis(&self, value: Value, a: i64) -> Result<usize, Fail> {
+        let shape = self.shape(value)?;
+        let lead = self.lead_of(&shape);
+        let at = axis(a, shape.rank() - lead)? + lead;
+        if shape.0.get(at) == Some(&Dim::Batch) { Err(BATCH.into()) } else { Ok(at) }
+    }
+
+    /// A value with other extents, as the file counts axes.
+    pub fn shaped(&mut self, node: &OnnxNode, value: Value, dims: &[Dim]) -> Result<Value, Fail> {
+        if self.lead == 0 && self.shape(value)?.has_batch() && dims.first() != Some(&Dim::Batch) {
+            return Err(BATCH.into());
+        }
+        let dims = Shape(dims.to_vec()).per_sample();
+        self.reshaped(node, value, &dims)
+    }
+
+    /// Values with as many axes as the one that has most, ones in front, so that they broadcast as the file means it.
+    pub fn aligned(&mut self, node: &OnnxNode, values: &[Value]) -> Result<Vec<Value>, Fail> {
+        let ranks = values.iter().map(|&v| Ok(self.dims(v)?.len())).collect::<Result<Vec<_>, Fail>>()?;
+        let most = ranks.iter().copied().max().unwrap_or(0);
+        let mut out = Vec::new();
+        for (&v, &rank) in values.iter().zip(&ranks) {
+            let mut dims = self.dims(v)?;
+            if rank == most || !self.shape(v)?.has_batch() {
+                out.push(v);
+                continue;
+            }
+            if self.lead == 0 && self.file_batch != Some(1) {
+                return Err(BATCH.into());
+            }
+            let at = 1 - self.lead;
+            dims.splice(at.min(rank)..at.min(rank), std::iter::repeat_n(Dim::Fixed(1), most - rank));
+            out.push(self.shaped(node, v, &dims)?);
+        }
+        Ok(out)
+    }
+
+    /// Adds an element-wise operator, its inputs aligned.
+    pub fn elementwise(&mut self, op: &str, node: &OnnxNode, inputs: &[Value], attrs: Attrs) -> Result<Value, Fail> {
+        let inputs = self.aligned(node, inputs)?;
+        self.add_with(op, node, &inputs, attrs)
+    }
+
+    /// A value with the file's axis 0 as the batch, for operators on images.
+    pub fn images(&mut self, node: &OnnxNode, value: Value) -> Result<Value, Fail> {
+        let shape = self.shape(value)?;
+        match (self.lead_of(&shape), shape.0.get(1)) {
+            (0, _) => Ok(value),
+            (_, Some(Dim::Fixed(1))) => {
+                let rest = shape.per_sample().get(1..).unwrap_or(&[]).to_vec();
+                self.reshaped(node, value, &rest)
+            }
+            _ => Err("works on several images although another operator moves axis 0: export with batch 1".into()),
+        }
+    }
+
+    /// Undoes [`Importer::images`] for a result.
+    pub fn samples(&mut self, node: &OnnxNode, value: Value) -> Result<Value, Fail> {
+        if self.lead == 0 {
+            return Ok(value);
+        }
+        let dims: Vec<usize> = std::iter::once(1).chain(self.shape(value)?.per_sample()).collect();
+        self.reshaped(node, value, &dims)
+    }
+
+    /// A constant as a value of every sample: `dims` without the batch. Computed values stay as they are.
+    pub fn repeated(&mut self, node: &OnnxNode, value: Value) -> Result<Value, Fail> {
+        if self.shape(value)?.has_batch() {
+            return Ok(value);
+        }
+        let input = self.graph.inputs().first().copied().ok_or("has no input that depends on the image")?;
+        self.add("repeat", node, &[value, Value { node: input, port: 0 }])
+    }
+
+    /// Element `i` along the graph's axis `at` becomes element `indices[i]`.
+    pub fn taken(&mut self, node: &OnnxNode, value: Value, at: usize, indices: Vec<i64>) -> Result<Value, Fail> {
+        let extent = self.shape(value)?.0.get(at).copied();
+        if extent == Some(Dim::Fixed(indices.len())) && indices.iter().enumerate().all(|(i, &n)| n == i as i64) {
+            return Ok(value);
+        }
+        let run = indices
+            .first()
+            .copied()
+            .filter(|&first| first >= 0 && indices.iter().enumerate().all(|(i, &n)| n == first + i as i64));
+        let attrs = Attrs::new().with("axis", Attr::Int(at as i64));
+        if let Some(start) = run {
+            let length = Attr::Int(indices.len() as i64);
+            return self.add_with(
+                "slice",
+                node,
+                &[value],
+                attrs.with("start", Attr::Int(start)).with("length", length),
+            );
+        }
+        self.add_with("take", node, &[value], attrs.with("indices", Attr::Ints(indices)))
+    }
+
+    /// The value repeated along axes of extent 1 until it has `dims`, as the file counts axes; the ranks are equal.
+    pub fn expanded(&mut self, node: &OnnxNode, mut value: Value, dims: &[Dim]) -> Result<Value, Fail> {
+        let own = self.dims(value)?;
+        let lead = self.lead_of(&self.shape(value)?);
+        for (i, (from, to)) in own.iter().zip(dims).enumerate() {
+            match (from, to) {
+                (a, b) if a == b => {}
+                (Dim::Fixed(1), &Dim::Fixed(n)) if n <= 1 << 24 => {
+                    value = self.taken(node, value, i + lead, vec![0; n])?;
+                }
+                _ => return Err(format!("repeats {} to {}", Shape(own), Shape(dims.to_vec())).into()),
+            }
+        }
+        Ok(value)
+    }
+
     /// The name of input `i`, if given.
     pub fn input_name<'n>(&self, node: &'n OnnxNode, i: usize) -> Option<&'n str> {
         node.inputs.get(i).map(String::as_str).filter(|s| !s.is_empty())
@@ -223,14 +382,42 @@ impl<'a> Importer<'a> {
         match self.known(name)? {
             Known::Tensor(t) => Ok(Some(Arc::unwrap_or_clone(t))),
             Known::Ints(ints, scalar) => ints_tensor(&ints, scalar).map(Some),
-            Known::Value(v) => match self.graph.constant(v) {
-                Some(t) => Ok(Some((**t).clone())),
+            Known::Value(v) => match self.computed(v, DEPTH) {
+                Some(t) => Ok(Some((*t).clone())),
                 None => {
                     Err(format!("input {i} (`{name}`) must be a constant: fold constants before the export").into())
                 }
             },
             Known::Poisoned | Known::Unavailable => Err(Fail::Poisoned),
         }
+    }
+
+    /// The tensor of a value that depends on constants only; what it takes is computed here.
+    fn computed(&mut self, value: Value, depth: usize) -> Option<Arc<Tensor>> {
+        if let Some(tensor) = self.graph.constant(value) {
+            return Some(tensor.clone());
+        }
+        if self.graph.value_type(value)?.shape.has_batch() {
+            return None;
+        }
+        for (port, operand) in self.graph.operands(value.node).into_iter().enumerate() {
+            let tensor = self.computed(operand, depth.checked_sub(1)?)?;
+            if self.graph.constant(operand).is_none() {
+                let constant = self.graph.add_typed_constant("computed", (*tensor).clone(), Elem::F32);
+                self.graph.set_operand(value.node, port as u16, constant);
+            }
+        }
+        Some(Arc::new(interp::fold(&self.graph, value.node, true)?.ok()?))
+    }
+
+    /// Whether a value holds whole numbers because its type in the file is an integer or a truth value.
+    pub fn is_integer(&self, value: Value) -> bool {
+        self.integers.contains(&value)
+    }
+
+    /// Records that a value is of an integer type in the file.
+    pub fn mark_integer(&mut self, value: Value) {
+        self.integers.insert(value);
     }
 
     /// Input `i` as a constant scalar; `None` where the input is left out.
@@ -249,8 +436,12 @@ impl<'a> Importer<'a> {
             return Ok(Some(ints));
         }
         let tensor = self.constant_input(node, i)?;
-        match tensor.as_ref().and_then(Tensor::as_i64) {
-            Some(v) => Ok(Some(v.iter().map(|&n| Sym::Known(n)).collect())),
+        // Integers that went through float operators are whole numbers.
+        let whole = |v: &[f32]| v.iter().all(|x| x.fract() == 0.0).then(|| v.iter().map(|&x| x as i64).collect());
+        let list: Option<Vec<i64>> =
+            tensor.as_ref().and_then(|t| t.as_i64().map(<[i64]>::to_vec).or_else(|| t.as_f32().and_then(whole)));
+        match list {
+            Some(v) => Ok(Some(v.into_iter().map(Sym::Known).collect())),
             None => Err(format!("input {i} must hold integers").into()),
         }
     }

@@ -16,7 +16,8 @@ pub(super) fn handle(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Option<Kn
 
 /// count(x ≥ T[c, ·])·out_scale + out_bias.
 fn multi_threshold(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Value, Fail> {
-    let (mut x, t) = (im.input(node, 0)?, im.input(node, 1)?);
+    let (x, t) = (im.input(node, 0)?, im.input(node, 1)?);
+    let mut x = im.images(node, x)?;
     let (scale, bias) = (float(node, "out_scale", 1.0)?, float(node, "out_bias", 0.0)?);
     let rank = im.shape(x)?.rank();
     let last = match string(node, "data_layout", "NCHW")? {
@@ -41,7 +42,7 @@ fn multi_threshold(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Value, Fail
     if last {
         y = im.add_with("transpose", node, &[y], turn([0, 2, 3, 1]))?;
     }
-    Ok(y)
+    im.samples(node, y)
 }
 
 fn check_rows(x: &Shape, t: &Shape) -> Result<(), Fail> {

@@ -4,22 +4,29 @@
 //! over the nodes in file order and hands each to the file of its family. Integer values (shapes) are computed at import,
 //! float values become nodes of the graph, the file's own arithmetic step by step. All problems are collected.
 
+mod activations;
 mod arith;
+mod channels_last;
 mod context;
 mod finn;
 mod layers;
 mod limits;
+mod linear;
 pub mod proto;
 mod qdq;
 mod qonnx;
+mod quantised;
+mod reduce;
 mod reshape;
+mod resize;
+mod select;
 mod symbolic;
 pub mod tensor;
 mod wire;
 
 use super::{ImportError, Problem};
 use crate::graph::types::{Dim, Shape, ValueType};
-use crate::graph::{Graph, verify};
+use crate::graph::{Graph, Value, verify};
 use context::{Fail, Importer, Known};
 use proto::{OnnxDim, OnnxModel, OnnxNode, OnnxValue};
 use std::collections::BTreeMap;
@@ -40,11 +47,13 @@ pub fn load(path: &Path) -> Result<Graph, ImportError> {
     if !meta.is_file() || meta.len() > MAX_FILE {
         return Err(ImportError::of_file(&file, "is no file below 2 GiB: keep the weights as external data"));
     }
-    let bytes = std::fs::read(path).map_err(|e| ImportError::of_file(&file, format!("cannot be read: {e}")))?;
     let dir = path.parent().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p });
-    let model = proto::parse(&bytes).map_err(|e| ImportError::of_file(&file, e))?;
-    drop(bytes); // weights are held twice already while they are decoded
-    import(&file, model, dir)
+    // The bytes are dropped once parsed: weights are held twice already while they are decoded.
+    let parse = || {
+        let bytes = std::fs::read(path).map_err(|e| ImportError::of_file(&file, format!("cannot be read: {e}")))?;
+        proto::parse(&bytes).map_err(|e| ImportError::of_file(&file, e))
+    };
+    either(&file, parse, dir)
 }
 
 /// Imports the bytes of a model; `file` names it in messages, `dir` is where external data may lie.
@@ -52,10 +61,32 @@ pub fn load(path: &Path) -> Result<Graph, ImportError> {
 /// # Errors
 /// As [`load`].
 pub fn from_bytes(file: &str, bytes: &[u8], dir: Option<&Path>) -> Result<Graph, ImportError> {
-    import(file, proto::parse(bytes).map_err(|e| ImportError::of_file(file, e))?, dir)
+    either(file, || proto::parse(bytes).map_err(|e| ImportError::of_file(file, e)), dir)
 }
 
-fn import(file: &str, mut model: OnnxModel, dir: Option<&Path>) -> Result<Graph, ImportError> {
+/// Imports a model with axis 0 as the batch or, where that fails and all extents are fixed, as it stands.
+fn either(
+    file: &str,
+    parse: impl Fn() -> Result<OnnxModel, ImportError>,
+    dir: Option<&Path>,
+) -> Result<Graph, ImportError> {
+    let model = parse()?;
+    // Where axis 0 is more than carried through, the file runs as it is: one sample is the whole of its inputs.
+    let fixed = |v: &OnnxValue| {
+        v.shape.as_ref().is_some_and(|s| s.len() < 6 && s.iter().all(|d| matches!(d, OnnxDim::Value(1..))))
+    };
+    let whole = model.inputs.iter().all(fixed);
+    match import(file, model, dir, 0) {
+        Err(problems) if whole => match import(file, parse()?, dir, 1) {
+            Err(other) if other.problems.len() >= problems.problems.len() => Err(problems),
+            result => result,
+        },
+        result => result,
+    }
+}
+
+/// Imports with the file's axis 0 as the batch (`lead` 0), or the whole of its inputs as one sample (1).
+fn import(file: &str, mut model: OnnxModel, dir: Option<&Path>, lead: usize) -> Result<Graph, ImportError> {
     let mut problems: Vec<Problem> = Vec::new();
     let problem = |node: &str, operator: &str, message: String| Problem {
         file: file.to_owned(),
@@ -68,12 +99,22 @@ fn import(file: &str, mut model: OnnxModel, dir: Option<&Path>) -> Result<Graph,
     }
     let (nodes, inputs, outputs) =
         (std::mem::take(&mut model.nodes), std::mem::take(&mut model.inputs), std::mem::take(&mut model.outputs));
-    let mut im = Importer::new(&mut model, &nodes, dir);
+    let mut im = Importer::new(&mut model, &nodes, dir, lead);
     for input in &inputs {
-        match input_type(input) {
+        match input_type(input, lead) {
             Ok((ty, batch)) => {
+                if lead == 0 && batch.is_some() && im.file_batch.is_some() && batch != im.file_batch {
+                    problems.push(problem(
+                        &input.name,
+                        "input",
+                        "has another batch than the input before it".to_owned(),
+                    ));
+                }
                 im.file_batch = im.file_batch.or(batch);
                 let value = im.graph.add_input(&input.name, ty);
+                if input.elem_type > 1 {
+                    im.mark_integer(value);
+                }
                 im.define(&input.name, Known::Value(value));
             }
             Err(message) => {
@@ -89,9 +130,13 @@ fn import(file: &str, mut model: OnnxModel, dir: Option<&Path>) -> Result<Graph,
             let message = format!("produces `{name}`, which exists already: a name may be given once");
             problems.push(problem(node_name(node), &operator(node, &model.opsets), message));
         }
+        im.further.clear();
         let handled = limits::before(&mut im, node).and_then(|()| handle(&mut im, node)).and_then(limits::after);
         let (known, message) = match handled {
-            Ok(known) => (known, None),
+            Ok(known) => {
+                integer_result(&mut im, node, &known);
+                (known, None)
+            }
             Err(Fail::Poisoned) => (Known::Poisoned, None),
             Err(Fail::Message(message)) => (Known::Poisoned, Some(message)),
         };
@@ -105,16 +150,17 @@ fn import(file: &str, mut model: OnnxModel, dir: Option<&Path>) -> Result<Graph,
         if let Some(output) = node.outputs.first() {
             im.define(output, known);
         }
-        // Further outputs (masks, indices, statistics) are never computed; who reads them is told so.
-        for output in node.outputs.iter().skip(1).filter(|o| !o.is_empty()) {
-            im.define(output, Known::Unavailable);
+        // Masks, indices and statistics are never computed; who reads them is told so.
+        let further = std::mem::take(&mut im.further).into_iter().chain(std::iter::repeat(Known::Unavailable));
+        for (output, known) in node.outputs.iter().skip(1).zip(further).filter(|(o, _)| !o.is_empty()) {
+            im.define(output, known);
         }
     }
     if outputs.is_empty() {
         problems.push(problem("", "", "has no output".to_owned()));
     }
     for output in &outputs {
-        match im.value(&output.name) {
+        match output_value(&mut im, &output.name) {
             Ok(value) => im.graph.add_output(&output.name, value),
             Err(Fail::Poisoned) => {}
             Err(Fail::Message(message)) => problems.push(problem(&output.name, "output", message)),
@@ -128,6 +174,34 @@ fn import(file: &str, mut model: OnnxModel, dir: Option<&Path>) -> Result<Graph,
         problems.extend(messages.into_iter().map(|m| problem("", "", m)));
     }
     if problems.is_empty() { Ok(graph) } else { Err(ImportError { problems }) }
+}
+
+/// An output: a constant is one of every sample.
+fn output_value(im: &mut Importer<'_>, name: &str) -> Result<Value, Fail> {
+    let value = im.value(name)?;
+    if im.lead == 0 && !im.shape(value)?.has_batch() {
+        return Err(context::BATCH.into());
+    }
+    im.repeated(&OnnxNode { name: name.to_owned(), ..OnnxNode::default() }, value)
+}
+
+/// Results of integers are integers, but for casts and quantisers, which say so themselves.
+fn integer_result(im: &mut Importer<'_>, node: &OnnxNode, known: &Known) {
+    let Known::Value(result) = *known else { return };
+    if matches!(node.op_type.as_str(), "Cast" | "DequantizeLinear" | "Identity") {
+        return;
+    }
+    let mut inputs = node.inputs.iter().filter(|i| !i.is_empty()).peekable();
+    let some = inputs.peek().is_some();
+    let whole = inputs.all(|i| match im.known(i) {
+        Ok(Known::Value(v)) => im.is_integer(v),
+        Ok(Known::Ints(..)) => true,
+        Ok(Known::Tensor(t)) => t.as_f32().is_none(),
+        _ => false,
+    });
+    if (some && whole) || matches!(node.op_type.as_str(), "ArgMax" | "ArgMin") {
+        im.mark_integer(result);
+    }
 }
 
 /// The name by which messages and the graph know a node.
@@ -147,16 +221,18 @@ fn operator(node: &OnnxNode, opsets: &BTreeMap<String, i64>) -> String {
     if domain.is_empty() { format!("{name} ({set})") } else { format!("{domain}::{name} ({set})") }
 }
 
-/// The type of an input, and its fixed batch if it has one. Axis 0 becomes the batch.
-fn input_type(input: &OnnxValue) -> Result<(ValueType, Option<i64>), String> {
-    if input.elem_type != 1 && input.elem_type != 0 {
+/// The type of an input, and its fixed batch if it has one. Axis 0 becomes the batch where `lead` is 0. Integers and truth
+/// values are given as floats.
+fn input_type(input: &OnnxValue, lead: usize) -> Result<(ValueType, Option<i64>), String> {
+    if !matches!(input.elem_type, 0 | 1 | 9) && tensor::int_range(input.elem_type).is_none() && input.elem_type != 7 {
         let name = tensor::type_name(input.elem_type);
         return Err(format!("has elements of type {name}: export the model with a FLOAT input"));
     }
     let advice = "export the model with fixed extents (only axis 0, the batch, may be open)";
-    let dims = input.shape.as_ref().filter(|s| !s.is_empty()).ok_or_else(|| format!("has no shape: {advice}"))?;
+    let dims = input.shape.as_ref().filter(|s| !s.is_empty() || lead == 1);
+    let dims = dims.ok_or_else(|| format!("has no shape: {advice}"))?;
     let mut rest = Vec::new();
-    for (axis, dim) in dims.iter().enumerate().skip(1) {
+    for (axis, dim) in dims.iter().enumerate().skip(1 - lead) {
         match dim {
             OnnxDim::Value(n) if (1..=MAX_EXTENT).contains(n) => rest.push(*n as usize),
             OnnxDim::Value(n) => return Err(format!("has extent {n} at axis {axis}: {advice}")),
@@ -184,7 +260,18 @@ fn handle(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Known, Fail> {
             if let Some(known) = symbolic::handle(im, node)? {
                 return Ok(known);
             }
-            let families = [layers::handle, arith::handle, reshape::handle, qdq::handle];
+            let families = [
+                layers::handle,
+                linear::handle,
+                arith::handle,
+                activations::handle,
+                reduce::handle,
+                reshape::handle,
+                select::handle,
+                resize::handle,
+                qdq::handle,
+                quantised::handle,
+            ];
             for family in families {
                 if let Some(known) = family(im, node)? {
                     return Ok(known);
@@ -197,9 +284,7 @@ fn handle(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Known, Fail> {
         "qonnx.custom_op.general" | "onnx.brevitas" | "finn.custom_op.general" | "{DOMAIN_STRING}" => {
             quantisers(im, node)
         }
-        "qonnx.custom_op.channels_last" => Err(Fail::Message(
-            "channels-last operators are not supported: run QONNX's conversion back to channels-first".to_owned(),
-        )),
+        "qonnx.custom_op.channels_last" => channels_last::handle(im, node),
         _ => Err(Fail::Message(
             "operators of this domain are not supported: export with the standard operators or QONNX".to_owned(),
         )),

@@ -5,6 +5,7 @@ use super::proto::OnnxNode;
 use super::tensor;
 use crate::graph::Value;
 use crate::graph::attrs::{Attr, Attrs};
+use crate::graph::types::Dim;
 use dorefa_runtime::tensor::{Data, Tensor};
 
 /// Imports the node if it is one of this family.
@@ -22,18 +23,23 @@ fn quantize(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Value, Fail> {
     let (scale, zero) = parameters(im, node, x)?;
     let code = match im.input_name(node, 2) {
         Some(name) => im.element_type(name),
-        None => i32::try_from(int(node, "output_dtype", 2)?).unwrap_or(0),
+        None => match i32::try_from(int(node, "output_dtype", 0)?).unwrap_or(0) {
+            0 => 2,
+            code => code,
+        },
     };
     let (lo, hi) = tensor::int_range(code)
         .filter(|(_, hi)| *hi < 1 << 24)
         .ok_or("quantises to a type that is not supported: use an integer type of 2 to 16 bits")?;
-    let mut y = im.add("div", node, &[x, scale])?;
+    let mut y = im.elementwise("div", node, &[x, scale], Attrs::new())?;
     y = im.add("round", node, &[y])?;
     if let Some(zero) = zero {
-        y = im.add("add", node, &[y, zero])?;
+        y = im.elementwise("add", node, &[y, zero], Attrs::new())?;
     }
     let bounds = Attrs::new().with("lo", Attr::Float(lo as f32)).with("hi", Attr::Float(hi as f32));
-    im.add_with("clip", node, &[y], bounds)
+    let y = im.add_with("clip", node, &[y], bounds)?;
+    im.mark_integer(y);
+    Ok(y)
 }
 
 /// (q − z)·s.
@@ -41,23 +47,21 @@ fn dequantize(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Value, Fail> {
     let mut y = im.input(node, 0)?;
     let (scale, zero) = parameters(im, node, y)?;
     if let Some(zero) = zero {
-        y = im.add("sub", node, &[y, zero])?;
+        y = im.elementwise("sub", node, &[y, zero], Attrs::new())?;
     }
-    im.add("mul", node, &[y, scale])
+    im.elementwise("mul", node, &[y, scale], Attrs::new())
 }
 
-/// Scale and zero point (none where zero), shaped to broadcast along the axis.
+/// Scale and zero point (none where zero), shaped to broadcast along the axis, or repeated within blocks.
 fn parameters(im: &mut Importer<'_>, node: &OnnxNode, x: Value) -> Result<(Value, Option<Value>), Fail> {
-    if int(node, "block_size", 0)? != 0 {
-        return Err("has blocked scales: only scales for the tensor or one axis are supported".into());
-    }
-    let rank = im.shape(x)?.rank();
+    let block = int(node, "block_size", 0)?;
+    let dims = im.dims(x)?;
     let scale = im.input(node, 1)?;
-    let scale = along(im, node, scale, rank)?;
+    let scale = along(im, node, scale, &dims, block)?;
     let zero = match im.constant_input(node, 2)? {
         Some(t) if !is_zero(&t) => {
             let zero = im.input(node, 2)?;
-            Some(along(im, node, zero, rank)?)
+            Some(along(im, node, zero, &dims, block)?)
         }
         _ => None,
     };
@@ -73,15 +77,28 @@ fn is_zero(t: &Tensor) -> bool {
     }
 }
 
-fn along(im: &mut Importer<'_>, node: &OnnxNode, value: Value, rank: usize) -> Result<Value, Fail> {
+fn along(im: &mut Importer<'_>, node: &OnnxNode, value: Value, dims: &[Dim], block: i64) -> Result<Value, Fail> {
     let shape = im.shape(value)?;
-    let &[count] = &*shape.per_sample() else {
-        return if shape.rank() == 0 { Ok(value) } else { Err(format!("has parameters of shape {shape}").into()) };
-    };
-    if count == 1 {
-        return Ok(value);
+    if shape.has_batch() {
+        return Err("computes its scale from the input: only constant scales are supported".into());
     }
-    let at = axis(int(node, "axis", 1)?, rank)?;
-    let dims: Vec<usize> = (at..rank).map(|i| if i == at { count } else { 1 }).collect();
-    im.reshaped(node, value, &dims)
+    if shape.sample_len() == Some(1) {
+        return im.scalar_of(value);
+    }
+    let at = axis(int(node, "axis", 1)?, dims.len())?;
+    let own = shape.per_sample();
+    if let &[count] = &*own {
+        let dims: Vec<usize> = (at..dims.len()).map(|i| if i == at { count } else { 1 }).collect();
+        return im.reshaped(node, value, &dims);
+    }
+    let extent = match dims.get(at) {
+        Some(&Dim::Fixed(n)) if own.len() == dims.len() => n as i64,
+        _ => return Err(format!("has parameters of shape {shape} for an input of {} axes", dims.len()).into()),
+    };
+    let blocks = own.get(at).copied().unwrap_or(1) as i64;
+    let block = if block > 0 { block } else { (extent + blocks - 1) / blocks.max(1) };
+    if (extent + block - 1) / block != blocks {
+        return Err(format!("has {blocks} blocks of {block} for {extent} elements of axis {at}").into());
+    }
+    im.taken(node, value, at, (0..extent).map(|i| i / block).collect())
 }

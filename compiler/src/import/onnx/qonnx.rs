@@ -4,6 +4,7 @@ use super::context::{Fail, Importer, Known, int, string};
 use super::proto::OnnxNode;
 use crate::graph::Value;
 use crate::graph::attrs::{Attr, Attrs};
+use crate::graph::ops::quant_bounds;
 
 /// Imports the node if it is one of this dialect.
 pub(super) fn handle(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Option<Known>, Fail> {
@@ -63,23 +64,40 @@ fn quant(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Value, Fail> {
     im.add_with("quant", node, &[x, s, z], attrs)
 }
 
-/// Version 1, in the primitive steps of its definition: round(x/s + z) / 2^(in − out), rounded, (− z)·s.
+/// In the primitive steps of its definition. Version 1 has five inputs: round(x/s + z) / 2^(in − out), rounded, (− z)·s.
+/// Version 2 gives the result's scale as its fifth input, from which the power of two follows, and saturates.
 fn trunc(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Value, Fail> {
-    if node.inputs.len() != 5 {
-        return Err("is version 2: only version 1 with five inputs is supported, export with an older QONNX".into());
-    }
-    let (from, to) = (bits(im, node, 3)?, bits(im, node, 4)?);
+    let second = node.inputs.len() > 5;
+    let (from, to) = (bits(im, node, 3)?, bits(im, node, node.inputs.len().saturating_sub(1))?);
     if to > from {
         return Err(format!("truncates {from} bits to {to}").into());
     }
-    let mode = mode(node, "FLOOR")?;
-    let (x, s, z) = (im.input(node, 0)?, im.input(node, 1)?, im.input(node, 2)?);
-    let mut y = im.add("div", node, &[x, s])?;
-    y = im.add("add", node, &[y, z])?;
+    let rounded = Attrs::new().with("mode", Attr::Word(mode(node, "FLOOR")?));
+    let (x, mut s, mut z) = (im.input(node, 0)?, im.input(node, 1)?, im.input(node, 2)?);
+    let mut y = im.elementwise("div", node, &[x, s], Attrs::new())?;
+    y = im.elementwise("add", node, &[y, z], Attrs::new())?;
     y = im.add("round", node, &[y])?;
-    let divisor = im.scalar("trunc_divisor", (1u64 << (from - to)) as f32)?;
-    y = im.add("div", node, &[y, divisor])?;
-    y = im.add_with("round", node, &[y], Attrs::new().with("mode", Attr::Word(mode)))?;
-    y = im.add("sub", node, &[y, z])?;
-    im.add("mul", node, &[y, s])
+    let mut divisor = (1u64 << (from - to)) as f32;
+    if second {
+        let (Some(input), Some(output)) = (im.scalar_input(node, 1)?, im.scalar_input(node, 4)?) else {
+            return Err("needs one scale for its input and one for its output".into());
+        };
+        let power = (output / input).log2().round_ties_even();
+        if !(-64.0..=64.0).contains(&power) {
+            return Err(format!("truncates from the scale {input} to {output}").into());
+        }
+        divisor = f32::powi(2.0, power as i32);
+    }
+    let by = im.scalar("trunc_divisor", divisor)?;
+    y = im.elementwise("div", node, &[y, by], Attrs::new())?;
+    if second {
+        let (lo, hi) = quant_bounds(to, int(node, "signed", 1)? != 0, int(node, "narrow", 0)? != 0);
+        let bounds = Attrs::new().with("lo", Attr::Float(lo)).with("hi", Attr::Float(hi));
+        y = im.add_with("clip", node, &[y], bounds)?;
+        z = im.elementwise("div", node, &[z, by], Attrs::new())?;
+        s = im.input(node, 4)?;
+    }
+    y = im.add_with("round", node, &[y], rounded)?;
+    y = im.elementwise("sub", node, &[y, z], Attrs::new())?;
+    im.elementwise("mul", node, &[y, s], Attrs::new())
 }

@@ -1,12 +1,11 @@
-//! Operators that move elements: Reshape and its kin, Transpose, Concat, Pad. The batch stays axis 0 throughout.
+//! Operators that give the elements other axes: Reshape and its kin, Transpose, Concat, DepthToSpace. Where the file's axis 0
+//! is the batch, it stays axis 0 throughout.
 
-use super::context::{Fail, Importer, Known, Sym, axis, int, ints, string, to_floats};
+use super::context::{BATCH, Fail, Importer, Known, Sym, axis, int, ints, string};
 use super::proto::OnnxNode;
 use crate::graph::Value;
 use crate::graph::attrs::{Attr, Attrs};
 use crate::graph::types::{Dim, Shape};
-
-const BATCH: &str = "moves axis 0, which must stay the batch: export the model so that axis 0 is only carried through";
 
 /// Imports the node if it is one of this family.
 pub(super) fn handle(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Option<Known>, Fail> {
@@ -17,7 +16,7 @@ pub(super) fn handle(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Option<Kn
         "Unsqueeze" => unsqueeze(im, node)?,
         "Transpose" => transpose(im, node)?,
         "Concat" => concat(im, node)?,
-        "Pad" => pad(im, node)?,
+        "DepthToSpace" | "SpaceToDepth" => blocks(im, node)?,
         _ => return Ok(None),
     };
     Ok(Some(Known::Value(value)))
@@ -82,105 +81,132 @@ fn reshape(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Value, Fail> {
         Some(v) => v.into_iter().map(Sym::Known).collect(),
         None => im.ints_input(node, 1)?.ok_or("has no target shape")?,
     };
-    let dims = target(&im.shape(x)?, &wanted, im.file_batch, int(node, "allowzero", 0)? != 0)?;
+    let shape = Shape(im.dims(x)?);
+    let dims = target(&shape, &wanted, im.file_batch, int(node, "allowzero", 0)? != 0)?;
     im.reshaped(node, x, &dims)
 }
 
 fn flatten(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Value, Fail> {
     let x = im.input(node, 0)?;
-    let shape = im.shape(x)?;
+    let dims = im.dims(x)?;
     let at = int(node, "axis", 1)?;
-    let at = if at == shape.rank() as i64 { shape.rank() } else { axis(at, shape.rank())? };
-    if shape.has_batch() {
-        if at != 1 {
-            return Err(BATCH.into());
+    let at = if at == dims.len() as i64 { dims.len() } else { axis(at, dims.len())? };
+    let (head, tail) = dims.split_at_checked(at).ok_or("has no such axis")?;
+    let one = |part: &[Dim]| -> Result<Dim, Fail> {
+        match part {
+            [Dim::Batch] => Ok(Dim::Batch),
+            _ if part.contains(&Dim::Batch) => Err(BATCH.into()),
+            _ => Ok(Dim::Fixed(product(&Shape(part.to_vec()).per_sample()).ok_or("the shape overflows")?)),
         }
-        let total = shape.sample_len().ok_or("the shape overflows")?;
-        return im.reshaped(node, x, &[total]);
-    }
-    let (a, b) = shape.per_sample().split_at_checked(at).map(|(a, b)| (product(a), product(b))).ok_or("bad axis")?;
-    im.reshaped(node, x, &[a.unwrap_or(0), b.unwrap_or(0)])
+    };
+    let dims = [one(head)?, one(tail)?];
+    im.shaped(node, x, &dims)
 }
 
 fn squeeze(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Value, Fail> {
     let x = im.input(node, 0)?;
-    let shape = im.shape(x)?;
-    let mut gone = Vec::new();
-    match im.ints_of(node, "axes", 1)? {
-        Some(axes) => {
-            for a in axes {
-                gone.push(axis(a, shape.rank())?);
-            }
-        }
-        None => gone.extend((0..shape.rank()).filter(|&i| shape.0.get(i) == Some(&Dim::Fixed(1)))),
-    }
-    let mut dims = Vec::new();
-    for (i, d) in shape.0.iter().enumerate() {
-        match (gone.contains(&i), d) {
-            (true, Dim::Fixed(1)) | (false, Dim::Batch) => {}
-            (true, Dim::Batch) => return Err(BATCH.into()),
-            (true, Dim::Fixed(n)) => return Err(format!("squeezes axis {i} of extent {n}").into()),
-            (false, Dim::Fixed(n)) => dims.push(*n),
+    let dims = im.dims(x)?;
+    let gone = match im.ints_of(node, "axes", 1)? {
+        Some(axes) => axes.iter().map(|&a| axis(a, dims.len())).collect::<Result<Vec<_>, _>>()?,
+        None => (0..dims.len()).filter(|&i| dims.get(i) == Some(&Dim::Fixed(1))).collect(),
+    };
+    for &i in &gone {
+        match dims.get(i) {
+            Some(Dim::Fixed(1)) => {}
+            Some(Dim::Fixed(n)) => return Err(format!("squeezes axis {i} of extent {n}").into()),
+            _ => return Err(BATCH.into()),
         }
     }
-    im.reshaped(node, x, &dims)
+    let kept: Vec<Dim> = dims.iter().enumerate().filter(|(i, _)| !gone.contains(i)).map(|(_, d)| *d).collect();
+    im.shaped(node, x, &kept)
 }
 
 fn unsqueeze(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Value, Fail> {
     let x = im.input(node, 0)?;
-    let shape = im.shape(x)?;
+    let own = im.dims(x)?;
     let axes = im.ints_of(node, "axes", 1)?.ok_or("has no axes")?;
-    let rank = shape.rank().saturating_add(axes.len());
+    let rank = own.len().saturating_add(axes.len());
     if rank > 8 {
         return Err(format!("makes {rank} axes: at most 8 are supported").into());
     }
     let new = axes.iter().map(|&a| axis(a, rank)).collect::<Result<Vec<_>, _>>()?;
-    if shape.has_batch() && new.contains(&0) {
-        return Err(BATCH.into());
-    }
-    let mut old = shape.0.iter();
+    let mut old = own.iter();
     let dims: Vec<Dim> =
         (0..rank).filter_map(|i| if new.contains(&i) { Some(Dim::Fixed(1)) } else { old.next().copied() }).collect();
-    im.reshaped(node, x, &Shape(dims).per_sample())
+    im.shaped(node, x, &dims)
 }
 
 fn transpose(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Value, Fail> {
     let x = im.input(node, 0)?;
-    let rank = im.shape(x)?.rank() as i64;
+    let rank = im.dims(x)?.len() as i64;
     let perm = ints(node, "perm")?.unwrap_or_else(|| (0..rank).rev().collect());
     if perm.iter().copied().eq(0..rank) {
         return Ok(x);
     }
+    let lead = im.shape(x)?.rank() as i64 - rank;
+    let perm = (0..lead).chain(perm.iter().map(|p| p.saturating_add(lead))).collect();
     im.add_with("transpose", node, &[x], Attrs::new().with("perm", Attr::Ints(perm)))
 }
 
+/// Joins up to 64 parts at a time, as many as the operator takes.
 fn concat(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Value, Fail> {
-    let inputs = (0..node.inputs.len()).map(|i| im.input(node, i)).collect::<Result<Vec<_>, _>>()?;
-    let rank = im.shape(*inputs.first().ok_or("has no input")?)?.rank();
-    let at = axis(int(node, "axis", 1)?, rank)?;
-    im.add_with("concat", node, &inputs, Attrs::new().with("axis", Attr::Int(at as i64)))
+    let mut parts = (0..node.inputs.len()).map(|i| im.input(node, i)).collect::<Result<Vec<_>, _>>()?;
+    if im.lead == 1 && parts.iter().any(|&v| im.shape(v).is_ok_and(|s| s.has_batch())) {
+        parts = parts.into_iter().map(|v| im.repeated(node, v)).collect::<Result<_, _>>()?;
+    }
+    for part in &mut parts {
+        // Constants whose axis 0 is the file's batch of 1.
+        let dims = im.dims(*part)?;
+        if im.lead == 0
+            && !im.shape(*part)?.has_batch()
+            && im.file_batch == Some(1)
+            && dims.first() == Some(&Dim::Fixed(1))
+        {
+            let rest = im.shaped(node, *part, dims.get(1..).unwrap_or(&[]))?;
+            *part = im.repeated(node, rest)?;
+        }
+    }
+    let at = im.axis(*parts.first().ok_or("has no input")?, int(node, "axis", 1)?)? as i64;
+    while parts.len() > 1 {
+        let groups = parts.chunks(64).map(<[Value]>::to_vec).collect::<Vec<_>>();
+        parts = groups
+            .iter()
+            .map(|g| im.add_with("concat", node, g, Attrs::new().with("axis", Attr::Int(at))))
+            .collect::<Result<_, _>>()?;
+    }
+    parts.first().copied().ok_or_else(|| "has no input".into())
 }
 
-fn pad(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Value, Fail> {
+/// DepthToSpace and SpaceToDepth: blocks of channels become blocks of pixels, or the other way.
+fn blocks(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Value, Fail> {
     let x = im.input(node, 0)?;
-    let mode = string(node, "mode", "constant")?;
-    if mode != "constant" {
-        return Err(format!("pads in mode `{mode}`: only `constant` is supported").into());
-    }
-    if im.input_name(node, 3).is_some() {
-        return Err("pads selected axes: only the form with pads for all axes is supported".into());
-    }
-    let pads = im.ints_of(node, "pads", 1)?.ok_or("has no pads")?;
-    let &[0, 0, top, left, 0, 0, bottom, right] = &*pads else {
-        return Err(format!("pads {pads:?}: only height and width of an image (N,C,H,W) can be padded").into());
+    let x = im.images(node, x)?;
+    let (c, h, w) = im.shape(x)?.image().ok_or("works on an image (N,C,H,W)")?;
+    let size = usize::try_from(int(node, "blocksize", 0)?).ok().filter(|&b| (1..=1 << 12).contains(&b));
+    let b = size.ok_or("attribute `blocksize` must be at least 1")?;
+    let (parts, perm, shape) = if node.op_type == "DepthToSpace" {
+        if c % (b * b) != 0 {
+            return Err(format!("spreads {c} channels over blocks of {b} by {b}").into());
+        }
+        let inner = c / (b * b);
+        match string(node, "mode", "DCR")? {
+            "DCR" => (vec![b, b, inner, h, w], vec![0, 3, 4, 1, 5, 2], vec![inner, h * b, w * b]),
+            "CRD" => (vec![inner, b, b, h, w], vec![0, 1, 4, 2, 5, 3], vec![inner, h * b, w * b]),
+            mode => return Err(format!("attribute `mode` is `{mode}`: DCR or CRD is expected").into()),
+        }
+    } else {
+        if h % b != 0 || w % b != 0 {
+            return Err(format!("gathers blocks of {b} by {b} of an image of {h} by {w}").into());
+        }
+        let perm = match string(node, "mode", "DCR")? {
+            "DCR" => vec![0, 3, 5, 1, 2, 4],
+            "CRD" => vec![0, 1, 3, 5, 2, 4],
+            mode => return Err(format!("attribute `mode` is `{mode}`: DCR or CRD is expected").into()),
+        };
+        (vec![c, h / b, b, w / b, b], perm, vec![c * b * b, h / b, w / b])
     };
-    let value = match im.constant_input(node, 2)? {
-        Some(t) => *to_floats(t)?.as_f32().and_then(<[f32]>::first).ok_or("has an empty padding value")?,
-        None => super::context::float(node, "value", 0.0)?,
-    };
-    if [top, left, bottom, right] == [0; 4] {
-        return Ok(x);
-    }
-    let attrs = Attrs::new().with("pads", Attr::Ints(vec![top, left, bottom, right]));
-    im.add_with("pad", node, &[x], attrs.with("value", Attr::Float(value)))
+    let mut y = im.reshaped(node, x, &parts)?;
+    y = im.add_with("transpose", node, &[y], Attrs::new().with("perm", Attr::Ints(perm)))?;
+    y = im.reshaped(node, y, &shape)?;
+    im.samples(node, y)
 }

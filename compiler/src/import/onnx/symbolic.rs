@@ -12,30 +12,54 @@ pub(super) fn handle(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Option<Kn
     match node.op_type.as_str() {
         "Constant" => return constant(node).map(Some),
         "Shape" => return shape(im, node).map(Some),
+        "Size" => {
+            let Known::Ints(dims, _) = shape(im, node)? else { return Ok(None) };
+            let size = dims.into_iter().try_fold(Sym::Known(1), |a, b| arithmetic("Mul", a, b))?;
+            return Ok(Some(Known::Ints(vec![size], true)));
+        }
+        "ConstantOfShape" => return constant_of_shape(im, node).map(Some),
         "Gather" | "Slice" => {
             let known = im.known(im.input_name(node, 0).ok_or("has no input")?)?;
-            let Some((list, _)) = as_ints(&known) else {
-                return Err("selects from floats: only shape arithmetic is supported".into());
+            let Some((list, _)) = as_ints(&known).filter(|(list, scalar)| !scalar && list.len() <= LIST) else {
+                return Ok(None);
             };
-            let picked = if node.op_type == "Gather" { gather(im, node, &list)? } else { slice(im, node, &list)? };
-            return Ok(Some(picked));
+            return if node.op_type == "Gather" { gather(im, node, &list) } else { slice(im, node, &list).map(Some) };
         }
-        "Concat" | "Squeeze" | "Unsqueeze" | "Add" | "Sub" | "Mul" | "Div" => {}
+        "Concat" | "Squeeze" | "Unsqueeze" | "ReduceProd" | "Range" => {}
+        name if BINARY.contains(&name) || name == "Where" => {}
         _ => return Ok(None),
     }
     // These are shape arithmetic where all their data are integers.
-    let all = matches!(node.op_type.as_str(), "Concat" | "Add" | "Sub" | "Mul" | "Div");
+    let all = !matches!(node.op_type.as_str(), "Squeeze" | "Unsqueeze" | "ReduceProd");
     let count = if all { node.inputs.len() } else { 1 };
     let mut lists = Vec::new();
     for i in 0..count {
         let known = im.known(im.input_name(node, i).ok_or_else(|| format!("has no input {i}"))?)?;
         match as_ints(&known) {
-            Some(list) => lists.push(list),
-            None => return Ok(None),
+            Some(list) if list.0.len() <= LIST => lists.push(list),
+            _ => return Ok(None),
         }
     }
     match (node.op_type.as_str(), &*lists) {
         ("Concat", lists) => Ok(Some(Known::Ints(lists.iter().flat_map(|(l, _)| l.iter().copied()).collect(), false))),
+        ("ReduceProd", [(list, _)]) => {
+            let product = list.iter().try_fold(Sym::Known(1), |a, &b| arithmetic("Mul", a, b))?;
+            Ok(Some(Known::Ints(vec![product], int(node, "keepdims", 1)? == 0)))
+        }
+        ("Range", [(start, true), (limit, true), (delta, true)]) => match (&**start, &**limit, &**delta) {
+            (&[Sym::Known(a)], &[Sym::Known(b)], &[Sym::Known(d)]) if d != 0 => {
+                let more = |v: &i64| if d > 0 { *v < b } else { *v > b };
+                let values = std::iter::successors(Some(a), |v| v.checked_add(d)).take_while(more);
+                Ok(Some(Known::Ints(values.take(LIST).map(Sym::Known).collect(), false)))
+            }
+            _ => Err("computes with the batch size, which is known only at the call: export without it".into()),
+        },
+        ("Where", [(c, sc), (a, sa), (b, sb)]) => {
+            let len = [c, a, b].iter().map(|l| l.len()).max().unwrap_or(0);
+            let pick = |v: &[Sym], i: usize| v.get(if v.len() == 1 { 0 } else { i }).copied().unwrap_or(Sym::Known(0));
+            let chosen = (0..len).map(|i| if pick(c, i) == Sym::Known(0) { pick(b, i) } else { pick(a, i) });
+            Ok(Some(Known::Ints(chosen.collect(), *sc && *sa && *sb)))
+        }
         ("Unsqueeze", [(list, true)]) => Ok(Some(Known::Ints(list.clone(), false))),
         ("Squeeze", [(list, _)]) if list.len() == 1 => Ok(Some(Known::Ints(list.clone(), true))),
         (op, [(a, sa), (b, sb)]) if a.len() == b.len() || a.len() == 1 || b.len() == 1 => {
@@ -44,8 +68,60 @@ pub(super) fn handle(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Option<Kn
             let values = (0..len).map(|i| arithmetic(op, pick(a, i), pick(b, i))).collect::<Result<_, Fail>>()?;
             Ok(Some(Known::Ints(values, *sa && *sb)))
         }
-        _ => Err("computes with integers in a way that is not supported: fold shapes before the export".into()),
+        _ => Ok(None),
     }
+}
+
+/// Operators on two lists of integers.
+const BINARY: &[&str] = &[
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "Mod",
+    "Min",
+    "Max",
+    "Equal",
+    "Greater",
+    "Less",
+    "GreaterOrEqual",
+    "LessOrEqual",
+    "And",
+    "Or",
+];
+
+/// The longest list that counts as shape arithmetic; longer ones are tensors.
+const LIST: usize = 4096;
+
+/// A constant of the shape that is computed: integers of one axis are a list, others a tensor, repeated for the batch.
+fn constant_of_shape(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Known, Fail> {
+    let dims = im.ints_input(node, 0)?.ok_or("has no shape")?;
+    let value = match node.attributes.get("value") {
+        Some(OnnxAttr::Tensor(t)) => tensor::decode(t, None)?,
+        _ => Tensor::scalar(0.0),
+    };
+    let batch = dims.first() == Some(&Sym::Batch);
+    let fixed: Option<Vec<usize>> = dims
+        .iter()
+        .skip(usize::from(batch))
+        .map(|d| if let Sym::Known(n) = d { usize::try_from(*n).ok() } else { None })
+        .collect();
+    let fixed = fixed.ok_or("has a shape that depends on the batch size behind axis 0, or is negative")?;
+    let count = fixed.iter().try_fold(1usize, |a, &d| a.checked_mul(d)).filter(|&n| n > 0 && n <= 1 << 24);
+    let count = count.ok_or_else(|| format!("makes {fixed:?} elements"))?;
+    if let (Some(&[n]), false, true) = (value.as_i64(), batch, fixed.len() <= 1 && count <= LIST) {
+        return Ok(Known::Ints(vec![Sym::Known(n); count], fixed.is_empty()));
+    }
+    let whole = value.as_f32().is_none();
+    let value = super::context::to_floats(value)?;
+    let &[v] = value.as_f32().unwrap_or(&[]) else { return Err("attribute `value` must hold one number".into()) };
+    let tensor = Tensor::f32(fixed, vec![v; count]).map_err(|e| e.to_string())?;
+    let constant = im.constant(super::node_name(node), tensor)?;
+    let constant = if batch { im.repeated(node, constant)? } else { constant };
+    if whole {
+        im.mark_integer(constant);
+    }
+    Ok(Known::Value(constant))
 }
 
 /// Integers of rank 0 or 1.
@@ -63,12 +139,26 @@ fn arithmetic(op: &str, a: Sym, b: Sym) -> Result<Sym, Fail> {
     match (op, a, b) {
         ("Mul", Sym::Batch, Sym::Known(1)) | ("Mul", Sym::Known(1), Sym::Batch) => Ok(Sym::Batch),
         ("Div", Sym::Batch, Sym::Known(1)) | ("Add" | "Sub", Sym::Batch, Sym::Known(0)) => Ok(Sym::Batch),
+        // No batch is negative: exporters ask whether an extent is left open.
+        ("Equal", Sym::Batch, Sym::Known(n)) | ("Equal", Sym::Known(n), Sym::Batch) if n < 0 => Ok(Sym::Known(0)),
+        ("Equal", Sym::Batch, Sym::Batch) => Ok(Sym::Known(1)),
         (_, Sym::Known(a), Sym::Known(b)) => {
             let result = match op {
                 "Add" => a.checked_add(b),
                 "Sub" => a.checked_sub(b),
                 "Mul" => a.checked_mul(b),
-                _ => a.checked_div(b),
+                "Div" => a.checked_div(b),
+                "Mod" => a.checked_rem_euclid(b),
+                "Min" => Some(a.min(b)),
+                "Max" => Some(a.max(b)),
+                "Equal" => Some((a == b).into()),
+                "Greater" => Some((a > b).into()),
+                "Less" => Some((a < b).into()),
+                "GreaterOrEqual" => Some((a >= b).into()),
+                "LessOrEqual" => Some((a <= b).into()),
+                "And" => Some((a != 0 && b != 0).into()),
+                "Or" => Some((a != 0 || b != 0).into()),
+                _ => None,
             };
             result.map(Sym::Known).ok_or_else(|| format!("computes {a} {op} {b}").into())
         }
@@ -96,7 +186,7 @@ fn constant(node: &OnnxNode) -> Result<Known, Fail> {
 fn shape(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Known, Fail> {
     let x = im.input(node, 0)?;
     let dims: Vec<Sym> =
-        im.shape(x)?.0.iter().map(|d| if let Dim::Fixed(n) = d { Sym::Known(*n as i64) } else { Sym::Batch }).collect();
+        im.dims(x)?.iter().map(|d| if let Dim::Fixed(n) = d { Sym::Known(*n as i64) } else { Sym::Batch }).collect();
     let bounds = bounds(int(node, "start", 0)?, int(node, "end", i64::MAX)?, dims.len());
     Ok(Known::Ints(dims.get(bounds).unwrap_or(&[]).to_vec(), false))
 }
@@ -108,24 +198,27 @@ fn bounds(start: i64, end: i64, len: usize) -> std::ops::Range<usize> {
     place(start)..place(end).max(place(start))
 }
 
-fn gather(im: &mut Importer<'_>, node: &OnnxNode, list: &[Sym]) -> Result<Known, Fail> {
-    let indices = im.constant_input(node, 1)?.ok_or("has no indices")?;
-    if int(node, "axis", 0)? != 0 || indices.shape().len() > 1 {
-        return Err("selects along several axes: only shape arithmetic is supported".into());
+fn gather(im: &mut Importer<'_>, node: &OnnxNode, list: &[Sym]) -> Result<Option<Known>, Fail> {
+    let known = im.known(im.input_name(node, 1).ok_or("has no indices")?)?;
+    // Indices of more axes, or computed ones, select from the list as a tensor.
+    let Some((indices, scalar)) = as_ints(&known) else { return Ok(None) };
+    if int(node, "axis", 0)? != 0 {
+        return Err("selects along an axis that a list does not have".into());
     }
-    let at = indices.as_i64().ok_or("has indices that are no integers")?;
-    let picked = at.iter().map(|&i| axis(i, list.len()).map(|i| list.get(i).copied().unwrap_or(Sym::Known(0))));
-    Ok(Known::Ints(picked.collect::<Result<_, _>>()?, indices.shape().is_empty()))
+    let mut picked = Vec::new();
+    for index in indices {
+        let Sym::Known(i) = index else { return Err("selects by the batch size".into()) };
+        picked.push(list.get(axis(i, list.len())?).copied().unwrap_or(Sym::Known(0)));
+    }
+    Ok(Some(Known::Ints(picked, scalar)))
 }
 
 fn slice(im: &mut Importer<'_>, node: &OnnxNode, list: &[Sym]) -> Result<Known, Fail> {
     let starts = im.ints_of(node, "starts", 1)?.ok_or("has no starts")?;
     let ends = im.ints_of(node, "ends", 2)?.ok_or("has no ends")?;
     let steps = if ints(node, "starts")?.is_some() { None } else { im.ints_of(node, "steps", 4)? };
-    match (&*starts, &*ends, steps.as_deref()) {
-        (&[start], &[end], None | Some([1])) => {
-            Ok(Known::Ints(list.get(bounds(start, end, list.len())).unwrap_or(&[]).to_vec(), false))
-        }
-        _ => Err("slices with steps or along several axes: only shape arithmetic is supported".into()),
-    }
+    let (&[start], &[end]) = (&*starts, &*ends) else { return Err("slices a list along several axes".into()) };
+    let step = steps.and_then(|s| s.first().copied()).unwrap_or(1);
+    let indices = super::select::range(start, end, step, list.len())?;
+    Ok(Known::Ints(indices.iter().filter_map(|&i| list.get(i as usize).copied()).collect(), false))
 }

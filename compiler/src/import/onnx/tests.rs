@@ -116,14 +116,23 @@ fn a_network_of_batch_one_runs_at_batch_two() {
 
 #[test]
 fn reshape_keeps_the_batch() {
-    for (target, fits) in [(vec![1, -1], true), (vec![-1, 8], true), (vec![0, -1], true), (vec![2, 4], false)] {
+    // With a batch of 1, [2, 4] takes the whole input as one sample.
+    let all = [
+        (1, vec![1, -1], true),
+        (1, vec![-1, 8], true),
+        (1, vec![0, -1], true),
+        (1, vec![2, 4], true),
+        (-1, vec![2, 4], false),
+        (-1, vec![0, -1], true),
+    ];
+    for (batch, target, fits) in all {
         let parts = [
-            value(11, "x", &[1, 2, 4]),
+            value(11, "x", &[batch, 2, 4]),
             value(12, "y", &[1, 8]),
             longs("t", &target),
             node("", "Reshape", &["x", "t"], "y", &[]),
         ];
-        assert_eq!(from_bytes("m", &model(&parts), None).is_ok(), fits, "{target:?}");
+        assert_eq!(from_bytes("m", &model(&parts), None).is_ok(), fits, "{batch} {target:?}");
     }
 }
 
