@@ -37,8 +37,8 @@ pub struct Fixed {
     pub bound: f64,
 }
 
-/// The weights (O, …) in fixed point for an input of type `input`; `None` where they are not finite floats, or the input has
-/// a scale a channel.
+/// The weights (O, …) in fixed point for an input of type `input`; `None` where they are not finite floats or too far apart, or
+/// the input has a scale a channel.
 pub fn weights(tensor: &Tensor, input: &CodeType) -> Option<Fixed> {
     let w: Vec<f64> = tensor.as_f32()?.iter().map(|&v| f64::from(v)).collect();
     of_rows(tensor.shape(), &w, input)
@@ -124,11 +124,20 @@ fn output(w: &[f64], levels: (i64, i64)) -> Option<(i32, Vec<i64>)> {
         // Multiplying by a power of two is exact.
         let fixed: Vec<i64> = w.iter().map(|&v| (v * 2f64.powi(e)).round_ties_even() as i64).collect();
         if reach(&fixed, levels)? < 1 << ACCUMULATOR_BITS {
-            return Some((e, fixed));
+            return keeps_ordinary_weights(w, e).then_some((e, fixed));
         }
         e -= 1;
     }
     None
+}
+
+/// Whether ½·2^−e is within what `lift` may change, K·2⁻²²·|w|, at the median of the weights that are not 0. One weight that is
+/// far greater than the others would take their digits: then the layer stays float.
+fn keeps_ordinary_weights(w: &[f64], e: i32) -> bool {
+    let mut sizes: Vec<f64> = w.iter().map(|v| v.abs()).filter(|&v| v > 0.0).collect();
+    sizes.sort_by(f64::total_cmp);
+    let median = sizes.get(sizes.len() / 2).copied().unwrap_or(0.0);
+    0.5 * 2f64.powi(-e) <= w.len() as f64 * 2f64.powi(-22) * median
 }
 
 /// The greatest magnitude of Σ weight·level over levels `lo` … `hi`, some of which may be absent.
@@ -142,6 +151,14 @@ pub fn reach(weights: &[i64], (lo, hi): (i64, i64)) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_weight_that_takes_the_others_digits_is_refused() {
+        let mut w = vec![0.01; 64];
+        assert!(output(&w, (0, 255)).is_some());
+        w[5] = 1e4;
+        assert!(output(&w, (0, 255)).is_none());
+    }
 
     fn pixels() -> CodeType {
         CodeType { top: 255, step: 1, offset: 0, scale: vec![Scale::power_of_two(-8).expect("small")].into() }
