@@ -60,8 +60,9 @@ pub fn log(x: f32) -> f32 {
 fn log64(x: f64) -> f64 {
     const ROOT_HALF: i64 = 0x3fe6_a09e_667f_3bcd;
     let bits = x.to_bits() as i64;
-    let e = (bits - ROOT_HALF) >> 52;
-    let m = f64::from_bits((bits - (e << 52)) as u64);
+    // Wrapping, as compiled code does: negative numbers come here too.
+    let e = bits.wrapping_sub(ROOT_HALF) >> 52;
+    let m = f64::from_bits(bits.wrapping_sub(e << 52) as u64);
     let s = (m - 1.0) / (m + 1.0);
     let z = s * s;
     let p = LOG.iter().fold(0.0, |p, c| p * z + c);
