@@ -5,6 +5,9 @@ mod train;
 use super::engine::{self, Engine, Kind};
 use super::pixels::Pixels;
 use super::{Failure, Outcome, print};
+use crate::report::columns;
+use dorefa_runtime::Model;
+use dorefa_runtime::model::{Layer, LayerTime};
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -57,10 +60,7 @@ pub fn run(args: &Args) -> Outcome {
         return print(&document.to_string());
     }
     print(&format!("median {median:.4} ms, least {min:.4} ms, {rate:.1} images/s"))?;
-    for l in measured.layers {
-        print(&format!("{:>10.4} ms  {} ({})", l["ms"].as_f64().unwrap_or(0.0), l["name"], l["kernel"]))?;
-    }
-    Ok(())
+    if measured.layers.is_empty() { Ok(()) } else { print(&table(&measured.layers).join("\n")) }
 }
 
 fn inference(args: &Args) -> Result<Measured, Failure> {
@@ -71,15 +71,57 @@ fn inference(args: &Args) -> Result<Measured, Failure> {
     let times = times(args, || engine.run(&inputs).map(|_| ()))?;
     let mut layers = Vec::new();
     if let (true, Engine::Compiled(session)) = (args.layers, &mut engine) {
-        let (_, times) = session.run_profiled(&inputs, &mut |_| {}).map_err(Failure::run)?;
-        for time in times {
-            if let Some(l) = session.model().layers().get(time.layer) {
-                let ms = time.elapsed.as_secs_f64() * 1e3;
-                layers.push(json!({"name": l.name, "kernel": l.kernel, "ms": ms, "macs": l.macs}));
-            }
-        }
+        let model = session.model().clone();
+        layers = profile(&model, args, || Ok(session.run_profiled(&inputs, &mut |_| {}).map_err(Failure::run)?.1))?;
     }
     Ok(Measured { times, layers })
+}
+
+/// Most profiled runs.
+const PROFILES: usize = 100;
+
+/// What each layer takes: medians of profiled runs for half of the time to measure. `share` is of the sum of all layers,
+/// `bytes` those of the result a sample (for a training step, as the image says), `gmac_s` of the whole batch.
+fn profile(
+    model: &Model,
+    args: &Args,
+    mut run: impl FnMut() -> Result<Vec<LayerTime>, Failure>,
+) -> Result<Vec<serde_json::Value>, Failure> {
+    let (start, mut taken) = (Instant::now(), vec![Vec::new(); model.layers().len()]);
+    for done in 0..PROFILES {
+        if done >= 3 && start.elapsed().as_secs_f64() > args.seconds / 2.0 {
+            break;
+        }
+        for time in run()? {
+            taken.get_mut(time.layer).into_iter().for_each(|t| t.push(time.elapsed.as_secs_f64() * 1e3));
+        }
+    }
+    let median = |times: &mut Vec<f64>| {
+        times.sort_by(f64::total_cmp);
+        times.get(times.len() / 2).copied().unwrap_or(0.0)
+    };
+    let times: Vec<f64> = taken.iter_mut().map(median).collect();
+    let sum = times.iter().sum::<f64>().max(f64::MIN_POSITIVE);
+    let row = |(l, &ms): (&Layer, &f64)| {
+        let rate = l.macs as f64 * args.batch.max(1) as f64 / (ms * 1e6).max(f64::MIN_POSITIVE);
+        json!({"name": l.name, "kernel": l.kernel, "ms": ms, "share": ms / sum, "macs": l.macs, "gmac_s": rate,
+               "bytes": l.bytes})
+    };
+    Ok(model.layers().iter().zip(&times).filter(|(_, ms)| **ms > 0.0).map(row).collect())
+}
+
+/// The layers as lines of a table.
+fn table(layers: &[serde_json::Value]) -> Vec<String> {
+    let head = ["layer", "kernel", "ms", "share", "GMAC/s", "result B"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(layers.iter().map(|l| {
+        let number = |key: &str| l[key].as_f64().unwrap_or(0.0);
+        let text = |key: &str| l[key].as_str().unwrap_or_default().to_owned();
+        let percent = format!("{:.1} %", number("share") * 100.0);
+        let rate = if number("macs") > 0.0 { format!("{:.1}", number("gmac_s")) } else { String::new() };
+        vec![text("name"), text("kernel"), format!("{:.4}", number("ms")), percent, rate, l["bytes"].to_string()]
+    }));
+    columns(&rows, 2)
 }
 
 /// Milliseconds of runs until the budget is used up, at least five; ascending.

@@ -6,7 +6,6 @@ use crate::cli::{Failure, engine};
 use crate::jit::Jit;
 use dorefa_runtime::train::{Hyper, Step, StepOptions};
 use dorefa_runtime::{Stepper, Tensor};
-use serde_json::json;
 
 /// Times training steps on random pixels and labels.
 pub fn measure(args: &Args) -> Result<Measured, Failure> {
@@ -31,14 +30,11 @@ pub fn measure(args: &Args) -> Result<Measured, Failure> {
     let times = super::times(args, || step(&mut stepper, &x).map(|_| ()))?;
     let mut layers = Vec::new();
     if args.layers {
-        let profiled = stepper.step_profiled(&x, &labels, &hyper(1000), &mut |_| {}).map_err(Failure::run)?;
-        for time in profiled.1 {
-            if let Some(l) = model.layers().get(time.layer).filter(|_| !time.elapsed.is_zero()) {
-                let ms = time.elapsed.as_secs_f64() * 1e3;
-                let bytes = l.bytes;
-                layers.push(json!({"name": l.name, "kernel": l.kernel, "ms": ms, "macs": l.macs, "bytes": bytes}));
-            }
-        }
+        let mut number = 1000;
+        layers = super::profile(&model, args, || {
+            number += 1;
+            Ok(stepper.step_profiled(&x, &labels, &hyper(number), &mut |_| {}).map_err(Failure::run)?.1)
+        })?;
     }
     Ok(Measured { times, layers })
 }
