@@ -85,6 +85,7 @@ const RATES: &[(&str, f64)] = &[
     ("split integer, AVX2", 12.0),
     ("split integer", 3.0),
     ("direct", 2.0),
+    ("bit-serial popcount, AVX-512", 300.0),
     ("bit-serial", 40.0),
     ("look-up 64, AVX-512", 250.0),
     ("look-up 16, AVX2", 100.0),

@@ -320,6 +320,32 @@ fn sums_of_look_ups_at_their_limits() {
 }
 
 #[test]
+fn popcounts_of_eight_words() {
+    let wide = std::arch::is_x86_feature_detected!("avx512vpopcntdq");
+    if !wide {
+        eprintln!("SKIPPED: this CPU lacks AVX-512 VPOPCNTDQ");
+    }
+    let ones = |extents: [usize; 2]| {
+        move |name: &str| (name == "w").then(|| Tensor::f32(extents, vec![1.0; extents[0] * extents[1]]).expect("fits"))
+    };
+    for ([k, o], [w, a]) in [([1100, 130], [1, 2]), ([4096, 300], [1, 2]), ([70, 9], [2, 3]), ([500, 64], [2, 8])] {
+        let body = format!(
+            "q = quantize_activation(x, bits={a}); y = matmul(q, quantize_weights(@w: f32[{o}, {k}], bits={w}))"
+        );
+        let noise = check_on(&[k], &body, &|_| None, |i| (i * 7919 % 97) as f32 / 90.0);
+        let greatest = check_on(&[k], &body, &ones([o, k]), |_| 1.0);
+        assert!(!wide || [noise, greatest].iter().all(|k| k.contains(&"bit-serial popcount, AVX-512")), "{body}");
+    }
+    // Bipolar codes, whose code 0 is level −1; groups; padding.
+    let conv = "conv(q, quantize_weights(@w: f32[36, 36, 3, 3], bits=1), pads=[1, 1, 1, 1], groups=2)";
+    for quantiser in ["step(x)", "quantize_activation(x, bits=4)"] {
+        let body = format!("q = {quantiser}; y = {conv}");
+        let kernels = check_on(&[72, 4, 5], &body, &|_| None, |i| (i * 7919 % 97) as f32 / 64.0 - 0.5);
+        assert!(!wide || kernels.contains(&"bit-serial popcount, AVX-512"), "{kernels:?} {body}");
+    }
+}
+
+#[test]
 fn layers_of_other_ranks() {
     check(
         &[4, 3, 5],

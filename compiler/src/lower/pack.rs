@@ -25,6 +25,25 @@ pub fn bit_weights(g: &Geometry, codes: &[i32], planes: usize) -> Vec<u8> {
     packed.iter().flat_map(|w| w.to_le_bytes()).collect()
 }
 
+/// Weight codes (O, C/groups, KH, KW) as bit planes for blocks of `tile` outputs: u64 word
+/// `((((group·blocks + ob)·taps + tap)·words + word)·planes + q)·tile + o % tile`, bit = channel % 64; absent outputs are 0.
+pub fn popcount_weights(g: &Geometry, codes: &[i32], planes: usize, tile: usize) -> Vec<u8> {
+    let (inner, outputs) = (g.channels / g.groups, g.outputs / g.groups);
+    let (taps, words, blocks) = (g.kernel[0] * g.kernel[1], inner.div_ceil(64), outputs.div_ceil(tile));
+    let mut packed = vec![0u64; g.groups * blocks * planes * taps * words * tile];
+    for (i, &code) in codes.iter().enumerate() {
+        let (o, c, tap) = (i / (inner * taps), i / taps % inner, i % taps);
+        let (group, o) = (o / outputs, o % outputs);
+        for q in (0..planes).filter(|q| code >> q & 1 == 1) {
+            let row = (((group * blocks + o / tile) * taps + tap) * words + c / 64) * planes + q;
+            if let Some(word) = packed.get_mut(row * tile + o % tile) {
+                *word |= 1 << (c % 64);
+            }
+        }
+    }
+    packed.iter().flat_map(|w| w.to_le_bytes()).collect()
+}
+
 /// Outputs that the look-up kernel computes together.
 pub const LOOK_UP_TILE: usize = 16;
 

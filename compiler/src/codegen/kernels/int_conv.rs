@@ -8,7 +8,7 @@
 //! Cost: about 30/(W·A/2) MAC a cycle on x86-64 with scalar popcnt. Accumulator: wrapping i32, exact because the proved
 //! range of the result fits i32; wider ranges go to the direct kernel. Needs POPCNT on x86-64.
 
-use super::{KernelError, Operand, Task, int_direct, look_up, look_up64, split};
+use super::{KernelError, Operand, Task, int_direct, look_up, look_up64, popcount, split};
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::taps::Taps;
 use crate::graph::ops::Geometry;
@@ -55,18 +55,47 @@ pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Res
             Some(kernel) => kernel.emit(e, task),
             None => look_up::emit(e, task, &layer),
         },
-        Layout::Bits => bit_serial(e, task, &layer).map(|()| "bit-serial popcount"),
+        Layout::Bits => match popcount::emit(e, task, &layer)? {
+            Some(name) => Ok(name),
+            None => bit_serial(e, task, &layer).map(|()| "bit-serial popcount"),
+        },
         Layout::Nhwc | Layout::Dense => int_direct::emit(e, task, &layer).map(|()| "direct integer"),
     }
 }
 
 /// The valid taps of one position as a list on the stack: (input address, byte offset of the tap's weight words).
-struct TapList {
+pub(super) struct TapList {
     base: Value,
     count: Variable,
 }
 
 const ENTRY: usize = 16;
+
+impl TapList {
+    /// Valid taps.
+    pub(super) fn count(&self, e: &mut Emitter<'_, '_>) -> Value {
+        e.b.use_var(self.count)
+    }
+}
+
+/// Room on the stack for the list.
+pub(super) fn tap_list(e: &mut Emitter<'_, '_>, taps: usize) -> Value {
+    let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, (taps * ENTRY) as u32, 3);
+    let slot = e.b.create_sized_stack_slot(slot);
+    e.b.ins().stack_addr(types::I64, slot, 0)
+}
+
+impl IntLayer<'_> {
+    /// What valid taps add where activation code 0 is not level 0, see [`add_offsets`].
+    pub(super) fn tap_offsets(&self, e: &mut Emitter<'_, '_>) -> Option<Value> {
+        (self.a.offset != 0).then(|| {
+            let mut bytes = pack::tap_offsets(&self.g, self.codes, &self.w, self.a.offset);
+            // Blocks of outputs may reach beyond the last.
+            bytes.resize(bytes.len() + 256, 0);
+            e.data("tap_offsets", bytes)
+        })
+    }
+}
 
 fn bit_serial(e: &mut Emitter<'_, '_>, task: &Task<'_>, layer: &IntLayer<'_>) -> Result<(), KernelError> {
     let g = &layer.g;
@@ -74,15 +103,9 @@ fn bit_serial(e: &mut Emitter<'_, '_>, task: &Task<'_>, layer: &IntLayer<'_>) ->
     let (inner, outputs, taps) = (g.channels / g.groups, g.outputs / g.groups, g.kernel[0] * g.kernel[1]);
     let (words, blocks) = (inner.div_ceil(64), outputs.div_ceil(OUTPUT_TILE));
     let weights = e.data("weights", pack::bit_weights(g, layer.codes, planes));
-    let offsets = (layer.a.offset != 0).then(|| {
-        let mut bytes = pack::tap_offsets(g, layer.codes, &layer.w, layer.a.offset);
-        bytes.resize(bytes.len() + 16, 0);
-        e.data("tap_offsets", bytes)
-    });
+    let offsets = layer.tap_offsets(e);
     let buffer = task.lane_buffer(e, g.outputs + OUTPUT_TILE);
-    let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, (taps * ENTRY) as u32, 3);
-    let slot = e.b.create_sized_stack_slot(slot);
-    let list = e.b.ins().stack_addr(types::I64, slot, 0);
+    let list = tap_list(e, taps);
     task.each_position(e, |task, e, p| {
         let range = task.splits_channels().then(|| task.word_range(e));
         let taps_here = gather_taps(e, layer, list, [p.y, p.x], words * OUTPUT_TILE * 8);
@@ -99,7 +122,7 @@ fn bit_serial(e: &mut Emitter<'_, '_>, task: &Task<'_>, layer: &IntLayer<'_>) ->
                 let acc = assemble(e, layer, &totals, box_sum);
                 let acc = match offsets {
                     None => acc,
-                    Some(table) => add_offsets(e, layer, &taps_here, acc, table, first, words),
+                    Some(table) => add_offsets(e, layer, &taps_here, acc, table, first, words * OUTPUT_TILE * 8),
                 };
                 let out = e.at(buffer, first, 4);
                 e.store(acc, out, 0);
@@ -109,7 +132,7 @@ fn bit_serial(e: &mut Emitter<'_, '_>, task: &Task<'_>, layer: &IntLayer<'_>) ->
     })
 }
 
-fn gather_taps(
+pub(super) fn gather_taps(
     e: &mut Emitter<'_, '_>,
     layer: &IntLayer<'_>,
     list: Value,
@@ -144,7 +167,13 @@ fn each_tap(e: &mut Emitter<'_, '_>, taps: &TapList, mut body: impl FnMut(&mut E
 }
 
 /// Σ over valid taps and words of Σ 2^p·popcount(v_p), for one group.
-fn box_sum(e: &mut Emitter<'_, '_>, layer: &IntLayer<'_>, taps: &TapList, shift: Value, words: usize) -> Value {
+pub(super) fn box_sum(
+    e: &mut Emitter<'_, '_>,
+    layer: &IntLayer<'_>,
+    taps: &TapList,
+    shift: Value,
+    words: usize,
+) -> Value {
     let b = &layer.input.buffer;
     let zero = e.int(0);
     let sum = e.var(zero);
@@ -242,19 +271,20 @@ fn assemble(e: &mut Emitter<'_, '_>, layer: &IntLayer<'_>, totals: &[Variable], 
     lanes
 }
 
-fn add_offsets(
+/// Adds the offsets of the valid taps to four outputs from `first` on; `tap_bytes` as given to [`gather_taps`].
+pub(super) fn add_offsets(
     e: &mut Emitter<'_, '_>,
     layer: &IntLayer<'_>,
     taps: &TapList,
     acc: Value,
     table: Value,
     first: Value,
-    words: usize,
+    tap_bytes: usize,
 ) -> Value {
     let sum = e.var(acc);
     let pitch = layer.g.outputs.next_multiple_of(4);
     each_tap(e, taps, |e, _, offset| {
-        let bytes = e.int(words * OUTPUT_TILE * 8);
+        let bytes = e.int(tap_bytes);
         let tap = e.b.ins().udiv(offset, bytes);
         let row = e.at(table, tap, pitch * 4);
         let at = e.at(row, first, 4);

@@ -10,6 +10,7 @@ mod look_up64;
 mod moves;
 mod nibble_pool;
 mod pool;
+mod popcount;
 mod rows;
 mod split;
 mod split_input;

@@ -422,6 +422,22 @@ fn patch_grad_floats() {
     on(&all, patch_grad_of_floats);
 }
 
+/// Arguments: input, gradient, scratch, dense result.
+fn patch_image(level: &Level, fma: bool, product: &PatchGrad) -> Image {
+    build(level, fma, 7, |e, p| {
+        e.times(BATCH, |e, n| {
+            let at = |e: &mut Emitter<'_, '_>, i: usize| {
+                let offset = e.b.ins().imul(n, p[2 * i + 1]);
+                e.b.ins().iadd(p[2 * i], offset)
+            };
+            let [a, b, to] = [0, 1, 2].map(|i| at(e, i));
+            product.emit(e, a, b, to).unwrap();
+        });
+        let batch = e.int(BATCH);
+        e.times(3, |e, part| product.emit_dense(e, part, 3, batch, samples(p, 2), p[6]));
+    })
+}
+
 fn patch_grad_of_floats(level: &Level, fma: bool, g: &Geometry) {
     let mut random = Random(7);
     let mut product = PatchGrad::new(g).unwrap().unwrap();
@@ -443,18 +459,7 @@ fn patch_grad_of_floats(level: &Level, fma: bool, g: &Geometry) {
     let (a, b) = (float_planes(level, &maps, &product.input, &x), maps_memory(&product.gradient, &dy));
     let scratch = Memory::new(BATCH * product.scratch_bytes(), 0x7f);
     let dense = Memory::new(expected.len() * 4, 0x55);
-    let code = Code::new(&build(level, fma, 7, |e, p| {
-        e.times(BATCH, |e, n| {
-            let at = |e: &mut Emitter<'_, '_>, i: usize| {
-                let offset = e.b.ins().imul(n, p[2 * i + 1]);
-                e.b.ins().iadd(p[2 * i], offset)
-            };
-            let [a, b, to] = [0, 1, 2].map(|i| at(e, i));
-            product.emit(e, a, b, to).unwrap();
-        });
-        let batch = e.int(BATCH);
-        e.times(3, |e, part| product.emit_dense(e, part, 3, batch, samples(p, 2), p[6]));
-    }));
+    let code = Code::new(&patch_image(level, fma, &product));
     let strides = [product.input.bytes(), product.gradient.bytes(), product.scratch_bytes()].map(|n| n as u64);
     code.call(&[a.address(), strides[0], b.address(), strides[1], scratch.address(), strides[2], dense.address()]);
     for (i, v) in expected.iter().enumerate() {
@@ -523,6 +528,9 @@ fn every_level_compiles() {
                 forward_image(level, fma, &Forward::new(&g, operands).unwrap(), 0).check().unwrap();
                 input_image(level, fma, &InputGrad::new(&g, operands).unwrap()).check().unwrap();
                 weight_image(level, fma, &WeightGrad::new(&g, operands).unwrap()).check().unwrap();
+            }
+            if let Some(product) = PatchGrad::new(&g).unwrap() {
+                patch_image(level, level.has_fma(), &product).check().unwrap();
             }
         }
     }

@@ -9,6 +9,7 @@ mod float_avx512;
 mod look_up_avx2;
 pub mod look_up_avx512;
 mod patch_grad;
+mod popcount_avx512;
 pub mod product_avx2;
 mod split;
 mod split_avx2;
@@ -19,6 +20,7 @@ mod vectors;
 pub use float_avx2::FloatShape;
 pub use look_up_avx2::LookUpShape;
 pub use patch_grad::PatchTile;
+pub use popcount_avx512::PopcountShape;
 pub use split::{SplitFinish, SplitShape};
 pub use tables_avx512::TablesShape;
 pub use vectors::Width;
@@ -70,7 +72,7 @@ mod tests {
     }
 
     /// Instructions of AVX-512 F, BW, DQ and of BMI2, as the tiles use them.
-    const LEVEL_4: [&str; 28] = [
+    const LEVEL_4: [&str; 29] = [
         "Vmovdqa64",
         "Vmovdqu32",
         "Vmovdqu64",
@@ -80,6 +82,7 @@ mod tests {
         "Vpaddd",
         "Vpaddq",
         "Vpsubw",
+        "Vpsllq",
         "Vpsllw",
         "Vpsrlw",
         "Vpmullw",
@@ -115,6 +118,17 @@ mod tests {
     }
 
     #[test]
+    fn patch_tiles_of_level_4_hold_no_newer_instruction() -> Result<(), IcedError> {
+        // AVX-512 F and BMI1.
+        let floats = ["Vmovups", "Vbroadcastss", "Vfmadd231ps", "Vmulps", "Vaddps", "Vcmpps", "Vpord", "Blsr"];
+        for (fma, row) in [(true, 320), (false, 64), (true, 4096)] {
+            let shape = PatchTile { width: Width::Zmm, outputs: 43, pixel: 192, row, fma };
+            only_level_4(&assembler(|a| shape.assemble(a))?, &floats);
+        }
+        Ok(())
+    }
+
+    #[test]
     fn look_up_tiles_hold_no_more_than_vbmi() -> Result<(), IcedError> {
         let codes = |top, store| look_up::Finish::Codes { top, falling: top == 2, store, pitch: 32 };
         let every = [look_up::Finish::Sums { pitch: 512 }, codes(1, Store::Bits(8)), codes(2, Store::Nibbles(48))];
@@ -144,6 +158,17 @@ mod tests {
             let shape = TablesShape { quads, planes, row: quads, pitch: 640 };
             only_level_4(&assembler(|a| shape.assemble(a))?, &[]);
         }
+        Ok(())
+    }
+
+    #[test]
+    fn popcount_tiles_hold_no_more_than_vpopcntdq() -> Result<(), IcedError> {
+        for planes in [[1, 1], [1, 2], [2, 8], [4, 4], [5, 3]] {
+            let vectors = PopcountShape::vectors(planes).expect("few planes");
+            let shape = PopcountShape { planes, vectors, words: 3, plane_stride: 24, factor: 2 };
+            only_level_4(&assembler(|a| shape.assemble(a))?, &["Vpopcntq"]);
+        }
+        assert_eq!((PopcountShape::vectors([2, 9]), PopcountShape::vectors([8, 4])), (None, None));
         Ok(())
     }
 

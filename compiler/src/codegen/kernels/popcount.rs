@@ -1,0 +1,65 @@
+//! Bit-serial convolution with 512-bit vectors: the sums of `int_conv`, its reference, for up to 64 outputs at a time. It
+//! serves whatever lies in bit planes: fully connected layers, activations of more than 2 bits, odd numbers of channels.
+//!
+//! Cost: 330/(W·A) MAC a cycle. Limits: W·A ≤ 16, A ≤ 8; i64 lanes hold every sum. Needs AVX-512 with VPOPCNTDQ.
+
+use super::int_conv::{IntLayer, add_offsets, box_sum, gather_taps, tap_list};
+use super::{KernelError, Task};
+use crate::codegen::CodegenError;
+use crate::codegen::emitter::{Emitter, I32X4};
+use crate::codegen::target::{Arch, x86};
+use crate::codegen::tiles::PopcountShape;
+use crate::lower::pack;
+use cranelift_codegen::ir::InstBuilder;
+
+/// Emits the kernel if level and layer allow it, and gives its name.
+pub(super) fn emit(
+    e: &mut Emitter<'_, '_>,
+    task: &Task<'_>,
+    layer: &IntLayer<'_>,
+) -> Result<Option<&'static str>, KernelError> {
+    let (g, b) = (&layer.g, &layer.input.buffer);
+    let planes = [layer.w.bits() as usize, b.planes];
+    let level = e.level.arch == Arch::X86_64 && e.level.has(x86::V4 | x86::VPOPCNTDQ);
+    let Some(vectors) = PopcountShape::vectors(planes).filter(|_| level) else { return Ok(None) };
+    let (inner, outputs, taps) = (g.channels / g.groups, g.outputs / g.groups, g.kernel[0] * g.kernel[1]);
+    let (words, tile, plane_stride) = (inner.div_ceil(64), 8 * vectors, b.words() * 8);
+    let blocks = outputs.div_ceil(tile);
+    let factor = layer.a.step.wrapping_mul(layer.w.step);
+    let shape = PopcountShape { planes, vectors, words, plane_stride, factor };
+    let function = shape.function(e.image).map_err(|m: CodegenError| (task.step.result.node, m.to_string()))?;
+    let weights = e.data("weights", pack::popcount_weights(g, layer.codes, planes[0], tile));
+    let offsets = layer.tap_offsets(e);
+    let buffer = task.lane_buffer(e, g.outputs + tile);
+    let list = tap_list(e, taps);
+    let tap_bytes = words * planes[0] * tile * 8;
+    task.each_position(e, |task, e, p| {
+        let range = task.splits_channels().then(|| task.word_range(e));
+        let taps_here = gather_taps(e, layer, list, [p.y, p.x], tap_bytes);
+        let count = taps_here.count(e);
+        e.times(g.groups, |e, group| {
+            let shift = e.mul(group, words * 8);
+            let addend = if layer.w.offset == 0 { e.int(0) } else { box_sum(e, layer, &taps_here, shift, words) };
+            let addend = e.b.ins().imul_imm_s(addend, i64::from(layer.a.step) * i64::from(layer.w.offset));
+            let (start, end) = task.block_range(e, range, tile, blocks);
+            e.range(start, end, 1, |e, block| {
+                let row = e.at(block, group, blocks);
+                let weights = e.at(weights, row, taps * tap_bytes);
+                let first = e.mul(block, tile);
+                let first = e.at(first, group, outputs);
+                let out = e.at(buffer, first, 4);
+                e.call(function, &[list, count, shift, weights, addend, out]);
+                let Some(table) = offsets else { return };
+                e.times(tile / 4, |e, i| {
+                    let (channel, at) = (e.mul(i, 4), e.at(out, i, 16));
+                    let channel = e.b.ins().iadd(channel, first);
+                    let acc = e.load(I32X4, at, 0);
+                    let acc = add_offsets(e, layer, &taps_here, acc, table, channel, tap_bytes);
+                    e.store(acc, at, 0);
+                });
+            });
+        });
+        task.finish_from(e, p, range, buffer, I32X4)
+    })?;
+    Ok(Some("bit-serial popcount, AVX-512"))
+}
