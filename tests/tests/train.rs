@@ -109,5 +109,20 @@ fn divergence_names_tensor_and_layer() {
     stepper.set_state(last, &huge).expect("fits");
     let error = stepper.step(&x, &labels, &HYPER).expect_err("diverges").to_string();
     assert!(error.starts_with("layer `") && error.ends_with("is not finite"), "{error}");
+    // The layer is the step that made the tensor's gradient.
+    let quoted: Vec<&str> = error.split('`').collect();
+    let (&[_, layer, _, tensor, _], updates) = (&*quoted, step.train.updates()) else { panic!("{error}") };
+    let named = |id| step.train.node(id).map_or("", |n| n.name.as_str());
+    let update = updates.iter().find(|u| named(u.node) == tensor).unwrap_or_else(|| panic!("{error}"));
+    let mut left = vec![update.value.node];
+    let mut read = Vec::new();
+    while let Some(id) = left.pop() {
+        if !read.contains(&id) {
+            read.push(id);
+            left.extend(step.train.operands(id).iter().map(|v| v.node));
+        }
+    }
+    assert!(read.iter().any(|&id| named(id) == layer), "{error}: the update does not read that");
+    assert!(layer.starts_with('d'), "{error}: no gradient");
     assert!(stepper.state(last) == huge, "the state changed");
 }

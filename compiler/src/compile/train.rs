@@ -134,7 +134,7 @@ fn program(graph: &Graph, plan: &Plan, compiled: &[steps::CompiledStep]) -> Resu
         updates: plan.updates,
         loss: offset("loss")?,
         correct: offset("correct")?,
-        flags: (flags, plan.checked.clone()),
+        flags: (flags, plan.flags()),
     })
 }
 

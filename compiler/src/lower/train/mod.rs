@@ -239,8 +239,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// The first step that changes the state.
     pub updates: usize,
-    /// For each flag of `Work::Check` the number of the state, and of the step that wrote what the state's update reads.
-    pub checked: Vec<(u32, u32)>,
+    /// For each slot of `Work::Check` the number of the state whose update reads it.
+    pub checked: Vec<u32>,
     /// Every slot.
     pub buffers: BTreeMap<Slot, Buffer>,
     /// Bytes of the arena whatever the batch.
@@ -249,6 +249,15 @@ pub struct Plan {
     pub vectors: u64,
     /// Bytes of the arena a sample, vectors not included.
     pub per_sample: u64,
+}
+
+impl Plan {
+    /// For each flag of `Work::Check` the numbers of the state and of the step that wrote what its update reads.
+    pub fn flags(&self) -> Vec<(u32, u32)> {
+        let slots = self.steps.iter().find_map(|s| if let Work::Check(slots) = &s.work { Some(slots) } else { None });
+        let writer = |slot: &Slot| self.steps.iter().position(|s| s.writes.contains(slot)).map_or(0, |i| i as u32);
+        self.checked.iter().zip(slots.into_iter().flatten()).map(|(&state, slot)| (state, writer(slot))).collect()
+    }
 }
 
 /// The training state of a graph: every constant in order of its id, on 64-byte boundaries, and its size.

@@ -298,16 +298,15 @@ impl Scheduler<'_> {
 
     /// A step that looks for numbers that are not finite among what the updates read.
     fn check(&mut self, states: &[State]) {
-        let mut found: BTreeMap<Slot, (u32, u32)> = BTreeMap::new();
+        let mut found: BTreeMap<Slot, u32> = BTreeMap::new();
         for (i, update) in self.graph.updates().iter().enumerate() {
             let mut roots = BTreeSet::new();
             self.roots(update.value, &mut roots);
             for slot in roots {
                 let given = states.iter().any(|s| s.node == slot.value.node);
                 let floats = self.plan.buffers.get(&slot).is_some_and(|b| matches!(b.form, Form::Floats(_)));
-                let writer = self.ready.get(&slot).map_or(0, |&step| step as u32);
                 if !given && floats {
-                    found.entry(slot).or_insert((i as u32, writer));
+                    found.entry(slot).or_insert(i as u32);
                 }
             }
         }
