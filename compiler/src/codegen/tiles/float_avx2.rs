@@ -2,7 +2,7 @@
 //! flight which share each weight vector; with AVX-512 (`float_avx512`) up to 27 of twice the width. Reference:
 //! `kernels::float_conv`; the chain of each output has the same order, so the bits are the same. Cost: 12 to 15 MAC a cycle.
 
-use super::{float_avx512, tile};
+use super::{float_avx512, repeat, tile};
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
 use iced_x86::IcedError;
@@ -75,19 +75,14 @@ impl FloatShape {
         a: &mut CodeAssembler,
         columns: impl Fn(&mut CodeAssembler) -> Result<(), IcedError>,
     ) -> Result<(), IcedError> {
-        let [mut channel, mut row] = [a.create_label(), a.create_label()];
-        a.mov(r8d, self.extents[0] as u32)?;
-        a.set_label(&mut channel)?;
-        a.mov(rax, rdi)?;
-        a.mov(r9d, self.extents[1] as u32)?;
-        a.set_label(&mut row)?;
-        columns(a)?;
-        a.add(rax, self.steps[1] as i32)?;
-        a.dec(r9d)?;
-        a.jnz(row)?;
-        a.add(rdi, self.steps[0] as i32)?;
-        a.dec(r8d)?;
-        a.jnz(channel)
+        repeat(a, r8d, self.extents[0], |a| {
+            a.mov(rax, rdi)?;
+            repeat(a, r9d, self.extents[1], |a| {
+                columns(a)?;
+                a.add(rax, self.steps[1] as i32)
+            })?;
+            a.add(rdi, self.steps[0] as i32)
+        })
     }
 
     fn columns(self, a: &mut CodeAssembler) -> Result<(), IcedError> {

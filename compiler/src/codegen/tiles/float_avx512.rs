@@ -2,25 +2,24 @@
 //! `kernels::float_conv`. Bound: 16 MAC a cycle on one 512-bit port, 32 on two.
 
 use super::FloatShape;
+use super::vectors::ZMM;
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
-const SUMS: [AsmRegisterZmm; 27] = [
-    zmm0, zmm1, zmm2, zmm3, zmm4, zmm5, zmm6, zmm7, zmm8, zmm9, zmm10, zmm11, zmm12, zmm13, zmm14, zmm15, zmm16, zmm17,
-    zmm18, zmm19, zmm20, zmm21, zmm22, zmm23, zmm24, zmm25, zmm26,
-];
+/// Chains in flight: the first so many registers.
+const SUMS: usize = 27;
 const WEIGHTS: [AsmRegisterZmm; 3] = [zmm27, zmm28, zmm29];
 const INPUT: AsmRegisterZmm = zmm31;
 
 /// Positions of a tile: as many as there are registers, or fewer where that leaves fewer columns over.
 pub(super) fn positions(vectors: usize, columns: usize) -> usize {
-    let most = (SUMS.len() / vectors).min(16);
+    let most = (SUMS / vectors).min(16);
     (most.div_ceil(2)..=most).rev().min_by_key(|p| columns % p).unwrap_or(most)
 }
 
 pub(super) fn assemble(s: FloatShape, a: &mut CodeAssembler) -> Result<(), IcedError> {
     let used = s.positions * s.vectors;
-    for sum in SUMS.iter().take(used) {
+    for sum in ZMM.iter().take(used) {
         a.vpxord(*sum, *sum, *sum)?;
     }
     s.nest(a, |a| {
@@ -28,7 +27,7 @@ pub(super) fn assemble(s: FloatShape, a: &mut CodeAssembler) -> Result<(), IcedE
             for (i, w) in WEIGHTS.iter().take(s.vectors).enumerate() {
                 a.vmovups(*w, zmmword_ptr(rsi + (x * s.row + i * 64) as i32))?;
             }
-            for (p, sums) in SUMS.chunks(s.vectors).take(s.positions).enumerate() {
+            for (p, sums) in ZMM.chunks(s.vectors).take(s.positions).enumerate() {
                 a.vbroadcastss(INPUT, dword_ptr(rax + (x * s.steps[2] + p * s.position) as i32))?;
                 for (sum, w) in sums.iter().zip(WEIGHTS) {
                     a.vfmadd231ps(*sum, INPUT, w)?;
@@ -37,7 +36,7 @@ pub(super) fn assemble(s: FloatShape, a: &mut CodeAssembler) -> Result<(), IcedE
         }
         a.add(rsi, (s.extents[2] * s.row) as i32)
     })?;
-    for (i, sum) in SUMS.iter().take(used).enumerate() {
+    for (i, sum) in ZMM.iter().take(used).enumerate() {
         let at = i / s.vectors * s.pitch + i % s.vectors * 64;
         a.vmovups(zmmword_ptr(rdx + at as i32), *sum)?;
     }

@@ -1,7 +1,7 @@
 //! Sums of table look-ups, AVX2: up to 4 positions × 32 outputs, that is two blocks of 16. Reference: the 128-bit loop of
 //! `kernels::look_up`, whose limits hold here too. Cost: about 120 MAC a cycle for 1-bit weights and 2-bit activations.
 
-use super::tile;
+use super::{leaf, repeat, tile};
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
 use iced_x86::IcedError;
@@ -36,45 +36,32 @@ impl LookUpShape {
     }
 
     pub(super) fn assemble(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
-        for r in SAVED {
-            a.push(r)?;
-        }
-        a.add(rcx, rdx)?;
-        a.mov(eax, 0x0F0F_0F0F_u32)?;
-        a.vmovd(xmm15, eax)?;
-        a.vpbroadcastd(ymm15, xmm15)?;
-        for (all, high) in ALL.into_iter().zip(HIGH).take(self.positions) {
-            a.vpxor(all, all, all)?;
-            a.vpxor(high, high, high)?;
-        }
-        a.mov(r15d, self.taps as u32)?;
-        let mut next_tap = a.create_label();
-        a.set_label(&mut next_tap)?;
+        leaf(a, &SAVED, |a| {
+            a.add(rcx, rdx)?;
+            a.mov(eax, 0x0F0F_0F0F_u32)?;
+            a.vmovd(xmm15, eax)?;
+            a.vpbroadcastd(ymm15, xmm15)?;
+            for (all, high) in ALL.into_iter().zip(HIGH).take(self.positions) {
+                a.vpxor(all, all, all)?;
+                a.vpxor(high, high, high)?;
+            }
+            repeat(a, r15d, self.taps, |a| self.tap(a))?;
+            self.store(a)
+        })
+    }
+
+    /// The quads of one tap.
+    fn tap(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
         for (i, row) in ROWS.into_iter().enumerate().take(self.positions) {
             a.mov(row, qword_ptr(rdi + (i * self.taps * 8) as i32))?;
             a.add(row, rsi)?;
         }
         a.add(rdi, 8)?;
-        let full = self.quads / self.limit;
-        if full > 0 {
-            a.mov(r14d, full as u32)?;
-            let mut again = a.create_label();
-            a.set_label(&mut again)?;
-            self.chunk(a, self.limit)?;
-            a.dec(r14d)?;
-            a.jnz(again)?;
+        repeat(a, r14d, self.quads / self.limit, |a| self.chunk(a, self.limit))?;
+        match self.quads % self.limit {
+            0 => Ok(()),
+            rest => self.chunk(a, rest),
         }
-        if !self.quads.is_multiple_of(self.limit) {
-            self.chunk(a, self.quads % self.limit)?;
-        }
-        a.dec(r15d)?;
-        a.jnz(next_tap)?;
-        self.store(a)?;
-        a.vzeroupper()?;
-        for r in SAVED.into_iter().rev() {
-            a.pop(r)?;
-        }
-        a.ret()
     }
 
     /// `quads` look-ups a position summed in bytes, then added to the 16-bit sums.
@@ -84,14 +71,7 @@ impl LookUpShape {
             a.vpxor(*sum, *sum, *sum)?;
         }
         let rounds = quads / 2 / UNROLL;
-        if rounds > 0 {
-            a.mov(r13d, rounds as u32)?;
-            let mut again = a.create_label();
-            a.set_label(&mut again)?;
-            self.pairs(a, 2 * UNROLL)?;
-            a.dec(r13d)?;
-            a.jnz(again)?;
-        }
+        repeat(a, r13d, rounds, |a| self.pairs(a, 2 * UNROLL))?;
         let rest = quads - rounds * 2 * UNROLL;
         if rest > 0 {
             self.pairs(a, rest)?;

@@ -5,7 +5,8 @@
 //! they are) and B (odd bytes), from which even sums are A − 256·B. Weight planes follow Horner's rule, high ones first.
 //! Cost: 250 to 300 MAC a cycle for 1-bit weights and activations of 1 or 2 bits.
 
-use super::tile;
+use super::vectors::ZMM as Z;
+use super::{leaf, repeat, tile};
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
 use crate::lower::strips::{BLOCK, TABLE};
@@ -72,11 +73,7 @@ pub enum Store {
 /// Bytes of an entry of the list of rows: the row's tables, its offset in a plane's weights, and one word for the caller.
 pub const ROW_ENTRY: usize = 24;
 
-const Z: [AsmRegisterZmm; 32] = [
-    zmm0, zmm1, zmm2, zmm3, zmm4, zmm5, zmm6, zmm7, zmm8, zmm9, zmm10, zmm11, zmm12, zmm13, zmm14, zmm15, zmm16, zmm17,
-    zmm18, zmm19, zmm20, zmm21, zmm22, zmm23, zmm24, zmm25, zmm26, zmm27, zmm28, zmm29, zmm30, zmm31,
-];
-/// The lower halves of Z.
+/// The lower halves of [`Z`].
 const Y: [AsmRegisterYmm; 32] = [
     ymm0, ymm1, ymm2, ymm3, ymm4, ymm5, ymm6, ymm7, ymm8, ymm9, ymm10, ymm11, ymm12, ymm13, ymm14, ymm15, ymm16, ymm17,
     ymm18, ymm19, ymm20, ymm21, ymm22, ymm23, ymm24, ymm25, ymm26, ymm27, ymm28, ymm29, ymm30, ymm31,
@@ -130,40 +127,37 @@ impl LookUp64 {
     }
 
     pub(super) fn assemble(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
-        for r in SAVED {
-            a.push(r)?;
-        }
+        leaf(a, &SAVED, |a| {
+            self.all_planes(a)?;
+            match self.finish {
+                Finish::Sums { pitch } => self.store_sums(a, pitch),
+                Finish::Codes { top, falling, store, pitch } => self.store_codes(a, top, falling, store, pitch),
+            }
+        })
+    }
+
+    /// The sums of all weight planes, the high ones first.
+    fn all_planes(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
         for i in 0..2 * self.positions {
             let sum = Z[self.positions + i];
             a.vpxord(sum, sum, sum)?;
         }
-        if self.planes > 1 {
-            a.mov(r14d, self.planes as u32)?;
+        if self.planes == 1 {
+            return self.plane(a);
         }
-        let mut next_plane = a.create_label();
+        let (mut next_plane, mut last) = (a.create_label(), a.create_label());
+        a.mov(r14d, self.planes as u32)?;
         a.set_label(&mut next_plane)?;
         self.plane(a)?;
-        if self.planes > 1 {
-            let mut last = a.create_label();
-            a.dec(r14d)?;
-            a.jz(last)?;
-            for i in 0..2 * self.positions {
-                let sum = Z[self.positions + i];
-                a.vpaddw(sum, sum, sum)?;
-            }
-            a.add(rdx, self.plane_bytes() as i32)?;
-            a.jmp(next_plane)?;
-            a.set_label(&mut last)?;
+        a.dec(r14d)?;
+        a.jz(last)?;
+        for i in 0..2 * self.positions {
+            let sum = Z[self.positions + i];
+            a.vpaddw(sum, sum, sum)?;
         }
-        match self.finish {
-            Finish::Sums { pitch } => self.store_sums(a, pitch)?,
-            Finish::Codes { top, falling, store, pitch } => self.store_codes(a, top, falling, store, pitch)?,
-        }
-        a.vzeroupper()?;
-        for r in SAVED.into_iter().rev() {
-            a.pop(r)?;
-        }
-        a.ret()
+        a.add(rdx, self.plane_bytes() as i32)?;
+        a.jmp(next_plane)?;
+        a.set_label(&mut last)
     }
 
     /// All valid rows of one weight plane.
@@ -180,7 +174,7 @@ impl LookUp64 {
         a.add(rbx, ROW_ENTRY as i32)?;
         let taps: Vec<usize> = (0..self.kernel).collect();
         if self.kernel > self.limit {
-            self.repeat(a, r12d, self.sixes, &mut |a| {
+            repeat(a, r12d, self.sixes, |a| {
                 for part in taps.chunks(self.limit) {
                     self.six(a, part, true)?;
                     self.flush(a)?;
@@ -189,7 +183,7 @@ impl LookUp64 {
             })?;
         } else {
             let most = (self.limit / self.kernel).min(self.sixes);
-            self.repeat(a, r12d, self.sixes / most, &mut |a| self.chunk(a, &taps, most))?;
+            repeat(a, r12d, self.sixes / most, |a| self.chunk(a, &taps, most))?;
             if !self.sixes.is_multiple_of(most) {
                 self.chunk(a, &taps, self.sixes % most)?;
             }
@@ -197,25 +191,6 @@ impl LookUp64 {
         a.dec(rbp)?;
         a.jnz(next)?;
         a.set_label(&mut done)
-    }
-
-    /// `body`, `times` times.
-    fn repeat(
-        self,
-        a: &mut CodeAssembler,
-        counter: AsmRegister32,
-        times: usize,
-        body: &mut dyn FnMut(&mut CodeAssembler) -> Result<(), IcedError>,
-    ) -> Result<(), IcedError> {
-        if times == 1 {
-            return body(a);
-        }
-        let mut again = a.create_label();
-        a.mov(counter, times as u32)?;
-        a.set_label(&mut again)?;
-        body(a)?;
-        a.dec(counter)?;
-        a.jnz(again)
     }
 
     /// `sixes` groups of channels, then the flush.
@@ -228,7 +203,7 @@ impl LookUp64 {
                 self.advance(a)?;
             }
         } else {
-            self.repeat(a, r13d, sixes - 1, &mut |a| {
+            repeat(a, r13d, sixes - 1, |a| {
                 self.six(a, taps, false)?;
                 self.advance(a)
             })?;

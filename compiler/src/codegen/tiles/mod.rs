@@ -28,7 +28,7 @@ pub use vectors::Width;
 use super::CodegenError;
 use super::image::{FunctionId, Image};
 use iced_x86::IcedError;
-use iced_x86::code_asm::CodeAssembler;
+use iced_x86::code_asm::{AsmRegister32, AsmRegister64, CodeAssembler};
 
 /// The tile of this name, assembled on first use.
 fn tile(
@@ -52,6 +52,42 @@ fn assembler(assemble: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>)
     a.set_prefer_vex(true);
     assemble(&mut a)?;
     Ok(a)
+}
+
+/// A leaf function: `body` between saving and restoring what the caller keeps, then the return.
+fn leaf(
+    a: &mut CodeAssembler,
+    saved: &[AsmRegister64],
+    body: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>,
+) -> Result<(), IcedError> {
+    for &r in saved {
+        a.push(r)?;
+    }
+    body(a)?;
+    a.vzeroupper()?;
+    for &r in saved.iter().rev() {
+        a.pop(r)?;
+    }
+    a.ret()
+}
+
+/// `body`, `times` times, which may be none; `counter` is the loop's where there is one.
+fn repeat(
+    a: &mut CodeAssembler,
+    counter: AsmRegister32,
+    times: usize,
+    mut body: impl FnMut(&mut CodeAssembler) -> Result<(), IcedError>,
+) -> Result<(), IcedError> {
+    match times {
+        0 => return Ok(()),
+        1 => return body(a),
+        _ => a.mov(counter, times as u32)?,
+    }
+    let mut again = a.create_label();
+    a.set_label(&mut again)?;
+    body(a)?;
+    a.dec(counter)?;
+    a.jnz(again)
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The inner part of the weight gradient by patches, 256 or 512 bits wide. Reference: `products::patch_clif`; each sum has
 //! the same order, so the bits are the same. Bound: one vector of patches is loaded for each multiplication, 16 MAC a cycle.
 
-use super::tile;
 use super::vectors::Width;
+use super::{leaf, tile};
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
 use iced_x86::IcedError;
@@ -38,10 +38,14 @@ impl PatchTile {
     }
 
     pub(super) fn assemble(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
-        for r in SAVED {
-            a.push(r)?;
-        }
-        self.masks(a)?;
+        leaf(a, &SAVED, |a| {
+            self.masks(a)?;
+            self.outputs(a)
+        })
+    }
+
+    /// All outputs that have a gradient.
+    fn outputs(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
         let (mut output, mut done) = (a.create_label(), a.create_label());
         a.xor(r8d, r8d)?;
         a.set_label(&mut output)?;
@@ -61,12 +65,7 @@ impl PatchTile {
         a.add(GRADIENT, 4)?;
         a.inc(r8d)?;
         a.cmp(r8d, self.outputs as i32)?;
-        a.jb(output)?;
-        a.vzeroupper()?;
-        for r in SAVED.into_iter().rev() {
-            a.pop(r)?;
-        }
-        a.ret()
+        a.jb(output)
     }
 
     /// Bit i of an output's mask: the gradient of position i is not zero.

@@ -2,7 +2,8 @@
 //! `kernels::int_conv`. Cost: about 330/(W·A) MAC a cycle; at batch 1 a fully connected layer is bound by reading its
 //! weights, which are fetched ahead.
 
-use super::tile;
+use super::vectors::ZMM as Z;
+use super::{repeat, tile};
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
 use iced_x86::IcedError;
@@ -30,8 +31,6 @@ pub const ACTIVATIONS: usize = 8;
 /// How far ahead weights are fetched.
 const AHEAD: usize = 2048;
 
-const Z: [AsmRegisterZmm; SUMS] =
-    [zmm0, zmm1, zmm2, zmm3, zmm4, zmm5, zmm6, zmm7, zmm8, zmm9, zmm10, zmm11, zmm12, zmm13, zmm14, zmm15];
 const A: [AsmRegisterZmm; ACTIVATIONS] = [zmm16, zmm17, zmm18, zmm19, zmm20, zmm21, zmm22, zmm23];
 const WEIGHTS: AsmRegisterZmm = zmm24;
 const PRODUCTS: [AsmRegisterZmm; 2] = [zmm25, zmm26];
@@ -57,7 +56,7 @@ impl PopcountShape {
 
     pub(super) fn assemble(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
         let [weights, activations] = self.planes;
-        let (mut next_tap, mut next_word, mut done) = (a.create_label(), a.create_label(), a.create_label());
+        let (mut next_tap, mut done) = (a.create_label(), a.create_label());
         for sum in Z.into_iter().take(weights * activations * self.vectors) {
             a.vpxord(sum, sum, sum)?;
         }
@@ -69,13 +68,11 @@ impl PopcountShape {
         a.add(r10, rdx)?;
         a.add(r11, rcx)?;
         a.add(rdi, 16)?;
-        a.mov(eax, self.words as u32)?;
-        a.set_label(&mut next_word)?;
-        self.word(a)?;
-        a.add(r10, 8)?;
-        a.add(r11, (weights * self.vectors * 64) as i32)?;
-        a.dec(eax)?;
-        a.jnz(next_word)?;
+        repeat(a, eax, self.words, |a| {
+            self.word(a)?;
+            a.add(r10, 8)?;
+            a.add(r11, (weights * self.vectors * 64) as i32)
+        })?;
         a.dec(rsi)?;
         a.jnz(next_tap)?;
         a.set_label(&mut done)?;

@@ -2,7 +2,7 @@
 //! `products::tile_clif`; each sum has the same order, so the bits are the same. Bound: 32 MAC a cycle for levels, 64 for
 //! bytes where one instruction adds four products, 16 for floats.
 
-use super::tile;
+use super::{leaf, tile};
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
 use crate::codegen::products::{Arithmetic, Finish, Tile};
@@ -64,35 +64,32 @@ pub(super) fn assemble(t: &Tile, dot: Dot, a: &mut CodeAssembler) -> Result<(), 
         a.vpcmpeqw(ONES, ONES, ONES)?;
         a.vpabsw(ONES, ONES)?;
     }
-    for r in SAVED {
-        a.push(r)?;
-    }
+    leaf(a, &SAVED, |a| all(t, dot, a))
+}
+
+/// All reductions.
+fn all(t: &Tile, dot: Dot, a: &mut CodeAssembler) -> Result<(), IcedError> {
     for (i, row) in ROWS.into_iter().enumerate().take(t.rows) {
         a.mov(row, qword_ptr(rdi + (8 * i) as i32))?;
     }
     if t.finish == Finish::Store {
-        reduction(t, dot, a)?;
-    } else if let (Finish::AddScaled { fma }, Arithmetic::Pairs, 1) = (t.finish, t.arithmetic, t.steps()) {
-        single_steps(t, a, fma)?;
-    } else {
-        let mut next = a.create_label();
-        // B has moved on by its steps when the next reduction begins.
-        a.sub(r8, (t.steps() * t.b_step) as i32)?;
-        a.set_label(&mut next)?;
-        reduction(t, dot, a)?;
-        for row in ROWS.into_iter().take(t.rows) {
-            a.add(row, rcx)?;
-        }
-        a.add(rsi, r8)?;
-        a.add(r9, 4)?;
-        a.dec(rdx)?;
-        a.jnz(next)?;
+        return reduction(t, dot, a);
     }
-    a.vzeroupper()?;
-    for r in SAVED.into_iter().rev() {
-        a.pop(r)?;
+    if let (Finish::AddScaled { fma }, Arithmetic::Pairs, 1) = (t.finish, t.arithmetic, t.steps()) {
+        return single_steps(t, a, fma);
     }
-    a.ret()
+    let mut next = a.create_label();
+    // B has moved on by its steps when the next reduction begins.
+    a.sub(r8, (t.steps() * t.b_step) as i32)?;
+    a.set_label(&mut next)?;
+    reduction(t, dot, a)?;
+    for row in ROWS.into_iter().take(t.rows) {
+        a.add(row, rcx)?;
+    }
+    a.add(rsi, r8)?;
+    a.add(r9, 4)?;
+    a.dec(rdx)?;
+    a.jnz(next)
 }
 
 fn with_ones(t: &Tile, dot: Dot) -> bool {

@@ -3,7 +3,7 @@
 //!
 //! This file holds what the instruction sets share: shape, name, call and the nest of loops.
 
-use super::{split_avx2, split_vnni, tile};
+use super::{repeat, split_avx2, split_vnni, tile};
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
 use crate::codegen::target::{Arch, Level, x86};
@@ -173,29 +173,22 @@ impl SplitShape {
         let [rows, runs, steps] = self.loops;
         let unroll = (1..=16).rev().find(|u| steps.is_multiple_of(*u)).unwrap_or(1);
         let weights = self.planes * VECTOR;
-        let [mut row, mut run, mut inner] = [a.create_label(), a.create_label(), a.create_label()];
-        a.mov(r8d, rows as u32)?;
-        a.set_label(&mut row)?;
-        a.mov(r11, rdi)?;
-        a.mov(r9d, runs as u32)?;
-        a.set_label(&mut run)?;
-        a.mov(INPUT, r11)?;
-        a.push(rcx)?;
-        a.mov(ecx, (steps / unroll) as u32)?;
-        a.set_label(&mut inner)?;
-        for i in 0..unroll {
-            step(a, 4 * i as i32, (i * weights) as i32)?;
-        }
-        a.add(INPUT, 4 * unroll as i32)?;
-        a.add(WEIGHTS, (unroll * weights) as i32)?;
-        a.dec(ecx)?;
-        a.jnz(inner)?;
-        a.pop(rcx)?;
-        a.add(r11, self.steps[1] as i32)?;
-        a.dec(r9d)?;
-        a.jnz(run)?;
-        a.add(rdi, self.steps[0] as i32)?;
-        a.dec(r8d)?;
-        a.jnz(row)
+        repeat(a, r8d, rows, |a| {
+            a.mov(r11, rdi)?;
+            repeat(a, r9d, runs, |a| {
+                a.mov(INPUT, r11)?;
+                a.push(rcx)?;
+                repeat(a, ecx, steps / unroll, |a| {
+                    for i in 0..unroll {
+                        step(a, 4 * i as i32, (i * weights) as i32)?;
+                    }
+                    a.add(INPUT, 4 * unroll as i32)?;
+                    a.add(WEIGHTS, (unroll * weights) as i32)
+                })?;
+                a.pop(rcx)?;
+                a.add(r11, self.steps[1] as i32)
+            })?;
+            a.add(rdi, self.steps[0] as i32)
+        })
     }
 }

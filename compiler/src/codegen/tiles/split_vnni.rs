@@ -2,28 +2,26 @@
 //! sums in flight. Bound: 21 MAC a cycle on one 512-bit port, 42 on two.
 
 use super::split::{INPUT, OUT, SplitFinish, SplitShape, TABLE, WEIGHTS};
+use super::vectors::ZMM;
 use crate::lower::split::VECTOR;
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
-const SUMS: [AsmRegisterZmm; 27] = [
-    zmm0, zmm1, zmm2, zmm3, zmm4, zmm5, zmm6, zmm7, zmm8, zmm9, zmm10, zmm11, zmm12, zmm13, zmm14, zmm15, zmm16, zmm17,
-    zmm18, zmm19, zmm20, zmm21, zmm22, zmm23, zmm24, zmm25, zmm26,
-];
+/// Behind the sums, which are the first 27 registers.
 const DIGITS: [AsmRegisterZmm; 3] = [zmm27, zmm28, zmm29];
 const LEVELS: AsmRegisterZmm = zmm30;
 const CODE: AsmRegisterZmm = zmm30;
 const CONSTANT: AsmRegisterZmm = zmm31;
 
 pub(super) fn assemble(s: SplitShape, a: &mut CodeAssembler) -> Result<(), IcedError> {
-    for sum in SUMS.iter().take(s.planes * s.positions) {
+    for sum in ZMM.iter().take(s.planes * s.positions) {
         a.vpxord(*sum, *sum, *sum)?;
     }
     s.nest(a, |a, input, weights| {
         for (plane, &digits) in DIGITS.iter().take(s.planes).enumerate() {
             a.vmovdqa32(digits, zmmword_ptr(WEIGHTS + (weights + (plane * VECTOR) as i32)))?;
         }
-        for (p, sums) in SUMS.chunks(s.planes).take(s.positions).enumerate() {
+        for (p, sums) in ZMM.chunks(s.planes).take(s.positions).enumerate() {
             a.vpbroadcastd(LEVELS, dword_ptr(INPUT + (input + (p * s.position) as i32)))?;
             for (&sum, &digits) in sums.iter().zip(&DIGITS) {
                 a.vpdpbusd(sum, LEVELS, digits)?;
@@ -45,7 +43,7 @@ pub(super) fn assemble(s: SplitShape, a: &mut CodeAssembler) -> Result<(), IcedE
         }
     }
     s.spread(a)?;
-    for (p, sums) in SUMS.chunks(s.planes).take(s.positions).enumerate() {
+    for (p, sums) in ZMM.chunks(s.planes).take(s.positions).enumerate() {
         finish(s, a, sums, (p * s.pitch) as i32)?;
     }
     a.vzeroupper()?;

@@ -1,7 +1,7 @@
 //! Builds the 64-entry tables of a row of positions from codes in the nibble layout: bit extraction, then one constant table
 //! for each plane, added. Reference: `lower::strips::tables`. Cost: about 3 cycles a table. Needs AVX-512 and BMI2.
 
-use super::tile;
+use super::{leaf, repeat, tile};
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
 use crate::lower::strips::TABLE;
@@ -39,47 +39,36 @@ impl TablesShape {
     }
 
     pub(super) fn assemble(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
-        let (mut next, mut done) = (a.create_label(), a.create_label());
-        a.test(rsi, rsi)?;
-        a.jz(done)?;
-        for r in SAVED {
-            a.push(r)?;
-        }
-        a.mov(LOW_NIBBLES, 0x0F0F_0F0F_0F0F_u64)?;
-        a.mov(HIGH_NIBBLES, 0xF0F0_F0F0_F0F0_u64)?;
-        a.set_label(&mut next)?;
-        a.mov(SOURCE, rdi)?;
-        a.mov(TABLES, rdx)?;
-        a.xor(ebp, ebp)?;
-        self.position(a)?;
-        a.mov(word_ptr(r8), bp)?;
-        a.add(r8, 2)?;
-        a.add(rdi, self.row as i32)?;
-        a.add(rdx, TABLE as i32)?;
-        a.dec(rsi)?;
-        a.jnz(next)?;
-        a.vzeroupper()?;
-        for r in SAVED.into_iter().rev() {
-            a.pop(r)?;
-        }
-        a.set_label(&mut done)?;
-        a.ret()
+        leaf(a, &SAVED, |a| {
+            let (mut next, mut done) = (a.create_label(), a.create_label());
+            a.test(rsi, rsi)?;
+            a.jz(done)?;
+            a.mov(LOW_NIBBLES, 0x0F0F_0F0F_0F0F_u64)?;
+            a.mov(HIGH_NIBBLES, 0xF0F0_F0F0_F0F0_u64)?;
+            a.set_label(&mut next)?;
+            a.mov(SOURCE, rdi)?;
+            a.mov(TABLES, rdx)?;
+            a.xor(ebp, ebp)?;
+            self.position(a)?;
+            a.mov(word_ptr(r8), bp)?;
+            a.add(r8, 2)?;
+            a.add(rdi, self.row as i32)?;
+            a.add(rdx, TABLE as i32)?;
+            a.dec(rsi)?;
+            a.jnz(next)?;
+            a.set_label(&mut done)
+        })
     }
 
     fn position(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
         // Whole words are read where the group's codes go on that far.
         let loose = if self.quads >= 8 { (self.quads - 8) / CHUNK + 1 } else { 0 };
-        if loose > 0 {
-            let mut again = a.create_label();
-            a.mov(r12d, loose as u32)?;
-            a.set_label(&mut again)?;
+        repeat(a, r12d, loose, |a| {
             a.mov(r13, qword_ptr(SOURCE))?;
             self.chunk(a, 4)?;
             a.add(SOURCE, CHUNK as i32)?;
-            a.add(TABLES, (4 * self.pitch) as i32)?;
-            a.dec(r12d)?;
-            a.jnz(again)?;
-        }
+            a.add(TABLES, (4 * self.pitch) as i32)
+        })?;
         let mut rest = self.quads - loose * CHUNK;
         let mut at = 0;
         while rest > 0 {
