@@ -9,19 +9,6 @@ use crate::codegen::emitter::Emitter;
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 impl Forward {
-    /// Packs `part` of `parts` of the dense weights (O, C/groups, KH, KW), i16 levels or f32, at `src`, and of the bias.
-    pub fn emit_pack(
-        &self,
-        e: &mut Emitter<'_, '_>,
-        part: Value,
-        parts: usize,
-        src: Value,
-        bias: Option<Value>,
-        dst: Value,
-    ) {
-        self.packing().emit(e, part, parts, src, bias, dst);
-    }
-
     /// The product of the samples [first, end) for the units [first, end).
     ///
     /// # Errors

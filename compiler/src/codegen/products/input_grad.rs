@@ -21,11 +21,6 @@ struct Alike {
 }
 
 impl InputGrad {
-    /// Packs `part` of `parts` of the dense weights (O, C/groups, KH, KW), i16 levels or f32, at `src`.
-    pub fn emit_pack(&self, e: &mut Emitter<'_, '_>, part: Value, parts: usize, src: Value, dst: Value) {
-        self.packing().emit(e, part, parts, src, None, dst);
-    }
-
     /// The product of the samples [first, end) for the units [first, end).
     ///
     /// # Errors

@@ -24,7 +24,8 @@ struct Source {
 }
 
 impl Packing<'_> {
-    /// Packs the units of `part` of `parts`.
+    /// Packs the units of `part` of `parts` of the dense weights (O, C/groups, KH, KW), i16 levels or f32, at `src`, and of the
+    /// bias, if it has one.
     pub fn emit(
         &self,
         e: &mut Emitter<'_, '_>,

@@ -81,7 +81,7 @@ fn svhn() {
 fn forward(level: &Level, g: &Geometry, operands: Operands) -> f64 {
     let product = Forward::new(g, operands).unwrap();
     let image = build(level, level.has_fma(), 5, |e, p| {
-        let (n, units) = ([e.int(0), e.int(BATCH)], [e.int(0), e.int(product.units())]);
+        let (n, units) = ([e.int(0), e.int(BATCH)], [e.int(0), e.int(product.packing().units())]);
         let one = |e: &mut Emitter<'_, '_>, n| product.emit(e, n, units, samples(p, 0), p[4], samples(p, 1)).unwrap();
         if product.over_batch() {
             return one(e, n);
@@ -92,13 +92,13 @@ fn forward(level: &Level, g: &Geometry, operands: Operands) -> f64 {
         });
     });
     let (a, c) = (product.input.bytes(), product.output.bytes());
-    time(&image, a, c, product.packed_bytes())
+    time(&image, a, c, product.packing().bytes())
 }
 
 fn input(level: &Level, g: &Geometry, operands: Operands) -> f64 {
     let product = InputGrad::new(g, operands).unwrap();
     let image = build(level, level.has_fma(), 5, |e, p| {
-        let (n, units) = ([e.int(0), e.int(BATCH)], [e.int(0), e.int(product.units())]);
+        let (n, units) = ([e.int(0), e.int(BATCH)], [e.int(0), e.int(product.packing().units())]);
         let one = |e: &mut Emitter<'_, '_>, n| product.emit(e, n, units, samples(p, 0), p[4], samples(p, 1)).unwrap();
         if product.over_batch() {
             return one(e, n);
@@ -109,7 +109,7 @@ fn input(level: &Level, g: &Geometry, operands: Operands) -> f64 {
         });
     });
     let (a, c) = (product.gradient.bytes(), product.input.bytes());
-    time(&image, a, c, product.packed_bytes())
+    time(&image, a, c, product.packing().bytes())
 }
 
 fn time(image: &crate::codegen::image::Image, a: usize, c: usize, packed: usize) -> f64 {
@@ -150,7 +150,7 @@ fn relayouts(level: &Level, g: &Geometry, cycle: f64, bytes: bool) -> String {
     let [a, gm, planes, p] =
         [al.bytes(), gl.bytes(), w.input.bytes(), w.gradient.bytes()].map(|bytes| Memory::new(bytes, 0));
     let dense = Memory::new(g.outputs * g.taps() * 4 + 64, 0);
-    let packed = Memory::new(f.packed_bytes().max(x.packed_bytes()), 0);
+    let packed = Memory::new(f.packing().bytes().max(x.packing().bytes()), 0);
     let sums = Memory::new(w.scratch_bytes(), 0);
     let codes = [
         ("planes", BATCH, build(level, false, 2, |e, v| emit_planes_from_levels(e, &al, v[0], &w.input, v[1]))),
@@ -171,14 +171,14 @@ fn relayouts(level: &Level, g: &Geometry, cycle: f64, bytes: bool) -> String {
             "pack",
             build(level, false, 2, |e, v| {
                 let part = all(e);
-                f.emit_pack(e, part, 1, v[0], None, v[1])
+                f.packing().emit(e, part, 1, v[0], None, v[1])
             }),
         ),
         (
             "pack dX",
             build(level, false, 2, |e, v| {
                 let part = all(e);
-                x.emit_pack(e, part, 1, v[0], v[1])
+                x.packing().emit(e, part, 1, v[0], None, v[1])
             }),
         ),
     ];

@@ -164,10 +164,10 @@ fn forward_image(level: &Level, fma: bool, product: &Forward, weights: usize) ->
         fma,
         |e, part, parts, src, dst| {
             let bias = e.add(src, weights * 4);
-            product.emit_pack(e, part, parts, src, Some(bias), dst);
+            product.packing().emit(e, part, parts, src, Some(bias), dst);
         },
         |e, a, packed, c| {
-            let (units, splits) = (product.units(), product.splits_units());
+            let (units, splits) = (product.packing().units(), product.packing().splits());
             pieces(e, units, splits, |e, n, units| product.emit(e, n, units, a, packed, c))
         },
     )
@@ -177,9 +177,9 @@ fn input_image(level: &Level, fma: bool, product: &InputGrad) -> Image {
     image(
         level,
         fma,
-        |e, part, parts, src, dst| product.emit_pack(e, part, parts, src, dst),
+        |e, part, parts, src, dst| product.packing().emit(e, part, parts, src, None, dst),
         |e, a, packed, c| {
-            let (units, splits) = (product.units(), product.splits_units());
+            let (units, splits) = (product.packing().units(), product.packing().splits());
             pieces(e, units, splits, |e, n, units| product.emit(e, n, units, a, packed, c))
         },
     )
@@ -212,7 +212,7 @@ fn forward_of_levels(level: &Level, fma: bool, g: &Geometry, operands: Operands)
     let w = random.levels(g.outputs * g.taps(), right);
     let (a, c) = (levels_memory(layout, &x), Memory::new(BATCH * product.output.bytes(), 0x55));
     let dense = Memory::of(w.iter().map(|&v| (v as i16).to_le_bytes()));
-    let packed = Memory::new(product.packed_bytes(), 0x55);
+    let packed = Memory::new(product.packing().bytes(), 0x55);
     let image = forward_image(level, fma, &product, 0);
     run(&image, (&a, layout.bytes()), (&c, product.output.bytes()), &dense, &packed);
     let expected: Vec<_> = x.iter().map(|x| forward(g, x, &w, fma)).collect();
@@ -233,7 +233,7 @@ fn forward_floats() {
         let maps = Maps::new(g.channels, 1, g.input).unwrap();
         let (a, c) = (float_planes(level, &maps, layout, &x), Memory::new(BATCH * product.output.bytes(), 0x55));
         let dense = Memory::of(w.iter().chain(&bias).map(|v| v.to_le_bytes()));
-        let packed = Memory::new(product.packed_bytes(), 0x55);
+        let packed = Memory::new(product.packing().bytes(), 0x55);
         let image = forward_image(level, fma, &product, w.len());
         run(&image, (&a, layout.bytes()), (&c, product.output.bytes()), &dense, &packed);
         let area = g.output[0] * g.output[1];
@@ -264,7 +264,7 @@ fn input_grad_of_levels(level: &Level, fma: bool, g: &Geometry, operands: Operan
     let w = random.levels(g.outputs * g.taps(), right);
     let (a, c) = (levels_memory(layout, &dy), Memory::new(BATCH * product.input.bytes(), 0x55));
     let dense = Memory::of(w.iter().map(|&v| (v as i16).to_le_bytes()));
-    let packed = Memory::new(product.packed_bytes(), 0x55);
+    let packed = Memory::new(product.packing().bytes(), 0x55);
     let image = input_image(level, fma, &product);
     run(&image, (&a, layout.bytes()), (&c, product.input.bytes()), &dense, &packed);
     let expected: Vec<_> = dy.iter().map(|dy| input_grad(g, dy, &w, fma)).collect();
@@ -285,7 +285,7 @@ fn input_grad_floats() {
         let maps = Maps::new(g.outputs, 1, g.output).unwrap();
         let (a, c) = (float_planes(level, &maps, layout, &dy), Memory::new(BATCH * product.input.bytes(), 0x55));
         let dense = Memory::of(w.iter().map(|v| v.to_le_bytes()));
-        let packed = Memory::new(product.packed_bytes(), 0x55);
+        let packed = Memory::new(product.packing().bytes(), 0x55);
         let image = input_image(level, fma, &product);
         run(&image, (&a, layout.bytes()), (&c, product.input.bytes()), &dense, &packed);
         let expected: Vec<_> = dy.iter().map(|dy| input_grad(g, dy, &w, fma)).collect();

@@ -140,7 +140,7 @@ impl Tile {
 
 fn wide(level: &Level, arithmetic: Arithmetic) -> bool {
     let needs = if arithmetic.integer() { x86::AVX2 } else { x86::AVX2 | x86::FMA };
-    level.arch == Arch::X86_64 && level.has(needs)
+    level.has_x86(needs)
 }
 
 /// Without loops of one iteration, and with loops that continue one another made one.

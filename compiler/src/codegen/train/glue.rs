@@ -60,13 +60,13 @@ fn pack(
 ) -> Result<&'static str, String> {
     let from = from.iter().map(|&s| frame.base(e, s)).collect::<Result<Vec<_>, _>>()?;
     let (&src, dst) = (from.first().ok_or("packs nothing")?, frame.base(e, to)?);
-    match train::plan(frame.graph, node)? {
-        ProductPlan::Forward(plan, _) => {
-            plan.emit_pack(e, frame.task, parts(frame), src, from.get(1).copied(), dst);
-        }
-        ProductPlan::InputGrad(plan, _) => plan.emit_pack(e, frame.task, parts(frame), src, dst),
+    let plan = train::plan(frame.graph, node)?;
+    let packing = match &plan {
+        ProductPlan::Forward(plan, _) => plan.packing(),
+        ProductPlan::InputGrad(plan, _) => plan.packing(),
         _ => return Err("has no weights to pack".to_owned()),
-    }
+    };
+    packing.emit(e, frame.task, parts(frame), src, from.get(1).copied(), dst);
     Ok("pack weights")
 }
 
@@ -149,7 +149,7 @@ fn run(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node, product: &Produc
         ProductPlan::Forward(mut plan, _) => {
             plan.input = found(&plan.input, form(a)?)?;
             plan.output = maps(form(product.to)?)?;
-            let (samples, units) = split(e, frame, plan.units(), plan.samples_per_task());
+            let (samples, units) = split(e, frame, plan.packing().units(), plan.samples_per_task());
             let (packed, c) = (frame.all(e, b)?.base, frame.all(e, product.to)?);
             plan.emit(e, samples, units, left, packed, c).map_err(|e| e.to_string())?;
             Ok(if integer(&plan.input) { "levels forward" } else { "float forward" })
@@ -157,7 +157,7 @@ fn run(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node, product: &Produc
         ProductPlan::InputGrad(mut plan, _) => {
             plan.gradient = found(&plan.gradient, form(a)?)?;
             plan.input = maps(form(product.to)?)?;
-            let (samples, units) = split(e, frame, plan.units(), plan.samples_per_task());
+            let (samples, units) = split(e, frame, plan.packing().units(), plan.samples_per_task());
             let (packed, c) = (frame.all(e, b)?.base, frame.all(e, product.to)?);
             plan.emit(e, samples, units, left, packed, c).map_err(|e| e.to_string())?;
             Ok(if integer(&plan.gradient) { "levels input gradient" } else { "float input gradient" })

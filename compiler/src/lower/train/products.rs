@@ -189,9 +189,9 @@ impl Scheduler<'_> {
         let (x, w) = (self.operand(node, 0)?, self.operand(node, 1)?);
         let a = self.input(node, x, plan.input.clone())?;
         let bias = self.graph.operands(node.id).get(2).copied();
-        let packed = self.packed(node, [Some(w), bias], plan.packed_bytes())?;
+        let packed = self.packed(node, [Some(w), bias], plan.packing().bytes())?;
         let to = self.maps(node, &plan.output);
-        let tasks = if plan.over_batch() { Tasks::Fixed(plan.units()) } else { Tasks::Samples };
+        let tasks = if plan.over_batch() { Tasks::Fixed(plan.packing().units()) } else { Tasks::Samples };
         self.product(node, Part::Run, tasks, vec![a, packed], to);
         Ok(())
     }
@@ -200,9 +200,9 @@ impl Scheduler<'_> {
         let Plan::InputGrad(plan, _) = plan(self.graph, node)? else { return Ok(()) };
         let (g, w) = (self.operand(node, 0)?, self.operand(node, 1)?);
         let a = self.input(node, g, plan.gradient.clone())?;
-        let packed = self.packed(node, [Some(w), None], plan.packed_bytes())?;
+        let packed = self.packed(node, [Some(w), None], plan.packing().bytes())?;
         let to = self.maps(node, &plan.input);
-        let tasks = if plan.over_batch() { Tasks::Fixed(plan.units()) } else { Tasks::Samples };
+        let tasks = if plan.over_batch() { Tasks::Fixed(plan.packing().units()) } else { Tasks::Samples };
         self.product(node, Part::Run, tasks, vec![a, packed], to);
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! What a forward product requires.
 
-use super::{FULL_ROWS, InputLayout, Operands, Packing, separable};
+use super::{FULL_ROWS, InputLayout, Operands, Packing, border};
 use crate::graph::ops::Geometry;
 use crate::lower::train::layouts::Maps;
 
@@ -23,12 +23,7 @@ impl Forward {
     /// When the sums may not fit i32 or an operand 31 bits of address.
     pub fn new(g: &Geometry, operands: Operands) -> Result<Forward, String> {
         operands.check(g.taps())?;
-        let behind = |i: usize| {
-            let reach = (g.output[i] - 1) * g.strides[i] + (g.kernel[i] - 1) * g.dilations[i] + 1;
-            reach.saturating_sub(g.pads[i] + g.input[i])
-        };
-        let border = [g.pads[0], g.pads[1], behind(0), behind(1)];
-        let input = InputLayout::new(operands, g.channels, g.groups, g.input, border)?;
+        let input = InputLayout::new(operands, g.channels, g.groups, g.input, border(g))?;
         let output = Maps::new(g.outputs, g.groups, g.output)?;
         Ok(Forward {
             input,
@@ -51,23 +46,9 @@ impl Forward {
         Ok(Forward { bias, ..self })
     }
 
-    pub(crate) fn packing(&self) -> Packing<'_> {
+    /// Its packed weights, whose units tasks may share.
+    pub fn packing(&self) -> Packing<'_> {
         Packing { g: &self.g, operands: self.operands, transposed: false, sequences: &self.taps, bias: self.bias }
-    }
-
-    /// Bytes of the packed weights.
-    pub fn packed_bytes(&self) -> usize {
-        self.packing().bytes()
-    }
-
-    /// Blocks of 16 output channels, over all groups.
-    pub fn units(&self) -> usize {
-        self.g.groups * self.packing().blocks()
-    }
-
-    /// Whether tasks may take some of the units each; else all of them.
-    pub fn splits_units(&self) -> bool {
-        separable(self.g.groups, self.g.outputs / self.g.groups)
     }
 
     /// Whether tasks should take all samples and some of the units, because a sample has few rows.

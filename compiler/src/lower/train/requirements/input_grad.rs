@@ -1,7 +1,7 @@
 //! What the gradient of a convolution's input requires. A stride divides the input positions into phases, which differ in
 //! the taps that reach them; `codegen::products` says how they are summed.
 
-use super::{FULL_ROWS, InputLayout, Operands, Packing, separable};
+use super::{FULL_ROWS, InputLayout, Operands, Packing};
 use crate::graph::ops::Geometry;
 use crate::lower::train::layouts::Maps;
 
@@ -136,23 +136,9 @@ impl InputGrad {
         pairs(&self.phases)
     }
 
-    pub(crate) fn packing(&self) -> Packing<'_> {
+    /// Its packed weights, whose units tasks may share.
+    pub fn packing(&self) -> Packing<'_> {
         Packing { g: &self.g, operands: self.operands, transposed: true, sequences: &self.sequences, bias: false }
-    }
-
-    /// Bytes of the packed weights.
-    pub fn packed_bytes(&self) -> usize {
-        self.packing().bytes()
-    }
-
-    /// Blocks of 16 input channels, over all groups.
-    pub fn units(&self) -> usize {
-        self.g.groups * self.packing().blocks()
-    }
-
-    /// Whether tasks may take some of the units each; else all of them.
-    pub fn splits_units(&self) -> bool {
-        separable(self.g.groups, self.g.channels / self.g.groups)
     }
 
     /// Whether tasks should take all samples and some of the units, because a sample has few rows.

@@ -10,7 +10,7 @@ mod weight_grad;
 
 pub use forward::Forward;
 pub use input_grad::InputGrad;
-pub(crate) use packing::Packing;
+pub use packing::Packing;
 pub use patch_grad::PatchGrad;
 pub use weight_grad::WeightGrad;
 
@@ -163,6 +163,15 @@ impl GradientLayout {
 /// Whether columns of different groups never meet in a block of 16, so that blocks may go to different tasks.
 pub(crate) fn separable(groups: usize, columns: usize) -> bool {
     groups == 1 || columns.is_multiple_of(COLUMNS)
+}
+
+/// Top, left, bottom and right, as far as windows read beyond the input.
+pub(crate) fn border(g: &Geometry) -> [usize; 4] {
+    let behind = |i: usize| {
+        let reach = (g.output[i] - 1) * g.strides[i] + (g.kernel[i] - 1) * g.dilations[i] + 1;
+        reach.saturating_sub(g.pads[i] + g.input[i])
+    };
+    [g.pads[0], g.pads[1], behind(0), behind(1)]
 }
 
 /// Channels and outputs of a group.

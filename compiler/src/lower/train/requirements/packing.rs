@@ -1,21 +1,21 @@
 //! The sizes of packed weights.
 
-use super::{COLUMNS, Operands, group_sizes};
+use super::{COLUMNS, Operands, group_sizes, separable};
 use crate::graph::ops::Geometry;
 
 /// Which weights a product's tiles read, in order.
-pub(crate) struct Packing<'a> {
+pub struct Packing<'a> {
     /// The convolution.
-    pub g: &'a Geometry,
+    pub(crate) g: &'a Geometry,
     /// What is multiplied.
-    pub operands: Operands,
+    pub(crate) operands: Operands,
     /// The columns are the convolution's inputs rather than its outputs.
-    pub transposed: bool,
+    pub(crate) transposed: bool,
     /// Sequences of taps ky·KW + kx. Each sequence is a reduction over channels and its taps: levels take the channels,
     /// two or four a step, within each tap, floats the taps within each channel.
-    pub sequences: &'a [Vec<usize>],
+    pub(crate) sequences: &'a [Vec<usize>],
     /// A bias, a float an output, follows; only where the columns are outputs.
-    pub bias: bool,
+    pub(crate) bias: bool,
 }
 
 impl Packing<'_> {
@@ -43,8 +43,18 @@ impl Packing<'_> {
         self.sequences.iter().map(|taps| self.sequence_bytes(taps.len())).sum::<usize>() + bias
     }
 
+    /// Units: blocks of 16 columns, over all groups.
+    pub fn units(&self) -> usize {
+        self.g.groups * self.blocks()
+    }
+
+    /// Whether tasks may take some of the units each; else all of them.
+    pub fn splits(&self) -> bool {
+        separable(self.g.groups, self.sizes()[1])
+    }
+
     /// Bytes of all units.
-    pub(crate) fn bytes(&self) -> usize {
-        self.g.groups * self.blocks() * self.unit_bytes()
+    pub fn bytes(&self) -> usize {
+        self.units() * self.unit_bytes()
     }
 }

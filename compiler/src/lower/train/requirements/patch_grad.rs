@@ -1,6 +1,7 @@
 //! What the weight gradient of a float layer with few taps reads and writes: see `codegen::products::patch_grad`. Pure
 //! arithmetic; it must never know an instruction set.
 
+use super::border;
 use crate::graph::ops::Geometry;
 use crate::lower::train::layouts::{Maps, Planes, SLACK};
 
@@ -27,12 +28,7 @@ impl PatchGrad {
     /// # Errors
     /// When an operand may not fit 31 bits of address.
     pub fn new(g: &Geometry) -> Result<Option<PatchGrad>, String> {
-        let behind = |i: usize| {
-            let reach = (g.output[i] - 1) * g.strides[i] + (g.kernel[i] - 1) * g.dilations[i] + 1;
-            reach.saturating_sub(g.pads[i] + g.input[i])
-        };
-        let border = [g.pads[0], g.pads[1], behind(0), behind(1)];
-        let input = Planes::new(g.channels, g.input, border, [1; 2], 4)?;
+        let input = Planes::new(g.channels, g.input, border(g), [1; 2], 4)?;
         let gradient = Maps::new(g.outputs, g.groups, g.output)?;
         let product = PatchGrad { input, gradient, g: g.clone() };
         let neighbours = g.kernel[1] == 1 || g.dilations[1] == 1;

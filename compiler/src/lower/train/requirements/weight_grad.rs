@@ -1,6 +1,6 @@
 //! What the gradient of a convolution's weights requires.
 
-use super::{COLUMNS, GradientLayout, Operands, ROWS_MULTIPLE};
+use super::{COLUMNS, GradientLayout, Operands, ROWS_MULTIPLE, border};
 use crate::graph::ops::Geometry;
 use crate::lower::train::layouts::{Maps, Planes, Strips};
 
@@ -24,13 +24,8 @@ impl WeightGrad {
     pub fn new(g: &Geometry, operands: Operands) -> Result<WeightGrad, String> {
         operands.check(g.output[0] * g.output[1])?;
         let operands = narrowed(g, operands);
-        let behind = |i: usize| {
-            let reach = (g.output[i] - 1) * g.strides[i] + (g.kernel[i] - 1) * g.dilations[i] + 1;
-            reach.saturating_sub(g.pads[i] + g.input[i])
-        };
-        let border = [g.pads[0], g.pads[1], behind(0), behind(1)];
         let (phases, element) = if operands.integer() { (g.strides, operands.storage().size()) } else { ([1; 2], 4) };
-        let input = Planes::new(g.channels, g.input, border, phases, element)?;
+        let input = Planes::new(g.channels, g.input, border(g), phases, element)?;
         let gradient = if operands.integer() {
             GradientLayout::Strips(Strips::new(g.outputs, g.groups, g.output, element)?)
         } else {
