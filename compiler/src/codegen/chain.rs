@@ -322,22 +322,13 @@ pub(super) fn levels(e: &mut Emitter<'_, '_>, c: &CodeType, codes: Value) -> Val
 /// f32(f64(level)·scale), two lanes at a time.
 fn decode(e: &mut Emitter<'_, '_>, levels: Value, table: Value, channel: Value) -> Value {
     let at = e.at(table, channel, 8);
-    let wide = e.cast(types::I64X2, levels);
-    let high = e.b.ins().extractlane(wide, 1);
-    let high = e.b.ins().splat(types::I64X2, high);
-    let high = e.cast(I32X4, high);
-    let half = |e: &mut Emitter<'_, '_>, v: Value, offset: i32| {
-        let v = e.b.ins().swiden_low(v);
-        let d = e.b.ins().fcvt_from_sint(types::F64X2, v);
-        let s = e.load(types::F64X2, at, offset);
-        let p = e.b.ins().fmul(d, s);
-        let f = e.b.ins().fvdemote(p);
-        e.cast(types::I64X2, f)
-    };
-    let (low, high) = (half(e, levels, 0), half(e, high, 16));
-    let high = e.b.ins().extractlane(high, 0);
-    let both = e.b.ins().insertlane(low, high, 1);
-    e.cast(F32X4, both)
+    let mut offset = 0;
+    let scaled = e.doubles(levels).map(|half| {
+        let scale = e.load(types::F64X2, at, offset);
+        offset += 16;
+        e.b.ins().fmul(half, scale)
+    });
+    e.singles(scaled)
 }
 
 fn encode(e: &mut Emitter<'_, '_>, c: &CodeType, x: Value) -> Value {

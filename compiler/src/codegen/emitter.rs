@@ -201,24 +201,45 @@ impl Emitter<'_, '_> {
         self.read(I32X4, mask, 0)
     }
 
+    /// Four integers as doubles, two and two.
+    pub fn doubles(&mut self, v: Value) -> [Value; 2] {
+        // Only the low half converts in one instruction.
+        let high = self.cast(types::I64X2, v);
+        let high = self.b.ins().extractlane(high, 1);
+        let high = self.b.ins().splat(types::I64X2, high);
+        let high = self.cast(I32X4, high);
+        [v, high].map(|half| {
+            let half = self.b.ins().swiden_low(half);
+            self.b.ins().fcvt_from_sint(types::F64X2, half)
+        })
+    }
+
+    /// Two and two doubles, rounded to four floats.
+    pub fn singles(&mut self, halves: [Value; 2]) -> Value {
+        let [low, high] = halves.map(|half| {
+            let half = self.b.ins().fvdemote(half);
+            self.cast(types::I64X2, half)
+        });
+        let high = self.b.ins().extractlane(high, 0);
+        let both = self.b.ins().insertlane(low, high, 1);
+        self.cast(F32X4, both)
+    }
+
     /// Emits a loop from `start` while below `end`; the body gives the step.
     pub fn walk(&mut self, start: Value, end: Value, mut body: impl FnMut(&mut Self, Value) -> Value) {
         let counter = self.var(start);
-        let (head, inside, exit) = (self.b.create_block(), self.b.create_block(), self.b.create_block());
-        self.b.ins().jump(head, &[]);
-        self.b.switch_to_block(head);
-        let i = self.b.use_var(counter);
-        let more = self.b.ins().icmp(IntCC::SignedLessThan, i, end);
-        self.b.ins().brif(more, inside, &[], exit, &[]);
-        self.b.switch_to_block(inside);
-        self.b.seal_block(inside);
-        let step = body(self, i);
-        let next = self.b.ins().iadd(i, step);
-        self.b.def_var(counter, next);
-        self.b.ins().jump(head, &[]);
-        self.b.seal_block(head);
-        self.b.seal_block(exit);
-        self.b.switch_to_block(exit);
+        self.repeat_while(
+            |e| {
+                let i = e.b.use_var(counter);
+                e.b.ins().icmp(IntCC::SignedLessThan, i, end)
+            },
+            |e| {
+                let i = e.b.use_var(counter);
+                let step = body(e, i);
+                let next = e.b.ins().iadd(i, step);
+                e.b.def_var(counter, next);
+            },
+        );
     }
 
     /// Emits `while condition { body }`.

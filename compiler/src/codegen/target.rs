@@ -194,6 +194,11 @@ impl Level {
         self.features & bits == bits
     }
 
+    /// Whether it is one of x86-64 and all of `bits` are set.
+    pub fn has_x86(&self, bits: u64) -> bool {
+        self.arch == Arch::X86_64 && self.has(bits)
+    }
+
     /// Whether `fma` compiles to an instruction (without, Cranelift would call a library function).
     pub fn has_fma(&self) -> bool {
         match self.arch {

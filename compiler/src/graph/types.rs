@@ -154,6 +154,11 @@ impl AccType {
     pub fn fits_i32(&self) -> bool {
         self.lo >= i32::MIN.into() && self.hi <= i32::MAX.into()
     }
+
+    /// The scale of output `o`, whether there is one for all or one each.
+    pub fn scale_of(&self, o: usize) -> f64 {
+        self.scale.get(if self.scale.len() == 1 { 0 } else { o }).map_or(0.0, |s| s.to_f64())
+    }
 }
 
 /// The element of a value.

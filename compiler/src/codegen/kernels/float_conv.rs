@@ -10,7 +10,7 @@ use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, F32X4};
 use crate::codegen::image::FunctionId;
 use crate::codegen::taps::Taps;
-use crate::codegen::target::{Arch, x86};
+use crate::codegen::target::x86;
 use crate::codegen::tiles::FloatShape;
 use crate::graph::Node;
 use crate::graph::ops::Geometry;
@@ -99,7 +99,7 @@ fn prepare(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Result<Floa
     }
     let buffer = task.lane_buffer(e, pitch * POSITIONS);
     let mut layer = FloatLayer { g, input, weights: table, bias, buffer, tile, pitch, wide: None };
-    let x86 = e.level.arch == Arch::X86_64 && e.level.has(x86::AVX2 | x86::FMA);
+    let x86 = e.level.has_x86(x86::AVX2 | x86::FMA);
     if x86 && e.fma && layer.g.output != [1, 1] {
         layer.wide = Some(wide_tile(e, &layer).map_err(|m| (node.id, m.to_string()))?);
     }

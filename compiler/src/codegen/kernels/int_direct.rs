@@ -3,7 +3,7 @@
 //! one MAC in two cycles.
 
 use super::int_conv::IntLayer;
-use super::{KernelError, Position, Task, split};
+use super::{KernelError, Position, Task};
 use crate::codegen::emitter::{Emitter, F32X4, I32X4};
 use crate::codegen::taps::Taps;
 use crate::graph::types::{AccType, Layout};
@@ -23,15 +23,14 @@ pub(super) fn emit_wide(
     layer: &IntLayer<'_>,
     acc: &AccType,
 ) -> Result<(), KernelError> {
-    if let Some((rows, top)) = split::thresholds(task) {
+    if let Some((rows, top)) = task.thresholds(task.step.source.node) {
         let rows = e.data("thresholds", rows.iter().flat_map(|t| t.to_le_bytes()).collect());
         return outputs(e, task, layer, I32X4, |e, p, o, weights| {
             let sum = output(e, layer, weights, p, o, types::I64);
             reached(e, sum, rows, o, top)
         });
     }
-    let scale = |o: usize| acc.scale.get(if acc.scale.len() == 1 { 0 } else { o }).map_or(0.0, |s| s.to_f64());
-    let scales: Vec<f64> = (0..layer.g.outputs).map(scale).collect();
+    let scales: Vec<f64> = (0..layer.g.outputs).map(|o| acc.scale_of(o)).collect();
     let scales = e.data("scale", pack::f64_bytes(&scales));
     outputs(e, task, layer, F32X4, |e, p, o, weights| {
         let sum = output(e, layer, weights, p, o, types::I64);

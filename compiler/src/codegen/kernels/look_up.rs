@@ -15,7 +15,7 @@ use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::image::FunctionId;
 use crate::codegen::taps::Taps;
-use crate::codegen::target::{Arch, x86};
+use crate::codegen::target::x86;
 use crate::codegen::tiles::LookUpShape;
 use crate::lower::pack::{self, LOOK_UP_TILE};
 use cranelift_codegen::ir::{InstBuilder, StackSlotData, StackSlotKind, Type, Value, types};
@@ -81,7 +81,7 @@ pub(super) fn emit(
     let k = LookUp { layer, positions, tables, weights, offsets, zeros, pointers, buffer, pitch };
     let outputs = g.outputs / g.groups;
     let shape = LookUpShape { positions, taps, quads: k.quads(), limit: k.limit() };
-    let tile = if e.level.arch == Arch::X86_64 && e.level.has(x86::AVX2) && outputs >= 2 * LOOK_UP_TILE {
+    let tile = if e.level.has_x86(x86::AVX2) && outputs >= 2 * LOOK_UP_TILE {
         let failed = |m: CodegenError| (task.step.result.node, m.to_string());
         Some((shape.function(e.image).map_err(failed)?, task.lane_buffer(e, positions * LOOK_UP_TILE)))
     } else {

@@ -55,7 +55,7 @@ impl<'a, 'l> LookUp64<'a, 'l> {
     /// The kernel, if level and layer allow it.
     pub(super) fn of(e: &Emitter<'_, '_>, task: &Task<'_>, layer: &'a IntLayer<'l>, acc: &AccType) -> Option<Self> {
         let g = &layer.g;
-        let level = e.level.arch == crate::codegen::target::Arch::X86_64 && e.level.has(x86::V4 | x86::VBMI);
+        let level = e.level.has_x86(x86::V4 | x86::VBMI);
         let outputs = g.outputs / g.groups;
         let fits = layer.a.offset == 0 && g.kernel[1] <= WIDEST && outputs >= 32 && outputs.is_multiple_of(16);
         if !level || !fits {
@@ -112,7 +112,7 @@ impl<'a, 'l> LookUp64<'a, 'l> {
         let column_sums = stack(s.sums_pitch() * 2);
         let thresholds = match self.finish {
             Finish::Codes { top, .. } => {
-                let t = threshold_rows(task).unwrap_or(&[]);
+                let (t, _) = only_thresholds(task).unwrap_or_default();
                 Some(e.data("thresholds", strips::thresholds(t, top, [g.groups, g.outputs / g.groups])))
             }
             Finish::Sums { .. } => None,
@@ -352,19 +352,15 @@ impl<'a, 'l> LookUp64<'a, 'l> {
 }
 
 /// The thresholds that follow, if nothing else does.
-fn threshold_rows<'t>(task: &'t Task<'_>) -> Option<&'t [i64]> {
+fn only_thresholds<'t>(task: &'t Task<'_>) -> Option<(&'t [i64], usize)> {
     let [only] = *task.step.chain else { return None };
-    let node = task.graph.node(only).filter(|n| n.op.name == "threshold")?;
-    let rows = task.graph.operands(node.id).get(1).copied()?;
-    task.graph.constant(rows)?.as_i64()
+    task.thresholds(only)
 }
 
 /// Codes where only thresholds follow that 16 bits can compare, and the stored codes lie by whole blocks.
 fn finish(task: &Task<'_>, layer: &IntLayer<'_>, acc: &AccType) -> Finish {
     let sums = Finish::Sums { pitch: Strips::of(&layer.g).lanes_pitch() * 4 };
-    let (Some(rows), [only]) = (threshold_rows(task), &*task.step.chain) else { return sums };
-    let Some(node) = task.graph.node(*only) else { return sums };
-    let top = node.attrs.int("top", 1).unsigned_abs() as usize;
+    let Some((rows, top)) = only_thresholds(task) else { return sums };
     let (b, g) = (&task.result.buffer, &layer.g);
     let outputs = g.outputs / g.groups;
     let narrow = acc.lo >= -32_766 && acc.hi <= 32_766;

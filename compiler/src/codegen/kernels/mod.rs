@@ -257,7 +257,10 @@ impl Task<'_> {
     /// The words of 64 result channels that this task computes.
     fn word_range(&self, e: &mut Emitter<'_, '_>) -> (Value, Value) {
         let words = self.result.buffer.image.0.div_ceil(64);
-        self.share(e, words)
+        let share = words.div_ceil(self.step.tasks.max(1));
+        let start = e.mul(self.part, share);
+        let (end, words) = (e.add(start, share), e.int(words));
+        (start, e.min(end, words))
     }
 
     /// The blocks of `tile` result channels, of `blocks` in all, that `words` (see [`Task::word_range`]) stands for.
@@ -278,15 +281,11 @@ impl Task<'_> {
         }
     }
 
-    fn share(&self, e: &mut Emitter<'_, '_>, total: usize) -> (Value, Value) {
-        let share = total.div_ceil(self.step.tasks.max(1));
-        let start = self.mul_part(e, share);
-        let (end, total) = (e.add(start, share), e.int(total));
-        (start, e.min(end, total))
-    }
-
-    fn mul_part(&self, e: &mut Emitter<'_, '_>, by: usize) -> Value {
-        e.mul(self.part, by)
+    /// The rows and the greatest code of a node, if it is a threshold.
+    fn thresholds(&self, node: NodeId) -> Option<(&[i64], usize)> {
+        let threshold = self.graph.node(node).filter(|n| n.op.name == "threshold")?;
+        let rows = self.graph.operands(node).get(1).and_then(|&v| self.graph.constant(v))?.as_i64()?;
+        Some((rows, usize::try_from(threshold.attrs.int("top", 1)).ok()?))
     }
 
     /// This worker's `plan.scratch` bytes, aligned to 64.
@@ -319,19 +318,13 @@ impl Task<'_> {
         e: &mut Emitter<'_, '_>,
         mut body: impl FnMut(&Self, &mut Emitter<'_, '_>, Value) -> Result<(), KernelError>,
     ) -> Result<(), KernelError> {
-        let h = self.result.buffer.image.1;
         let mut failed = None;
-        let mut row = |e: &mut Emitter<'_, '_>, y: Value| {
+        let (start, end) = self.row_range(e);
+        e.range(start, end, 1, |e, y| {
             if let Err(error) = body(self, e, y) {
                 failed = Some(error);
             }
-        };
-        if self.step.tasks == 1 || self.splits_channels() {
-            e.times(h, row);
-        } else {
-            let (start, end) = self.share(e, h);
-            e.range(start, end, 1, &mut row);
-        }
+        });
         failed.map_or(Ok(()), Err)
     }
 

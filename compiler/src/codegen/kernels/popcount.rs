@@ -7,7 +7,7 @@ use super::int_conv::{IntLayer, add_offsets, box_sum, gather_taps, tap_list};
 use super::{KernelError, Task};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, I32X4};
-use crate::codegen::target::{Arch, x86};
+use crate::codegen::target::x86;
 use crate::codegen::tiles::PopcountShape;
 use crate::lower::pack;
 use cranelift_codegen::ir::InstBuilder;
@@ -20,7 +20,7 @@ pub(super) fn emit(
 ) -> Result<Option<&'static str>, KernelError> {
     let (g, b) = (&layer.g, &layer.input.buffer);
     let planes = [layer.w.bits() as usize, b.planes];
-    let level = e.level.arch == Arch::X86_64 && e.level.has(x86::V4 | x86::VPOPCNTDQ);
+    let level = e.level.has_x86(x86::V4 | x86::VPOPCNTDQ);
     let Some(vectors) = PopcountShape::vectors(planes).filter(|_| level) else { return Ok(None) };
     let (inner, outputs, taps) = (g.channels / g.groups, g.outputs / g.groups, g.kernel[0] * g.kernel[1]);
     let (words, tile, plane_stride) = (inner.div_ceil(64), 8 * vectors, b.words() * 8);

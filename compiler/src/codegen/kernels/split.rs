@@ -71,10 +71,8 @@ pub(super) fn emit(
 ) -> Result<Option<&'static str>, KernelError> {
     let Some((layer, name)) = prepare(e, task, layer, acc)? else { return Ok(None) };
     let g = &layer.layer.g;
-    let height = task.result.buffer.image.1;
     let words = task.splits_channels().then(|| task.word_range(e));
-    let (start, end) =
-        if task.step.tasks == 1 || words.is_some() { (e.int(0), e.int(height)) } else { task.share(e, height) };
+    let (start, end) = task.row_range(e);
     let mut result = Ok(());
     let [rows, columns] = layer.extents;
     e.range(start, end, rows, |e, top| {
@@ -103,7 +101,8 @@ fn prepare<'a>(
     let (g, levels) = (&layer.g, layer.a.levels());
     let mut weights: Vec<i64> = layer.codes.iter().map(|&u| layer.w.level(u.into())).collect();
     let node = task.step.main.unwrap_or(task.step.result.node);
-    let rows = thresholds(task);
+    // The threshold that enters the chain, if it is one.
+    let rows = task.thresholds(task.step.source.node);
     // Thresholds of a falling channel hold for the negated accumulator.
     if let Some((rows, top)) = rows {
         for (weights, row) in weights.chunks_mut(g.taps().max(1)).zip(rows.chunks(top + 1)) {
@@ -130,10 +129,7 @@ fn prepare<'a>(
     let finish = match rows {
         Some((rows, top)) => Finish::Threshold { table: e.data("thresholds", split.thresholds(g, rows, top)), top },
         None if task.step.source == (GraphValue { node, port: 0 }) => Finish::Raw,
-        None => {
-            let scale = |o: usize| acc.scale.get(if acc.scale.len() == 1 { 0 } else { o }).map_or(0.0, |s| s.to_f64());
-            Finish::Decode { table: e.data("scales", split.scales(g, scale)) }
-        }
+        None => Finish::Decode { table: e.data("scales", split.scales(g, |o| acc.scale_of(o))) },
     };
     let mut kind = finish.kind();
     let direct = match shape {
@@ -189,14 +185,6 @@ fn extents(g: &Geometry, split: &split::Split, positions: usize, tasks: usize) -
     let rows = (1..=share).rev().find(|&r| fits(r, columns)).unwrap_or(1);
     let (tall, row) = (span(0, rows), row(columns));
     Strip { extents: [rows, columns], tall, row, size: tall * row + 64 }
-}
-
-/// The rows and the greatest code of the threshold that enters the chain, if it is one.
-pub(super) fn thresholds<'t>(task: &Task<'t>) -> Option<(&'t [i64], usize)> {
-    let id = task.step.source.node;
-    let threshold = task.graph.node(id).filter(|n| n.op.name == "threshold")?;
-    let rows = task.graph.operands(id).get(1).and_then(|&v| task.graph.constant(v))?.as_i64()?;
-    Some((rows, threshold.attrs.int("top", 1) as usize))
 }
 
 /// One row of the result: tiles of positions, each block of outputs in turn.

@@ -1,7 +1,7 @@
 //! The split-integer kernel in CLIF, 128 bits wide, and what becomes of its sums. It defines what every tile computes.
 
 use super::split::SplitLayer;
-use crate::codegen::emitter::{Emitter, F32X4, I32X4};
+use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::tiles::SplitFinish;
 use crate::lower::split::{TILE, VECTOR};
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -132,30 +132,12 @@ fn threshold(e: &mut Emitter<'_, '_>, [hi, lo]: [Value; 2], table: Value, vector
 fn decode(e: &mut Emitter<'_, '_>, [hi, lo]: [Value; 2], table: Value, vector: usize, bits: i64) -> Value {
     let base = e.b.ins().f64const(2f64.powi(bits as i32));
     let base = e.b.ins().splat(types::F64X2, base);
-    let half = |e: &mut Emitter<'_, '_>, high: bool| {
-        // Only the lower half has a conversion.
-        let wide = |e: &mut Emitter<'_, '_>, v: Value| {
-            let mut v = e.cast(types::I64X2, v);
-            if high {
-                let upper = e.b.ins().extractlane(v, 1);
-                v = e.b.ins().splat(types::I64X2, upper);
-            }
-            let v = e.cast(I32X4, v);
-            let v = e.b.ins().swiden_low(v);
-            e.b.ins().fcvt_from_sint(types::F64X2, v)
-        };
-        let (hi, lo) = (wide(e, hi), wide(e, lo));
-        let hi = e.b.ins().fmul(hi, base);
-        let sum = e.b.ins().fadd(hi, lo);
-        let at = (vector * 4 + if high { 2 } else { 0 }) * 8;
-        let scale = e.load(types::F64X2, table, at as i32);
-        let value = e.b.ins().fmul(sum, scale);
-        let value = e.b.ins().fvdemote(value);
-        let value = e.cast(types::I64X2, value);
-        e.b.ins().extractlane(value, 0)
-    };
-    let (low, high) = (half(e, false), half(e, true));
-    let both = e.b.ins().splat(types::I64X2, low);
-    let both = e.b.ins().insertlane(both, high, 1);
-    e.cast(F32X4, both)
+    let (hi, lo) = (e.doubles(hi), e.doubles(lo));
+    let scaled = [0, 1].map(|half| {
+        let hi = e.b.ins().fmul(hi[half], base);
+        let sum = e.b.ins().fadd(hi, lo[half]);
+        let scale = e.load(types::F64X2, table, ((vector * 4 + 2 * half) * 8) as i32);
+        e.b.ins().fmul(sum, scale)
+    });
+    e.singles(scaled)
 }

@@ -14,7 +14,7 @@ pub struct Point {
     pub channel: Value,
     /// y·W + x; 0 in a parameter.
     pub flat: Value,
-    /// (y, x) where they are at hand, and W.
+    /// (y, x) where they are at hand.
     pub place: Option<(Value, Value)>,
 }
 
@@ -89,7 +89,8 @@ impl Played {
             Op::Select(mask, a, b) => e.select(get(mask)?, get(a)?, get(b)?),
             Op::Decode(levels, scale) => {
                 let scale = e.b.ins().splat(types::F64X2, scale);
-                decode(e, get(levels)?, scale)
+                let scaled = e.doubles(get(levels)?).map(|half| e.b.ins().fmul(half, scale));
+                e.singles(scaled)
             }
             Op::Function(name, a) => functions::each_lane(e, name, get(a)?),
             Op::Power(a, b) => functions::each_pair(e, get(a)?, get(b)?),
@@ -130,7 +131,7 @@ fn unary(e: &mut Emitter<'_, '_>, op: Unary, a: Value) -> Value {
         Unary::Ceil => e.b.ins().ceil(a),
         Unary::Trunc => e.b.ins().trunc(a),
         Unary::ToFloat => e.b.ins().fcvt_from_sint(F32X4, a),
-        Unary::ToInteger | Unary::ToIntegerWithin => e.b.ins().fcvt_to_sint_sat(I32X4, a),
+        Unary::ToInteger => e.b.ins().fcvt_to_sint_sat(I32X4, a),
     }
 }
 
@@ -141,26 +142,6 @@ fn compare(e: &mut Emitter<'_, '_>, op: Compare, floats: bool, a: Value, b: Valu
         Compare::AtLeast => (FloatCC::GreaterThanOrEqual, IntCC::SignedGreaterThanOrEqual),
     };
     if floats { e.b.ins().fcmp(float, a, b) } else { e.b.ins().icmp(integer, a, b) }
-}
-
-/// f32(f64(level)·scale), two lanes at a time; the scale in both.
-fn decode(e: &mut Emitter<'_, '_>, levels: Value, scale: Value) -> Value {
-    let half = |e: &mut Emitter<'_, '_>, v: Value| {
-        let d = e.b.ins().fcvt_from_sint(types::F64X2, v);
-        let p = e.b.ins().fmul(d, scale);
-        let f = e.b.ins().fvdemote(p);
-        e.cast(types::I64X2, f)
-    };
-    // Only the low half converts in one instruction.
-    let top = e.cast(types::I64X2, levels);
-    let top = e.b.ins().extractlane(top, 1);
-    let top = e.b.ins().splat(types::I64X2, top);
-    let top = e.cast(I32X4, top);
-    let (low, high) = (e.b.ins().swiden_low(levels), e.b.ins().swiden_low(top));
-    let (low, high) = (half(e, low), half(e, high));
-    let high = e.b.ins().extractlane(high, 0);
-    let both = e.b.ins().insertlane(low, high, 1);
-    e.cast(F32X4, both)
 }
 
 /// The address of four elements.

@@ -1,5 +1,5 @@
 //! Element-wise code on lanes. An operator is written once, as a piece of a [`program::Program`]; `clif` plays a program on
-//! four lanes, `wide` on eight or sixteen where the level has them. A `nest` is a program evaluated at every channel and
+//! four lanes. A `nest` is a program evaluated at every channel and
 //! position, with what is stored or summed there.
 
 pub mod clif;

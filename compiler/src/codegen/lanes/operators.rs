@@ -25,16 +25,10 @@ pub fn apply(p: &mut Program, op: &str, attrs: &Attrs, inputs: &[Lane]) -> Optio
             p.greater(x, zero)
         }
         "leaky_relu" => {
-            let (zero, alpha) = (p.float(0.0), p.float(attrs.float("alpha", 0.01)));
-            let scaled = p.fmul(alpha, x);
-            let mask = p.compare(Compare::Above, x, zero);
-            p.select(mask, x, scaled)
+            let slope = p.float(attrs.float("alpha", 0.01));
+            leaky(p, x, slope)
         }
-        "prelu" => {
-            let (zero, scaled) = (p.float(0.0), p.fmul(second?, x));
-            let mask = p.compare(Compare::Above, x, zero);
-            p.select(mask, x, scaled)
-        }
+        "prelu" => leaky(p, x, second?),
         "equal" => truth(p, Compare::Equal, x, second?),
         "greater" => truth(p, Compare::Above, x, second?),
         "greater_equal" => truth(p, Compare::AtLeast, x, second?),
@@ -67,6 +61,13 @@ pub fn apply(p: &mut Program, op: &str, attrs: &Attrs, inputs: &[Lane]) -> Optio
         }
         _ => return None,
     })
+}
+
+/// x > 0 ? x : slope·x
+fn leaky(p: &mut Program, x: Lane, slope: Lane) -> Lane {
+    let (zero, scaled) = (p.float(0.0), p.fmul(slope, x));
+    let mask = p.compare(Compare::Above, x, zero);
+    p.select(mask, x, scaled)
 }
 
 /// 1 where the comparison holds, else 0.

@@ -1,6 +1,6 @@
 //! Straight-line programs on lanes: neighbouring channels of a position, or neighbouring elements of a parameter. Every
-//! element-wise operator is written once, as such a program; `clif` plays it on four lanes, `codegen::tiles::lanes` assembles
-//! it for eight or sixteen. It must never know how many lanes there are.
+//! element-wise operator is written once, as such a program, which `clif` plays on four lanes. It must never know how many
+//! lanes there are.
 
 use cranelift_codegen::ir::Value;
 use std::collections::HashMap;
@@ -136,8 +136,6 @@ pub enum Unary {
     ToFloat,
     /// Float to integer, towards zero, saturating; NaN gives 0.
     ToInteger,
-    /// The same of a float that is known to lie in the integers' range and to be no NaN.
-    ToIntegerWithin,
 }
 
 /// Comparisons that give a mask.
@@ -156,7 +154,7 @@ pub enum Compare {
 pub enum Op {
     /// The same bits in all lanes.
     Splat(u32),
-    /// Four lanes that the function has, in no other width.
+    /// Lanes that the function has.
     Given(Value),
     /// A scalar of the function in all lanes.
     Scalar(Value),
@@ -329,7 +327,7 @@ impl Program {
     /// One operand.
     pub fn unary(&mut self, op: Unary, a: Lane) -> Lane {
         let ty = match op {
-            Unary::ToInteger | Unary::ToIntegerWithin => Type::I32,
+            Unary::ToInteger => Type::I32,
             _ => Type::F32,
         };
         self.pure(Op::Unary(op, a), ty)

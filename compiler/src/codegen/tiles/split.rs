@@ -6,7 +6,7 @@
 use super::{repeat, split_avx2, split_vnni, tile};
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
-use crate::codegen::target::{Arch, Level, x86};
+use crate::codegen::target::{Level, x86};
 use crate::lower::split::{Products, Split, VECTOR};
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
@@ -87,14 +87,14 @@ impl SplitShape {
 
     /// Whether a level multiplies bytes, four at a time.
     pub fn quads(level: &Level) -> bool {
-        level.arch == Arch::X86_64 && level.has(x86::AVX512 | x86::VNNI)
+        level.has_x86(x86::AVX512 | x86::VNNI)
     }
 
     /// The tile of a level for rows of `width` positions, if it has one; [`SplitShape::with`] completes it.
     pub fn of(level: &Level, products: Products, planes: usize, width: usize) -> Option<SplitShape> {
         let instructions = match products {
             Products::Quads => Instructions::Vnni,
-            Products::Pairs if level.arch == Arch::X86_64 && level.has(x86::AVX2) => Instructions::Avx2,
+            Products::Pairs if level.has_x86(x86::AVX2) => Instructions::Avx2,
             Products::Pairs => return None,
         };
         let sums = if instructions == Instructions::Vnni { 27 } else { 12 };

@@ -1,7 +1,7 @@
 //! The vector instructions of tiles that exist at 256 and at 512 bits, under one name each. Must never know what a tile
 //! computes.
 
-use crate::codegen::target::{Arch, Level, x86};
+use crate::codegen::target::{Level, x86};
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
@@ -45,7 +45,7 @@ impl Width {
     /// The widest that `level` has.
     pub fn of(level: &Level) -> Option<Width> {
         match () {
-            () if level.arch != Arch::X86_64 || !level.has(x86::AVX2 | x86::FMA | x86::BMI1) => None,
+            () if !level.has_x86(x86::AVX2 | x86::FMA | x86::BMI1) => None,
             () if level.has(x86::AVX512) => Some(Width::Zmm),
             () => Some(Width::Ymm),
         }

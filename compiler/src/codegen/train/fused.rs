@@ -1,5 +1,5 @@
 //! Fused steps: element-wise values evaluated at every point, stored or summed. A phase becomes a lane program with sinks,
-//! which `codegen::lanes` runs on as many lanes as the level has.
+//! which `codegen::lanes` runs.
 
 use super::Frame;
 use super::values::{Values, of_levels, of_maps};

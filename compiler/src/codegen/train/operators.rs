@@ -84,8 +84,6 @@ pub fn apply(p: &mut Program, op: &str, attrs: &Attrs, inputs: &[Lane]) -> Optio
 /// Codes round(h(x)·n).
 fn encode_activation(p: &mut Program, attrs: &Attrs, x: Lane) -> Lane {
     let n = steps(attrs.int("bits", 1));
-    // Only a bound below excludes NaN.
-    let mut convert = Unary::ToInteger;
     let h = match attrs.word("bound", "clip") {
         "abs" => {
             let magnitude = p.abs(x);
@@ -96,15 +94,12 @@ fn encode_activation(p: &mut Program, attrs: &Attrs, x: Lane) -> Lane {
             let t = p.fadd(t, one);
             p.fdiv(t, two)
         }
-        _ => {
-            convert = Unary::ToIntegerWithin;
-            clip(p, x, 0.0, 1.0)
-        }
+        _ => clip(p, x, 0.0, 1.0),
     };
     let n = p.float(n);
     let u = p.fmul(h, n);
     let u = p.nearest(u);
-    p.unary(convert, u)
+    p.unary(Unary::ToInteger, u)
 }
 
 /// Levels 2c − n of gradients: c = clamp(rte(dy·f32(n/(2m)) + n/2 + ν)).
@@ -120,7 +115,7 @@ pub fn encode_gradient(p: &mut Program, bits: i64, [dy, m]: [Lane; 2], nu: Lane)
     let v = p.fadd(v, nu);
     let v = p.nearest(v);
     let v = clip(p, v, 0.0, steps(bits));
-    let v = p.unary(Unary::ToIntegerWithin, v);
+    let v = p.unary(Unary::ToInteger, v);
     let v = p.iadd(v, v);
     let n = p.integer(steps(bits) as i32);
     p.isub(v, n)
