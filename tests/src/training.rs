@@ -109,7 +109,7 @@ fn compare(mut train: Graph, evaluate: &Graph, model: &Model, fma: bool, threads
     let mut evaluate = evaluate.clone();
     for update in train.updates() {
         let node = train.node(update.node).expect("a constant");
-        let same = evaluate.order().into_iter().find(|&id| evaluate.node(id).is_some_and(|n| n.name == node.name));
+        let same = evaluate.named(&node.name);
         if let (Some(id), Some(tensor)) = (same, node.tensor.clone()) {
             evaluate.set_constant(id, tensor).expect("a constant");
         }

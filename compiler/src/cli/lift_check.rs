@@ -135,14 +135,7 @@ impl Stages {
 
     /// Layers that became fixed point.
     fn fixed(&self) -> Vec<Fixed> {
-        let named = |name: String| {
-            self.after
-                .order()
-                .into_iter()
-                .filter(|&id| self.after.node(id).is_some_and(|n| n.name == name))
-                .map(|node| Value { node, port: 0 })
-                .next()
-        };
+        let named = |name: String| self.after.named(&name).map(|node| Value { node, port: 0 });
         let layers = self.before.order().into_iter().filter_map(|id| {
             let node = self.before.node(id).filter(|n| matches!(n.op.name, "conv" | "matmul"))?;
             let name = &node.name;

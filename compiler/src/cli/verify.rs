@@ -148,7 +148,7 @@ fn inputs(
 /// A difference in words.
 fn sentence(d: &Difference, graph: &Graph, model: &Model) -> String {
     let kernel = model.layers().get(d.step).map_or("", |l| l.kernel.as_str());
-    let node = graph.order().into_iter().filter_map(|id| graph.node(id)).find(|n| n.name == d.node);
+    let node = graph.named(&d.node).and_then(|id| graph.node(id));
     let image = node.and_then(|n| n.types.first()).and_then(|t| t.shape.image());
     let (_, h, w) = image.unwrap_or((1, 1, 1));
     let (channel, y, x) = (d.element / (h * w).max(1), d.element / w.max(1) % h.max(1), d.element % w.max(1));

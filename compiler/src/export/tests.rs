@@ -145,7 +145,7 @@ fn weights_are_read_back_as_the_same_codes() {
 fn names_and_metadata_travel() {
     let mut graph = graph("y = relu(x)\n  z = neg(y)");
     let value = |g: &Graph, name: &str| {
-        let id = g.order().into_iter().find(|&id| g.node(id).is_some_and(|n| n.name == name));
+        let id = g.named(name);
         crate::graph::Value { node: id.expect("node"), port: 0 }
     };
     let (x, y, z) = (value(&graph, "x"), value(&graph, "y"), value(&graph, "z"));
@@ -162,7 +162,7 @@ fn names_and_metadata_travel() {
 #[test]
 fn an_output_may_be_named_as_another_value() {
     let mut graph = graph("y = relu(x)\n  z = neg(y)");
-    let z = graph.order().into_iter().find(|&id| graph.node(id).is_some_and(|n| n.name == "z")).expect("node");
+    let z = graph.named("z").expect("node");
     graph.add_output("x", crate::graph::Value { node: z, port: 0 });
     let got = again(&graph, Dialect::Qonnx);
     assert_eq!(bits(&got), bits(&graph));

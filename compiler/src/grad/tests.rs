@@ -48,11 +48,6 @@ fn pixels(sample: usize, random: &mut Random) -> Vec<f32> {
     out
 }
 
-/// A tensor of the training graph by name.
-fn find(graph: &Graph, name: &str) -> Option<NodeId> {
-    graph.order().into_iter().find(|&id| graph.node(id).is_some_and(|n| n.name == name))
-}
-
 fn set(graph: &mut Graph, node: NodeId, f: impl FnOnce(&mut [f32])) {
     let tensor = graph.node(node).and_then(|n| n.tensor.clone()).expect("a constant");
     let mut data = tensor.as_f32().expect("floats").to_vec();
@@ -92,14 +87,14 @@ impl Probe {
         let mut random = Random(7);
         for (name, roll) in [("a.w", 0), ("c.w", 1)] {
             // What nothing reads is no part of the step.
-            let Some(node) = find(&train, name) else { continue };
+            let Some(node) = train.named(name) else { continue };
             set(&mut train, node, |w| {
                 for (i, w) in w.iter_mut().enumerate() {
                     let (o, c, tap) = (i / 27, i / 9 % 3, i % 9);
                     *w = 3e-4 * random.float() + if tap == 4 && c == (o + roll) % 3 { 1.0 } else { 0.0 };
                 }
             });
-            let bias = find(&train, &name.replace('w', "b")).expect("a bias");
+            let bias = train.named(&name.replace('w', "b")).expect("a bias");
             set(&mut train, bias, |b| b.fill(0.0));
         }
         let x = pixels(3 * extent * extent, &mut random);
@@ -150,7 +145,7 @@ impl Probe {
         for update in self.train.updates().iter().filter(|u| u.role == Role::Momentum) {
             let name = &self.train.node(update.node).expect("a constant").name;
             let name = name.strip_suffix(".m").expect("a velocity");
-            let node = find(&self.train, name).expect("a parameter");
+            let node = self.train.named(name).expect("a parameter");
             let gradient = values[&update.value].as_f32().expect("floats");
             let largest = gradient.iter().fold(0f64, |m, &g| m.max(f64::from(g.abs())));
             assert!(largest > 1e-3, "{what}, {name}: the gradient vanishes and shows nothing");

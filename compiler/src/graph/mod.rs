@@ -243,6 +243,11 @@ impl Graph {
         self.inner.node_weight(*self.index.get(&id)?)
     }
 
+    /// The node of a name.
+    pub fn named(&self, name: &str) -> Option<NodeId> {
+        self.order().into_iter().find(|&id| self.node(id).is_some_and(|n| n.name == name))
+    }
+
     /// The type of a value.
     pub fn value_type(&self, value: Value) -> Option<&ValueType> {
         self.node(value.node)?.types.get(value.port as usize)

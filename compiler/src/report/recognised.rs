@@ -45,15 +45,11 @@ impl Recognised {
     /// What was recognised of `layer`, a step of the compiled `lowered`; `None` where it has no weights.
     pub fn new(imported: &Graph, lowered: &Graph, layer: &Layer, notes: &passes::Report) -> Option<Recognised> {
         layer.bits?;
-        let find = |graph: &Graph, name: &str| {
-            let named = |id: &NodeId| graph.node(*id).is_some_and(|n| n.name == name);
-            graph.order().into_iter().find(named)
-        };
-        let own = find(lowered, &layer.node)?;
+        let own = lowered.named(&layer.node)?;
         // The passes call what they make of a layer after it, with a word behind.
         let mut source = layer.node.as_str();
         let origin = loop {
-            match find(imported, source) {
+            match imported.named(source) {
                 Some(id) => break Some(id),
                 None => match source.rsplit_once('_') {
                     Some((shorter, _)) => source = shorter,

@@ -16,7 +16,7 @@ mod quantize;
 mod reduce;
 mod repeat;
 mod shape;
-mod take;
+pub mod take;
 pub mod train;
 mod unary;
 

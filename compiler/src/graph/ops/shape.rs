@@ -197,13 +197,8 @@ pub static SLICE: OpDef = OpDef {
         }
     },
     eval: |e| {
-        let x = e.input(0)?;
-        let axis = e.attrs.int("axis", 1) as usize;
-        let inner: usize = x.shape().iter().skip(axis + 1).product();
-        let row = x.shape().get(axis).copied().unwrap_or(1) * inner;
-        let first = e.attrs.int("start", 0) as usize * inner;
-        let length = e.attrs.int("length", 1) as usize * inner;
-        let index = (0..x.len() / row.max(1)).flat_map(|r| (0..length).map(move |i| Some(r * row + first + i)));
-        gather(e, x, 0.0, index)
+        let start = e.attrs.int("start", 0) as usize;
+        let end = start + e.attrs.int("length", 1) as usize;
+        super::take::select(e, (start..end).map(Some), 0.0)
     },
 };

@@ -7,7 +7,7 @@ use crate::graph::types::{Dim, Elem, ValueType};
 use dorefa_runtime::tensor::Tensor;
 
 /// Elements of a tensor that an index list may make of one axis.
-const LONGEST: usize = 1 << 24;
+pub const LONGEST: usize = 1 << 24;
 
 /// Take.
 pub static TAKE: OpDef = OpDef {
@@ -60,13 +60,22 @@ pub(super) fn selectable(x: &ValueType, axis: usize) -> Result<(), String> {
 }
 
 fn eval(e: &Eval<'_>) -> Result<Tensor, String> {
+    let places = e.attrs.ints("indices").iter().map(|&i| usize::try_from(i).ok());
+    select(e, places, e.attrs.float("value", 0.0))
+}
+
+/// The elements of operand 0 at these places along `axis`, or `fill`.
+pub(super) fn select(
+    e: &Eval<'_>,
+    places: impl Iterator<Item = Option<usize>> + Clone,
+    fill: f32,
+) -> Result<Tensor, String> {
     let x = e.input(0)?;
     let axis = e.attrs.int("axis", 1) as usize;
-    let indices = e.attrs.ints("indices");
     let inner: usize = x.shape().iter().skip(axis + 1).product();
     let outer: usize = x.shape().iter().take(axis).product();
     let own = x.shape().get(axis).copied().unwrap_or(1);
-    let rows = (0..outer).flat_map(|o| indices.iter().map(move |&i| usize::try_from(i).ok().map(|i| o * own + i)));
+    let rows = (0..outer).flat_map(|o| places.clone().map(move |i| i.map(|i| o * own + i)));
     let index = rows.flat_map(|row| (0..inner).map(move |i| row.map(|row| row * inner + i)));
-    gather(e, x, e.attrs.float("value", 0.0), index)
+    gather(e, x, fill, index)
 }

@@ -5,6 +5,7 @@ use super::tensor::RawTensor;
 use super::{node_name, tensor};
 use crate::graph::attrs::{Attr, Attrs};
 use crate::graph::ops;
+use crate::graph::ops::take::LONGEST;
 use crate::graph::types::{Dim, Elem, Shape, ValueType};
 use crate::graph::{Graph, GraphError, Value};
 use crate::interp;
@@ -356,7 +357,7 @@ impl<'a> Importer<'a> {
         for (i, (from, to)) in own.iter().zip(dims).enumerate() {
             match (from, to) {
                 (a, b) if a == b => {}
-                (Dim::Fixed(1), &Dim::Fixed(n)) if n <= 1 << 24 => {
+                (Dim::Fixed(1), &Dim::Fixed(n)) if n <= LONGEST => {
                     value = self.taken(node, value, i + lead, vec![0; n])?;
                 }
                 _ => return Err(format!("repeats {} to {}", Shape(own), Shape(dims.to_vec())).into()),

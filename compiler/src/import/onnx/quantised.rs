@@ -28,8 +28,8 @@ pub(super) fn handle(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Option<Kn
     Ok(Some(Known::Value(value)))
 }
 
-/// Input `i` less its zero point, input `zero`; zero points of one axis stand along axis `at` from the front of weights
-/// (`Some(0)`) or along the last axis.
+/// Input `i` less its zero point, input `zero`; zero points of one axis stand along the first axis
+/// where `rows`, else along the last.
 fn centred(im: &mut Importer<'_>, node: &OnnxNode, i: usize, zero: usize, rows: bool) -> Result<Value, Fail> {
     let x = im.input(node, i)?;
     let Some(t) = im.constant_input(node, zero)? else { return Ok(x) };
@@ -58,7 +58,6 @@ fn conv(
     [x, xz, w, wz]: [usize; 4],
     bias: Option<usize>,
 ) -> Result<Value, Fail> {
-    let (w, wz) = if node.op_type == "ConvInteger" { (1, 3) } else { (w, wz) };
     let x = centred(im, node, x, xz, false)?;
     let w = centred(im, node, w, wz, true)?;
     let mut inputs = vec![im.temporary(0, x), im.temporary(1, w)];
@@ -72,7 +71,6 @@ fn conv(
 }
 
 fn matmul(im: &mut Importer<'_>, node: &OnnxNode, [a, az, b, bz]: [usize; 4]) -> Result<Value, Fail> {
-    let (b, bz) = if node.op_type == "MatMulInteger" { (1, 3) } else { (b, bz) };
     let a = centred(im, node, a, az, false)?;
     let b = centred(im, node, b, bz, false)?;
     linear::matmul(im, node, a, b)

@@ -4,10 +4,8 @@ use super::context::{BATCH, Fail, Importer, Known, Sym, axis, float, int, ints, 
 use super::proto::OnnxNode;
 use crate::graph::Value;
 use crate::graph::attrs::{Attr, Attrs};
+use crate::graph::ops::take::LONGEST;
 use crate::graph::types::{Dim, Shape};
-
-/// The greatest extent that repetition or padding may make.
-const LONGEST: i64 = 1 << 24;
 
 /// Imports the node if it is one of this family.
 pub(super) fn handle(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Option<Known>, Fail> {
@@ -141,7 +139,7 @@ fn tile(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Value, Fail> {
     }
     for (i, &times) in repeats.iter().enumerate().filter(|(_, n)| **n != 1) {
         let (at, n) = extent(im, x, i as i64)?.ok_or(BATCH)?;
-        let total = times.checked_mul(n as i64).filter(|t| (1..=LONGEST).contains(t));
+        let total = times.checked_mul(n as i64).filter(|t| (1..=LONGEST as i64).contains(t));
         let total = total.ok_or_else(|| format!("repeats axis {i} {times} times"))?;
         x = im.taken(node, x, at, (0..total).map(|t| t % n as i64).collect())?;
     }
@@ -211,7 +209,7 @@ fn pad(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Value, Fail> {
     for ((&a, &b), &c) in axes.iter().zip(before).zip(after).filter(|((_, b), c)| (**b, **c) != (0, 0)) {
         let (at, n) = extent(im, x, a)?.ok_or(BATCH)?;
         let total = (n as i64).checked_add(b).and_then(|t| t.checked_add(c));
-        if !total.is_some_and(|t| (1..=LONGEST).contains(&t)) {
+        if !total.is_some_and(|t| (1..=LONGEST as i64).contains(&t)) {
             return Err(format!("pads axis {a} of {n} elements by {b} and {c}").into());
         }
         each.push((at, n, b, c));
