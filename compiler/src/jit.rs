@@ -45,7 +45,7 @@ impl Compile for Jit {
             |problems: Vec<text::Diagnostic>| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         let mut graph = text::parse(graph, "graph", &|_| None).map_err(lines)?;
         let seed = graph.metadata.get("seed").and_then(|s| s.parse().ok()).unwrap_or(1);
-        let mut drawn = text::training_parameters(&graph, seed);
+        let mut drawn = text::training_parameters(&graph, seed, text::First::default());
         for id in graph.order() {
             let tensor = graph.node(id).filter(|n| n.tensor.is_some()).and_then(|n| drawn.remove(&n.name));
             if let Some(tensor) = tensor {

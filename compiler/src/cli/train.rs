@@ -10,7 +10,7 @@ use super::engine::Kind;
 use super::model::{self, Source};
 use super::{Failure, Outcome, files, print};
 use crate::graph::Graph;
-use crate::text;
+use crate::text::{self, First};
 use bits::Bits;
 use dorefa_runtime::train::{Checkpoint, Control, Event, Step, Summary, TrainError, TrainOptions, Trainer};
 use dorefa_runtime::{Stepper, Tensor};
@@ -38,6 +38,9 @@ pub struct Args {
     /// Start from these weights: .safetensors, or a model that has some
     #[arg(long, value_name = "WEIGHTS")]
     init: Option<PathBuf>,
+    /// Draw the first weights and biases as he (normal·√(2/inputs), biases 0) or as pytorch (uniform within 1/√inputs)
+    #[arg(long, value_name = "WEIGHTS", default_value = "he", conflicts_with_all = ["init", "resume"])]
+    first_weights: First,
     /// Other bits for all weights, activations and gradients: W,A,G, each 1 … 16, or 32 for floats
     #[arg(long, value_name = "W,A,G")]
     bits: Option<Bits>,
@@ -69,7 +72,7 @@ pub fn run(args: &Args) -> Outcome {
     let settings = args.options.resolve(progress)?;
     let (file, graph) = graph(args, &settings)?;
     let mut step = engine(args, file, &graph, &settings)?;
-    start(&mut *step, &graph, args.init.as_deref(), settings.seed)?;
+    start(&mut *step, &graph, args, settings.seed)?;
     let threads = usize::from(args.threads != 1) + 1;
     let images = data::open(&settings, &*step, &graph.metadata, threads)?;
     let options = train_options(args, &settings, &graph, &*step, images.train.images());
@@ -130,8 +133,9 @@ fn engine(args: &Args, file: &Path, graph: &Graph, settings: &Settings) -> Resul
 }
 
 /// Sets the state from which the training starts: drawn from the seed, or the weights of `init`.
-fn start(step: &mut dyn Step, graph: &Graph, init: Option<&Path>, seed: u64) -> Outcome {
-    let mut tensors = text::training_parameters(graph, seed);
+fn start(step: &mut dyn Step, graph: &Graph, args: &Args, seed: u64) -> Outcome {
+    let init = args.init.as_deref();
+    let mut tensors = text::training_parameters(graph, seed, args.first_weights);
     if let Some(file) = init {
         tensors = match file.extension().is_some_and(|e| e == "safetensors") {
             true => Checkpoint::read(file).map_err(failure)?.tensors,

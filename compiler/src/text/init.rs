@@ -16,8 +16,8 @@
 //! | codes, accumulators | uniform over their range |
 //! | others | 0.1·normal |
 //!
-//! A training starts from other values ([`training`]): He's for weights (normal·√(2 / inputs of one output)), γ 1, β 0,
-//! biases 0, mean 0, variance 1.
+//! A training starts from other values ([`training`]), which [`First`] chooses: γ 1, β 0, mean 0, variance 1, and weights and
+//! biases of a well-known distribution.
 //!
 //! With activations in 0 … 1 these statistics spread the next layer's activations over all codes.
 
@@ -26,6 +26,7 @@ use crate::graph::types::{Elem, ValueType};
 use crate::graph::{Graph, Value};
 use dorefa_runtime::tensor::{Data, Tensor};
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 /// Most elements that are drawn for one graph: 512 MiB of floats.
 const MOST: usize = 1 << 27;
@@ -61,21 +62,54 @@ fn fan_in(shape: &[usize]) -> f64 {
     shape.iter().skip(1).product::<usize>().max(1) as f64
 }
 
+/// The distribution of the weights and biases with which a training starts; n: the inputs of one output.
+///
+/// It matters more than for float networks: a 1-bit weight turns when the optimiser has carried it through 0, which takes
+/// longer the larger the weights are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum First {
+    /// He's: weights normal·√(2/n), biases 0 (He et al. 2015, section 2.2).
+    #[default]
+    He,
+    /// The default of PyTorch's layers: weights and biases uniform(−1/√n, 1/√n).
+    Pytorch,
+}
+
+impl FromStr for First {
+    type Err = String;
+    fn from_str(text: &str) -> Result<First, String> {
+        match text {
+            "he" => Ok(First::He),
+            "pytorch" => Ok(First::Pytorch),
+            _ => Err(format!("first weights `{text}` are unknown; use one of he, pytorch")),
+        }
+    }
+}
+
 /// The parameters from which a training of `graph` starts, by name; constants whose part is unknown keep their value.
-pub fn training(graph: &Graph, seed: u64) -> BTreeMap<String, Tensor> {
+pub fn training(graph: &Graph, seed: u64, first: First) -> BTreeMap<String, Tensor> {
     let draw = |node: &crate::graph::Node| {
         let tensor = node.tensor.as_ref()?;
         let (shape, len) = (tensor.shape(), tensor.as_f32()?.len());
         let user = graph.users(Value { node: node.id, port: 0 }).first().copied();
         let usage = user.and_then(|(id, port)| Some((graph.node(id)?.op, usize::from(port), None)));
-        let values = match role(&node.name, usage) {
-            Role::Weight => {
+        let within = |inputs: f64| {
+            let bound = 1.0 / inputs.sqrt();
+            hashes(seed, &node.name, len).map(|h| uniform(h, -bound, bound)).collect()
+        };
+        let values = match (role(&node.name, usage), first) {
+            (Role::Weight, First::He) => {
                 let spread = (2.0 / fan_in(shape)).sqrt();
                 hashes(seed, &node.name, len).map(|h| (normal(h) * spread) as f32).collect()
             }
-            Role::Gamma | Role::Variance => vec![1.0; len],
-
-            Role::Other => return Some((**tensor).clone()),
+            (Role::Weight, First::Pytorch) => within(fan_in(shape)),
+            (Role::Bias, First::Pytorch) => {
+                let weights = user.and_then(|(id, _)| graph.operands(id).get(1).copied());
+                let shape = weights.and_then(|w| graph.value_type(w)).map(|t| t.shape.per_sample());
+                within(fan_in(&shape.unwrap_or_default()))
+            }
+            (Role::Gamma | Role::Variance, _) => vec![1.0; len],
+            (Role::Other, _) => return Some((**tensor).clone()),
             _ => vec![0.0; len],
         };
         Tensor::f32(shape, values).ok()

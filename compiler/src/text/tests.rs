@@ -77,3 +77,20 @@ proptest! {
         prop_assert!(a == Some(alpha.to_bits()) || alpha.is_nan());
     }
 }
+
+#[test]
+fn first_weights_have_the_spread_that_they_promise() {
+    let text = "dorefa 1\ngraph g(x: f32[N, 100]) -> (y) {\n  y = matmul(x, @w: f32[50, 100], @b: f32[50])\n}\n";
+    let graph = read(text).expect("parses");
+    let spread =
+        |values: &[f32]| (values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / values.len() as f64).sqrt();
+    for (first, weights, biases) in
+        [(First::He, 0.02f64.sqrt(), 0.0), (First::Pytorch, 0.1 / 3f64.sqrt(), 0.1 / 3f64.sqrt())]
+    {
+        let drawn = training_parameters(&graph, 7, first);
+        let drawn = |name: &str| spread(drawn[name].as_f32().expect("floats"));
+        assert!((drawn("w") / weights - 1.0).abs() < 0.05, "{first:?}: {}", drawn("w"));
+        assert!((drawn("b") - biases).abs() < 0.015, "{first:?}: {}", drawn("b"));
+    }
+    assert!("glorot".parse::<First>().is_err_and(|e| e.contains("he, pytorch")));
+}
