@@ -168,13 +168,29 @@ fn log64(e: &mut Emitter<'_, '_>, x: Value) -> Value {
     e.b.ins().fadd(whole, part)
 }
 
+/// Floats in memory.
+#[derive(Clone, Copy)]
+pub struct Row {
+    /// The address of the first.
+    pub base: Value,
+    /// Bytes from one to the next.
+    pub step: usize,
+}
+
+impl Row {
+    /// The address of number `i`.
+    fn at(self, e: &mut Emitter<'_, '_>, i: Value) -> Value {
+        e.at(self.base, i, self.step)
+    }
+}
+
 /// The greatest of `n` floats and the lowest place that has it; NaN never wins.
-pub fn greatest(e: &mut Emitter<'_, '_>, from: Value, n: usize) -> (Value, Value) {
+pub fn greatest(e: &mut Emitter<'_, '_>, from: Row, n: usize) -> (Value, Value) {
     let least = e.b.ins().f32const(f32::NEG_INFINITY);
     let none = e.int(0);
     let (top, best) = (e.var(least), e.var(none));
     e.times(n, |e, i| {
-        let at = e.at(from, i, 4);
+        let at = from.at(e, i);
         let v = e.load(types::F32, at, 0);
         let (old, place) = (e.b.use_var(top), e.b.use_var(best));
         let greater = e.b.ins().fcmp(FloatCC::GreaterThan, v, old);
@@ -186,15 +202,27 @@ pub fn greatest(e: &mut Emitter<'_, '_>, from: Value, n: usize) -> (Value, Value
 }
 
 /// Stores e^(z − top) of `n` floats and gives their sum by four lanes.
-pub fn sum_of_powers(e: &mut Emitter<'_, '_>, from: Value, top: Value, to: Value, n: usize) -> Value {
+pub fn sum_of_powers(e: &mut Emitter<'_, '_>, from: Row, top: Value, to: Row, n: usize) -> Value {
     let zero = e.b.ins().f32const(0.0);
     e.lane_sum(n, zero, |e, i| {
-        let at = e.at(from, i, 4);
+        let at = from.at(e, i);
         let v = e.load(types::F32, at, 0);
         let v = e.b.ins().fsub(v, top);
         let p = exp(e, v);
-        let out = e.at(to, i, 4);
+        let out = to.at(e, i);
         e.store(p, out, 0);
         p
     })
+}
+
+/// The softmax of `n` floats.
+pub fn softmax(e: &mut Emitter<'_, '_>, from: Row, to: Row, n: usize) {
+    let (top, _) = greatest(e, from, n);
+    let sum = sum_of_powers(e, from, top, to, n);
+    e.times(n, |e, i| {
+        let at = to.at(e, i);
+        let v = e.load(types::F32, at, 0);
+        let v = e.b.ins().fdiv(v, sum);
+        e.store(v, at, 0);
+    });
 }

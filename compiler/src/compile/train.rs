@@ -13,7 +13,9 @@ use crate::lower::train::{self, Form, Kind, Place, Plan, ProductPlan, Slot, Stat
 pub struct CompiledStep {
     /// Code and data.
     pub image: Image,
-    /// The lowered training step and evaluation.
+    /// The training step and evaluation as they were lowered.
+    pub graphs: [Graph; 2],
+    /// What was made of them.
     pub plans: [Plan; 2],
     /// The numeric profile.
     pub fma: bool,
@@ -31,13 +33,15 @@ pub fn compile_training(
 ) -> Result<CompiledStep, CompileError> {
     let Some(first) = levels.first() else { return Err(CodegenError::Spec("no CPU level".to_owned()).into()) };
     let fma = options.fma.unwrap_or_else(|| profile(levels)) && profile(levels);
+    let spread = |graph| train::spread(graph).map_err(|e| CodegenError::Spec(e.to_string()));
+    let graphs = [spread(training)?, spread(evaluation)?];
+    let [training, evaluation] = &graphs;
     let (states, state_bytes) = train::states(training);
     let given = states_of(training, evaluation, &states);
     let plans = [
         train::lower(training, &states).map_err(CompileError::Unsupported)?,
         train::lower(evaluation, &given).map_err(CompileError::Unsupported)?,
     ];
-    let graphs = [training, evaluation];
     let mut image = Image::new(first.arch);
     image.keep_text = options.keep_text;
     let mut specs = Vec::new();
@@ -72,7 +76,7 @@ pub fn compile_training(
         train: Some(TrainSpec { states: state_specs(training, &states), state_bytes }),
     };
     entry::finish(&mut image, &spec)?;
-    Ok(CompiledStep { image, plans, fma })
+    Ok(CompiledStep { image, graphs, plans, fma })
 }
 
 /// The inputs but the labels, which stand in the call's training structure.

@@ -19,13 +19,13 @@ pub fn run(args: &Args, graph: &Graph, target: &Target, mut emit: Emit) -> Outco
         model::problem(&args.model, &lines)
     })?;
     emit.graph("graph", &step.train);
-    emit.graph("final", &step.train);
     let options = Options { fma: Some(target.fma), keep_text: emit.wants_code() };
     let compiled = compile_training(&step.train, &step.evaluate, &target.levels, &options)
         .map_err(|e| model::problem(&args.model, &e))?;
-    let [plan, _] = &compiled.plans;
-    emit.image(&compiled.image, || steps(&step.train, plan));
-    written(args, target, &compiled.image, &emit, None, &summary(&step.train, &compiled))
+    let ([graph, _], [plan, _]) = (&compiled.graphs, &compiled.plans);
+    emit.graph("final", graph);
+    emit.image(&compiled.image, || steps(graph, plan));
+    written(args, target, &compiled.image, &emit, None, &summary(graph, &compiled))
 }
 
 /// What the step holds.

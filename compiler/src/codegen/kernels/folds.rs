@@ -7,11 +7,11 @@ use crate::codegen::emitter::Emitter;
 use cranelift_codegen::ir::condcodes::FloatCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
-/// The element of the result whose row-major index is `flat`; `slots` are 32 bytes on the stack.
-pub(super) fn element(e: &mut Emitter<'_, '_>, g: &Gather<'_>, flat: Value, slots: Value) -> Value {
+/// The element of the result whose row-major index is `flat`.
+pub(super) fn element(e: &mut Emitter<'_, '_>, g: &Gather<'_>, flat: Value) -> Value {
     match &*g.inputs {
         [a, b, ..] => product(e, g, [a, b], flat),
-        [input] => reduce(e, g, input, flat, slots),
+        [input] => reduce(e, g, input, flat),
         [] => e.b.ins().f32const(0.0),
     }
 }
@@ -38,12 +38,13 @@ fn product(e: &mut Emitter<'_, '_>, g: &Gather<'_>, [a, b]: [&Operand; 2], flat:
 
 /// Maximum, its place, or the sum by 4 virtual lanes (position mod 4), (l0 + l2) + (l1 + l3), for a mean divided by the
 /// count.
-fn reduce(e: &mut Emitter<'_, '_>, g: &Gather<'_>, input: &Operand, flat: Value, slots: Value) -> Value {
+fn reduce(e: &mut Emitter<'_, '_>, g: &Gather<'_>, input: &Operand, flat: Value) -> Value {
+    let slots = g.slots;
     let shape = g.shapes.first().map_or(&[][..], |s| s);
-    let rank = shape.len() as i64 + 1;
+    let rank = shape.len() as i64 + g.batch;
     let axes = g.node.attrs.ints("axes");
     let reduced: Vec<bool> =
-        (1..rank).map(|i| axes.is_empty() || axes.iter().any(|&a| a == i || a + rank == i)).collect();
+        (g.batch..rank).map(|i| axes.is_empty() || axes.iter().any(|&a| a == i || a + rank == i)).collect();
     let steps = strides(shape);
     let side = |want: bool| -> (Vec<usize>, Vec<usize>) {
         let all = shape.iter().zip(&steps).zip(&reduced).filter(|(_, r)| **r == want);

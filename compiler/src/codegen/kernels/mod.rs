@@ -17,6 +17,8 @@ mod split_input;
 mod split_lanes;
 mod store;
 
+pub use moves::Gather;
+
 use super::chain::Chain;
 use super::emitter::{Emitter, F32X4, I32X4};
 use crate::graph::types::Layout;
@@ -32,9 +34,25 @@ pub type KernelError = (NodeId, String);
 
 /// A value of the graph as one function sees it.
 #[derive(Clone)]
-struct Operand {
+pub struct Operand {
     buffer: Buffer,
     base: Value,
+    /// Elements from one position to the next where channels are innermost.
+    pitch: usize,
+}
+
+impl Operand {
+    fn new(buffer: Buffer, base: Value) -> Operand {
+        let pitch = buffer.pitch();
+        Operand { buffer, base, pitch }
+    }
+
+    /// Floats of a sample: row-major, or channels innermost with so many elements from one position to the next.
+    pub fn floats(base: Value, image: (usize, usize, usize), pitch: Option<usize>) -> Operand {
+        let layout = if pitch.is_some() { Layout::Nhwc } else { Layout::Dense };
+        let buffer = Buffer { place: Place::Arena(0), layout, image, planes: 0, group: image.0, integer: false };
+        Operand { pitch: pitch.unwrap_or(buffer.pitch()), ..Operand::new(buffer, base) }
+    }
 }
 
 /// One task's function: a step on a part of one sample.
@@ -88,7 +106,7 @@ pub fn emit_step(
             }
         } else if let Some(buffer) = plan.buffers.get(&split_stored(graph, value)) {
             let base = address(e, call, sample, buffer, plan.arena as usize);
-            operands.insert(value, Operand { buffer: buffer.clone(), base });
+            operands.insert(value, Operand::new(buffer.clone(), base));
         }
     }
     let result = operands.get(&step.result).cloned().ok_or((node, "the result has no place".to_owned()))?;

@@ -7,7 +7,7 @@ use crate::codegen::chain;
 use crate::codegen::emitter::{Emitter, F32X4, I32X4};
 use crate::graph::types::Layout;
 use crate::graph::{Graph, Node, Value as GraphValue};
-use crate::lower::{Buffer, Place, Step, pack};
+use crate::lower::{Step, pack};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Value, types};
 use dorefa_runtime::tensor::Tensor;
@@ -17,15 +17,10 @@ type Point = [Value; 3];
 
 /// Emits the kernel of a gathering operator.
 pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Result<&'static str, KernelError> {
-    let mut plan = Gather::new(task, node)?;
-    if node.op.name == "take" {
-        let indices: Vec<i32> = node.attrs.ints("indices").iter().map(|&i| i as i32).collect();
-        plan.table = Some(e.data("indices", pack::i32_bytes(&indices)));
-    }
-    let (channels, _, _) = task.result.buffer.image;
-    let slots = StackSlotData::new(StackSlotKind::ExplicitSlot, 32, 4);
-    let slots = e.b.create_sized_stack_slot(slots);
-    let slots = e.b.ins().stack_addr(types::I64, slots, 0);
+    let count = task.graph.operands(node.id).len();
+    let inputs = (0..count).map(|i| task.main_operand(node.id, i).cloned()).collect::<Result<_, _>>()?;
+    let plan = Gather::new(e, task.graph, node, inputs, task.result.buffer.image).map_err(|m| (node.id, m))?;
+    let (channels, _, _) = plan.image;
     let ty = if node.types.first().is_some_and(|t| t.elem != crate::graph::types::Elem::F32) { I32X4 } else { F32X4 };
     task.each_position(e, |task, e, p| {
         task.finish(e, p, None, &mut |e, channel| {
@@ -33,11 +28,11 @@ pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Res
             e.times(4, |e, lane| {
                 let c = e.b.ins().iadd(channel, lane);
                 let c = e.min(c, last);
-                let v = plan.element(e, task, [c, p.y, p.x], slots);
-                let at = e.at(slots, lane, 4);
+                let v = plan.element(e, [c, p.y, p.x]);
+                let at = e.at(plan.slots, lane, 4);
                 e.store(v, at, 0);
             });
-            Ok(e.load(ty, slots, 0))
+            Ok(e.load(ty, plan.slots, 0))
         })
     })?;
     Ok(match node.op.name {
@@ -51,15 +46,21 @@ pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Res
 }
 
 /// What a gathering operator reads for one element of its result.
-pub(super) struct Gather<'a> {
-    pub node: &'a Node,
-    pub inputs: Vec<Operand>,
+pub struct Gather<'a> {
+    pub(super) node: &'a Node,
+    pub(super) inputs: Vec<Operand>,
     /// Extents of each operand without the batch.
-    pub shapes: Vec<Vec<usize>>,
+    pub(super) shapes: Vec<Vec<usize>>,
     /// Extents of the result without the batch.
-    pub shape: Vec<usize>,
+    pub(super) shape: Vec<usize>,
+    /// Axes that the extents leave out: 1 where there is a batch.
+    pub(super) batch: i64,
+    /// Channels, height and width as which the result is stored.
+    image: (usize, usize, usize),
     /// Address of the indices of `take`.
     table: Option<Value>,
+    /// 32 bytes on the stack: four elements of the result, and the four lanes of a sum.
+    pub(super) slots: Value,
 }
 
 pub(super) fn strides(shape: &[usize]) -> Vec<usize> {
@@ -73,29 +74,47 @@ pub(super) fn strides(shape: &[usize]) -> Vec<usize> {
 }
 
 impl<'a> Gather<'a> {
-    fn new(task: &Task<'_>, node: &'a Node) -> Result<Gather<'a>, KernelError> {
-        let mut gather = Gather { node, inputs: Vec::new(), shapes: Vec::new(), shape: Vec::new(), table: None };
-        for (i, &v) in task.graph.operands(node.id).iter().enumerate() {
-            gather.inputs.push(task.main_operand(node.id, i)?.clone());
-            gather.shapes.push(task.graph.value_type(v).map_or(Vec::new(), |t| t.shape.per_sample()));
-        }
-        gather.shape = node.types.first().map_or(Vec::new(), |t| t.shape.per_sample());
-        if gather.inputs.is_empty() { Err((node.id, "no operand".to_owned())) } else { Ok(gather) }
+    /// A node whose operands lie as `inputs` say and whose result is stored as `image`.
+    ///
+    /// # Errors
+    /// When it has no operand.
+    pub fn new(
+        e: &mut Emitter<'_, '_>,
+        graph: &Graph,
+        node: &'a Node,
+        inputs: Vec<Operand>,
+        image: (usize, usize, usize),
+    ) -> Result<Gather<'a>, String> {
+        let own = node.types.first().map(|t| &t.shape).filter(|_| !inputs.is_empty()).ok_or("no operand")?;
+        let slots = StackSlotData::new(StackSlotKind::ExplicitSlot, 32, 4);
+        let slots = e.b.create_sized_stack_slot(slots);
+        let slots = e.b.ins().stack_addr(types::I64, slots, 0);
+        let table = (node.op.name == "take").then(|| {
+            let indices: Vec<i32> = node.attrs.ints("indices").iter().map(|&i| i as i32).collect();
+            e.data("indices", pack::i32_bytes(&indices))
+        });
+        let extents = |v| graph.value_type(v).map_or(Vec::new(), |t| t.shape.per_sample());
+        let shapes = graph.operands(node.id).into_iter().map(extents).collect();
+        let (shape, batch) = (own.per_sample(), i64::from(own.has_batch()));
+        Ok(Gather { node, inputs, shapes, shape, batch, image, table, slots })
     }
 
     /// Whether operand 0 and the result are both images of three axes, whose places need no division.
     fn images(&self) -> bool {
-        self.shape.len() == 3 && self.shapes.iter().all(|s| s.len() == 3)
+        self.batch == 1 && self.shape.len() == 3 && self.shapes.iter().all(|s| s.len() == 3)
     }
 
-    fn element(&self, e: &mut Emitter<'_, '_>, task: &Task<'_>, at: Point, slots: Value) -> Value {
+    /// The element of the result at this channel, row and column.
+    pub fn element(&self, e: &mut Emitter<'_, '_>, at: Point) -> Value {
         let Some(input) = self.inputs.first() else { return e.b.ins().iconst(types::I32, 0) };
-        let image = task.result.buffer.image;
+        let image = self.image;
+        let perm = self.node.attrs.ints("perm").iter().skip(self.batch as usize);
+        let mut perm = perm.map(|&p| (p - self.batch).max(0) as usize);
         match self.node.op.name {
             "transpose" if self.images() => {
                 let mut from = at;
-                for (&p, &v) in self.node.attrs.ints("perm").iter().skip(1).zip(&at) {
-                    if let Some(slot) = from.get_mut((p - 1).max(0) as usize) {
+                for (p, &v) in perm.zip(&at) {
+                    if let Some(slot) = from.get_mut(p) {
                         *slot = v;
                     }
                 }
@@ -104,8 +123,7 @@ impl<'a> Gather<'a> {
             "transpose" => {
                 let flat = flatten(e, at, image);
                 let from = self.shapes.first().map_or(Vec::new(), |s| strides(s));
-                let perm = self.node.attrs.ints("perm").iter().skip(1);
-                let steps: Vec<usize> = perm.filter_map(|&p| from.get((p - 1).max(0) as usize).copied()).collect();
+                let steps: Vec<usize> = perm.by_ref().filter_map(|p| from.get(p).copied()).collect();
                 let flat = along(e, flat, &self.shape, &steps);
                 load_flat(e, input, flat)
             }
@@ -122,14 +140,14 @@ impl<'a> Gather<'a> {
             "take" => self.take(e, input, at, image),
             _ => {
                 let flat = flatten(e, at, image);
-                folds::element(e, self, flat, slots)
+                folds::element(e, self, flat)
             }
         }
     }
 
     /// The axis of `slice`, `take` and `concat`, not counting the batch.
     fn axis(&self) -> usize {
-        (self.node.attrs.int("axis", 1) - 1).max(0) as usize
+        (self.node.attrs.int("axis", 1) - self.batch).max(0) as usize
     }
 
     /// The place of an element along the operator's axis; `flat` is its row-major index.
@@ -316,7 +334,7 @@ fn load(e: &mut Emitter<'_, '_>, o: &Operand, [c, y, x]: Point) -> Value {
             e.load(scalar(o), at, 0)
         }
         Layout::Nhwc => {
-            let index = e.at(c, flat, b.pitch());
+            let index = e.at(c, flat, o.pitch);
             let at = e.at(o.base, index, 4);
             e.load(scalar(o), at, 0)
         }
@@ -358,9 +376,7 @@ pub(super) fn constant(
 ) -> Option<Operand> {
     if step.main.and_then(|m| graph.node(m)).is_some_and(|n| n.op.name == "repeat") {
         let base = e.data("operand", pack::f32_bytes(tensor.as_f32()?));
-        let (layout, image) = (Layout::Dense, (tensor.len(), 1, 1));
-        let buffer = Buffer { place: Place::Arena(0), layout, image, planes: 0, group: image.0, integer: false };
-        return Some(Operand { buffer, base });
+        return Some(Operand::floats(base, (tensor.len(), 1, 1), None));
     }
     let user = step.chain.iter().find(|&&n| graph.operands(n).contains(&value))?;
     let (node, data) = (graph.node(*user)?, tensor.as_f32()?);
@@ -390,8 +406,7 @@ pub(super) fn constant(
     let all = (0..h * w).flat_map(|p| (0..pitch).map(move |k| (p, k)));
     let all: Vec<f32> = all.map(|(p, k)| if k < c { read(k * h * w + p) } else { 0.0 }).collect();
     let base = e.data("operand", pack::f32_bytes(&all));
-    let buffer = Buffer { place: Place::Arena(0), layout: Layout::Nhwc, image, planes: 0, group: c, integer: false };
-    Some(Operand { buffer, base })
+    Some(Operand::floats(base, image, Some(pitch)))
 }
 
 /// Four lanes of an operand at a position of a result of extents `image`, to which it broadcasts.

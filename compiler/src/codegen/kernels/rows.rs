@@ -2,11 +2,10 @@
 
 use super::{KernelError, Task};
 use crate::codegen::emitter::Emitter;
-use crate::codegen::functions::{greatest, sum_of_powers};
+use crate::codegen::functions::{self, Row};
 use crate::graph::Node;
 use crate::graph::types::Layout;
 use crate::lower::Buffer;
-use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 pub(super) fn softmax(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Result<&'static str, KernelError> {
     let input = task.main_operand(node.id, 0)?.clone();
@@ -18,19 +17,8 @@ pub(super) fn softmax(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> 
         return Err((node.id, "softmax reads rows that lie together".to_owned()));
     }
     e.times(rows, |e, i| {
-        let (from, to) = (e.at(input.base, i, n * 4), e.at(task.result.base, i, n * 4));
-        row(e, n, from, to);
+        let [from, to] = [input.base, task.result.base].map(|base| Row { base: e.at(base, i, n * 4), step: 4 });
+        functions::softmax(e, from, to, n);
     });
     Ok("softmax")
-}
-
-fn row(e: &mut Emitter<'_, '_>, n: usize, from: Value, to: Value) {
-    let (top, _) = greatest(e, from, n);
-    let sum = sum_of_powers(e, from, top, to, n);
-    e.times(n, |e, i| {
-        let at = e.at(to, i, 4);
-        let v = e.load(types::F32, at, 0);
-        let v = e.b.ins().fdiv(v, sum);
-        e.store(v, at, 0);
-    });
 }

@@ -1,9 +1,10 @@
-//! Softmax cross entropy, its gradient, and what is counted: rows of scores, one sample each.
+//! Softmax, softmax cross entropy, its gradient, and what is counted: rows of scores.
 
+use super::pools::Area;
 use super::scalars::elements;
 use super::{Frame, at};
 use crate::codegen::emitter::Emitter;
-use crate::codegen::functions::{self, greatest, sum_of_powers};
+use crate::codegen::functions::{self, Row, greatest, sum_of_powers};
 use crate::graph::{Node, Value as GraphValue};
 use crate::lower::train::Slot;
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -24,7 +25,8 @@ pub fn emit(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Result<&
     let to = frame.base(e, Slot::own(GraphValue { node: node.id, port: 0 }))?;
     let label = e.load(types::I32, labels, 0);
     let label = e.b.ins().sextend(types::I64, label);
-    let (top, best) = greatest(e, z, k);
+    let row = |base| Row { base, step: 4 };
+    let (top, best) = greatest(e, row(z), k);
     let (zero, one) = (e.b.ins().f32const(0.0), e.b.ins().f32const(1.0));
     if node.op.name == "correct" {
         let hit = e.b.ins().icmp(IntCC::Equal, best, label);
@@ -35,7 +37,7 @@ pub fn emit(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Result<&
     let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, (k.next_multiple_of(4) * 4) as u32, 4);
     let slot = e.b.create_sized_stack_slot(slot);
     let powers = e.b.ins().stack_addr(types::I64, slot, 0);
-    let sum = sum_of_powers(e, z, top, powers, k);
+    let sum = sum_of_powers(e, row(z), top, row(powers), k);
     if node.op.name == "softmax_cross_entropy" {
         let log = functions::log(e, sum);
         let at = e.at(z, label, 4);
@@ -62,6 +64,33 @@ pub fn emit(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Result<&
         e.store(d, to, 0);
     });
     Ok("softmax cross entropy gradient")
+}
+
+/// Emits `softmax`: rows along the last axis.
+///
+/// # Errors
+/// When an operand is not in maps.
+pub fn softmax(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Result<&'static str, String> {
+    let own = GraphValue { node: node.id, port: 0 };
+    let (from, to) = (Area::new(e, frame, frame.operand(node, 0)?)?, Area::new(e, frame, own)?);
+    let shape = &node.types.first().ok_or("has no type")?.shape;
+    let (channels, height, width) = shape.stored().ok_or("has no batch")?;
+    // Of an image a row is one channel's columns; of anything else the elements lie together, as channels.
+    let n = shape.per_sample().last().copied().unwrap_or(1).max(1);
+    let image = height * width > 1;
+    let rows = if image { channels } else { channels / n };
+    e.times(height, |e, y| {
+        e.times(rows, |e, i| {
+            let flat = e.mul(y, width);
+            let first = if image { i } else { e.mul(i, n) };
+            let [from, to] = [&from, &to].map(|area| {
+                let step = if image { area.maps.pixel() } else { 4 };
+                Row { base: area.at(e, flat, first), step }
+            });
+            functions::softmax(e, from, to, n);
+        });
+    });
+    Ok("softmax")
 }
 
 /// Copies the scores to the caller's output.

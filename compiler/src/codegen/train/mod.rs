@@ -18,6 +18,7 @@ mod values;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::products::Samples;
 use crate::graph::{Graph, Node, NodeId, Value as GraphValue};
+use crate::lower::GATHERS;
 use crate::lower::train::{Buffer, Form, Place, Plan, Slot, Step, Tasks, Work};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
@@ -126,8 +127,8 @@ impl<'g> Frame<'g> {
                     "max_pool_grad" => pools::max_grad(e, self, node),
                     "average_pool_grad" | "global_average_pool_grad" => pools::average_grad(e, self, node),
                     "softmax_cross_entropy" | "softmax_cross_entropy_grad" | "correct" => loss::emit(e, self, node),
-                    "reshape" => reduce::reshape(e, self, node),
-                    "concat" | "slice" | "pad" | "transpose" => moves::emit(e, self, node),
+                    "softmax" => loss::softmax(e, self, node),
+                    name if GATHERS.contains(&name) => moves::emit(e, self, node),
                     "hyper" => reduce::adam_rate(e, self, node),
                     _ => reduce::emit(e, self, node),
                 }

@@ -1,10 +1,14 @@
-//! Operators that move the elements of images: concat, slice, pad and transpose. Each copies boxes of channels, rows and
-//! columns from maps to maps. Cost: four channels a copy where channels stay channels, else one element.
+//! Operators that move elements or fold them. Concat, slice, pad and transpose of images copy boxes of channels, rows and
+//! columns from maps to maps: four channels a copy where channels stay channels, else one element. Everything else gathers
+//! one element of the result after another, with inference's kernel.
 
 use super::Frame;
 use super::pools::Area;
 use crate::codegen::emitter::{Emitter, F32X4};
+use crate::codegen::kernels::{Gather, Operand};
+use crate::graph::types::ValueType;
 use crate::graph::{Node, Value as GraphValue};
+use crate::lower::train::{Form, Slot};
 use cranelift_codegen::ir::{Value, types};
 
 /// Channel, row and column.
@@ -50,11 +54,102 @@ fn address(e: &mut Emitter<'_, '_>, area: &Area<'_>, point: [Value; 3], first: P
     area.at(e, flat, c)
 }
 
-/// Emits `concat`, `slice`, `pad` or `transpose`.
+/// Emits an operator of `lower::GATHERS`.
 ///
 /// # Errors
-/// When the values are no images, or the operator has another form.
+/// When an operand lies in a form of its own.
 pub fn emit(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Result<&'static str, String> {
+    match node.op.name {
+        "concat" | "slice" | "pad" | "transpose" if images(frame, node) => copies(e, frame, node).map(|()| "move"),
+        "reshape" => reshape(e, frame, node),
+        _ => gathered(e, frame, node),
+    }
+}
+
+/// A reshape, in C, H, W order: between an image and its elements as channels without a division.
+fn reshape(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Result<&'static str, String> {
+    let own = GraphValue { node: node.id, port: 0 };
+    let from = frame.operand(node, 0)?;
+    let image =
+        |v: GraphValue| frame.graph.value_type(v).and_then(|t| t.shape.stored()).ok_or("moves values with a batch");
+    let ((c, h, w), (oc, oh, ow)) = (image(from)?, image(own)?);
+    let (Form::Maps(a), Form::Maps(b)) = (&frame.buffer(Slot::own(from))?.form, &frame.buffer(Slot::own(own))?.form)
+    else {
+        return gathered(e, frame, node);
+    };
+    // Element i of the sample lies at channel i / area, position i mod area of both.
+    if [h * w, oh * ow].iter().all(|&n| n > 1) {
+        return gathered(e, frame, node);
+    }
+    let (src, dst) = (frame.base(e, Slot::own(from))?, frame.base(e, Slot::own(own))?);
+    let (channels, area, flat_is_source) = if oh * ow == 1 { (c, h * w, false) } else { (oc, oh * ow, true) };
+    e.times(channels, |e, channel| {
+        e.times(area, |e, p| {
+            let element = e.at(p, channel, area);
+            let pixel = if flat_is_source { b.pixel() } else { a.pixel() };
+            let image = e.at(if flat_is_source { dst } else { src }, p, pixel);
+            let image = e.at(image, channel, 4);
+            let vector = e.at(if flat_is_source { src } else { dst }, element, 4);
+            let (from, to) = if flat_is_source { (vector, image) } else { (image, vector) };
+            let v = e.load(types::I32, from, 0);
+            e.store(v, to, 0);
+        });
+    });
+    Ok("reshape")
+}
+
+/// Whether all operands and the result are images in maps.
+fn images(frame: &Frame<'_>, node: &Node) -> bool {
+    let own = GraphValue { node: node.id, port: 0 };
+    let image = |v: GraphValue| {
+        let maps = frame.buffer(Slot::own(v)).is_ok_and(|b| matches!(b.form, Form::Maps(_)));
+        maps && frame.graph.value_type(v).is_some_and(|t| t.shape.image().is_some())
+    };
+    frame.graph.operands(node.id).into_iter().chain([own]).all(image)
+}
+
+/// How a value lies that is read or written element by element.
+fn operand(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, value: GraphValue) -> Result<Operand, String> {
+    let slot = Slot::own(value);
+    let base = frame.base(e, slot)?;
+    let image = frame.graph.value_type(value).and_then(stored).ok_or("a value has no shape")?;
+    match &frame.buffer(slot)?.form {
+        Form::Maps(maps) => Ok(Operand::floats(base, image, Some(maps.pitch))),
+        Form::Image(4) | Form::Floats(_) => Ok(Operand::floats(base, image, None)),
+        _ => Err("reads floats".to_owned()),
+    }
+}
+
+/// Channels, height and width of a sample, or of a parameter: its elements as channels.
+fn stored(ty: &ValueType) -> Option<(usize, usize, usize)> {
+    ty.shape.stored().or_else(|| Some((ty.shape.sample_len()?, 1, 1)))
+}
+
+/// One element after another.
+fn gathered(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Result<&'static str, String> {
+    let own = GraphValue { node: node.id, port: 0 };
+    let operands = frame.graph.operands(node.id);
+    let inputs = operands.into_iter().map(|v| operand(e, frame, v)).collect::<Result<Vec<_>, _>>()?;
+    let image @ (channels, height, width) = node.types.first().and_then(stored).ok_or("has no shape")?;
+    let base = frame.base(e, Slot::own(own))?;
+    let pixel = if let Form::Maps(maps) = &frame.buffer(Slot::own(own))?.form { maps.pixel() } else { 0 };
+    let gather = Gather::new(e, frame.graph, node, inputs, image)?;
+    e.times(height, |e, y| {
+        e.times(width, |e, x| {
+            let flat = e.at(x, y, width);
+            let at = e.at(base, flat, pixel);
+            e.times(channels, |e, c| {
+                let v = gather.element(e, [c, y, x]);
+                let to = e.at(at, c, 4);
+                e.store(v, to, 0);
+            });
+        });
+    });
+    Ok("gather")
+}
+
+/// Boxes of images.
+fn copies(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Result<(), String> {
     let target = Area::new(e, frame, GraphValue { node: node.id, port: 0 })?;
     let operands = frame.graph.operands(node.id);
     let sources = operands.iter().map(|&v| Ok((extents(frame, v)?, Area::new(e, frame, v)?)));
@@ -94,7 +189,7 @@ pub fn emit(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Result<&
         }
         other => return Err(format!("{other} has no kernel in a training step")),
     }
-    Ok("move")
+    Ok(())
 }
 
 /// Channels, height and width of an image (a matrix is one of a single position).

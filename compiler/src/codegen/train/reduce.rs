@@ -1,4 +1,4 @@
-//! Operators over whole parameters or vectors, and moves: each one task, in order.
+//! Operators over whole parameters or vectors: each one task, in order.
 
 use super::scalars::elements;
 use super::{Frame, at};
@@ -142,41 +142,6 @@ fn power(e: &mut Emitter<'_, '_>, base: Value, exponent: Value) -> Value {
         e.b.def_var(rest, n);
     });
     e.b.use_var(result)
-}
-
-/// A reshape between an image and its elements as channels, in C, H, W order.
-///
-/// # Errors
-/// For any other reshape.
-pub fn reshape(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Result<&'static str, String> {
-    let own = GraphValue { node: node.id, port: 0 };
-    let from = frame.operand(node, 0)?;
-    let image =
-        |v: GraphValue| frame.graph.value_type(v).and_then(|t| t.shape.stored()).ok_or("moves values with a batch");
-    let ((c, h, w), (oc, oh, ow)) = (image(from)?, image(own)?);
-    let (Form::Maps(a), Form::Maps(b)) = (&frame.buffer(Slot::own(from))?.form, &frame.buffer(Slot::own(own))?.form)
-    else {
-        return Err("moves maps".to_owned());
-    };
-    let (src, dst) = (frame.base(e, Slot::own(from))?, frame.base(e, Slot::own(own))?);
-    // Element i of the sample lies at channel i / area, position i mod area of both.
-    if [h * w, oh * ow].iter().all(|&n| n > 1) {
-        return Err("reshapes an image to another image, which training has no kernel for".to_owned());
-    }
-    let (channels, area, flat_is_source) = if oh * ow == 1 { (c, h * w, false) } else { (oc, oh * ow, true) };
-    e.times(channels, |e, channel| {
-        e.times(area, |e, p| {
-            let element = e.at(p, channel, area);
-            let pixel = if flat_is_source { b.pixel() } else { a.pixel() };
-            let image = e.at(if flat_is_source { dst } else { src }, p, pixel);
-            let image = e.at(image, channel, 4);
-            let vector = e.at(if flat_is_source { src } else { dst }, element, 4);
-            let (from, to) = if flat_is_source { (vector, image) } else { (image, vector) };
-            let v = e.load(types::I32, from, 0);
-            e.store(v, to, 0);
-        });
-    });
-    Ok("reshape")
 }
 
 /// Sets this task's flag where its slot holds a number that is not finite.

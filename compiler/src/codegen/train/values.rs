@@ -105,11 +105,13 @@ impl<'a, 'g> Values<'a, 'g> {
     fn level(&self, value: GraphValue) -> Result<Level, String> {
         let ty = self.frame.graph.value_type(value).ok_or("a value has no type")?;
         let own = domain(ty).ok_or("a value has no points")?;
+        let literal = self.frame.node(value.node)?.op.name == "literal";
         Ok(match (own, self.domain) {
             (Domain::Flat(1), _) => Level::Task,
-            _ if is_vector(ty) && self.frame.over_samples() => Level::Task,
+            _ if literal || is_vector(ty) && self.frame.over_samples() => Level::Task,
             (a, b) if a == b => Level::Point,
-            (Domain::Flat(n), Domain::Image(c, ..)) if n == c => Level::Channel,
+            (Domain::Image(1, 1, 1), Domain::Image(..)) => Level::Task,
+            (Domain::Flat(n) | Domain::Image(n, 1, 1), Domain::Image(c, ..)) if n == c => Level::Channel,
             _ => {
                 let name = self.frame.node(value.node).map_or("", |n| &n.name);
                 return Err(format!("{name} broadcasts in a way that training has no kernel for: {ty}"));
@@ -156,6 +158,7 @@ impl<'a, 'g> Values<'a, 'g> {
         match &self.frame.buffer(slot)?.form {
             Form::Floats(_) => Ok(p.load(Access::channels(base, element), level)),
             Form::Words(_) => Ok(p.load(Access::channels(base, Element::I16), level)),
+            Form::Maps(_) if level == Level::Channel => Ok(p.load(Access::channels(base, element), level)),
             Form::Maps(maps) => Ok(p.load(of_maps(base, maps, element), level)),
             Form::Levels(levels) => {
                 if levels.groups > 1 && levels.slots() != levels.channels {

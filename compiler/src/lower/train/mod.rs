@@ -13,9 +13,11 @@ mod order;
 mod products;
 pub mod requirements;
 mod schedule;
+mod spread;
 
 pub use products::{Part, Plan as ProductPlan, Product, integer, plan, samples_per_task, storage};
 pub use schedule::{CHUNK, in_lanes};
+pub use spread::spread;
 
 use crate::graph::types::{Dim, Elem, ValueType};
 use crate::graph::{Graph, NodeId, Role, Value};

@@ -5,10 +5,10 @@ use super::layouts::{Levels, Maps};
 use super::{Buffer, Domain, Form, Kind, Phase, Place, Plan, Sink, Slot, State, Step, Tasks, Work, domain, is_vector};
 use crate::graph::types::{Elem, ValueType};
 use crate::graph::{Graph, Node, NodeId, Value};
-use crate::lower::LowerError;
+use crate::lower::{GATHERS, LowerError};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Operators whose kernels read and write whole values.
+/// Operators whose kernels read and write whole values, besides [`GATHERS`].
 const OPERATORS: &[&str] = &[
     "max_pool",
     "average_pool",
@@ -25,11 +25,7 @@ const OPERATORS: &[&str] = &[
     "max_abs",
     "sum_product",
     "count_equal_abs",
-    "reshape",
-    "concat",
-    "slice",
-    "pad",
-    "transpose",
+    "softmax",
 ];
 
 /// Updates that read one another's states, and where each is stored.
@@ -109,13 +105,25 @@ impl Scheduler<'_> {
             "input" | "constant" => Ok(()),
             "sample_max_abs" => self.reduction(node, Sink::SampleMax(own)),
             "channel_sum" | "channel_dot" | "batch_mean" | "batch_variance" => self.statistics(node),
-            _ if in_lanes(self.graph, node) => Ok(()),
+            _ if in_lanes(self.graph, node) => self.broadcast(node),
             "conv" | "matmul" | "int_conv" => self.forward(node),
             "conv_input_grad" | "int_conv_input_grad" => self.input_grad(node),
             "conv_weight_grad" | "int_conv_weight_grad" => self.weight_grad(node),
-            name if name == "hyper" || OPERATORS.contains(&name) => self.operator(node),
+            name if name == "hyper" || [OPERATORS, GATHERS].iter().any(|l| l.contains(&name)) => self.operator(node),
             _ => Err("has no kernel in a training step yet; train with `--engine interp`".to_owned()),
         }
+    }
+
+    /// What lanes read at other places than their own lies in memory.
+    fn broadcast(&mut self, node: &Node) -> Result<(), String> {
+        let at = node.types.first().and_then(domain);
+        for v in self.graph.operands(node.id) {
+            let ty = self.ty(v)?;
+            if ty.shape.has_batch() && !is_vector(ty) && domain(ty) != at {
+                self.materialise(v)?;
+            }
+        }
+        Ok(())
     }
 
     /// The type of a value.

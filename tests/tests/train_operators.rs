@@ -1,0 +1,61 @@
+//! Every float operator inside a network: the compiled step gives the bits of the interpreter's, at one and at two threads, on
+//! the newest and on the oldest level.
+
+use dorefac_tests::training::{ADAM, check, parsed};
+
+/// Trains what `body` makes of `a` and `c`, two convolutions of x (N,3,4,4), to `y` of `features` elements.
+fn trains(features: usize, body: &str) {
+    let text = format!(
+        "dorefa 1\ngraph g(x: f32[N, 3, 4, 4]) -> (scores) {{\n\
+         \x20 a = conv(x, @a.w: f32[3, 3, 3, 3], @a.b: f32[3], pads=[1, 1, 1, 1])\n\
+         \x20 c = conv(x, @c.w: f32[3, 3, 3, 3], @c.b: f32[3], pads=[1, 1, 1, 1])\n{body}\n\
+         \x20 f = reshape(y, shape=[{features}])\n  scores = matmul(f, @fc.w: f32[4, {features}])\n}}\n"
+    );
+    for cpu in ["native", "x86-64-v2"] {
+        eprintln!("{body}, {cpu}");
+        check(&parsed(&text), &ADAM, 2, cpu);
+    }
+}
+
+#[test]
+fn reductions() {
+    for op in ["reduce_mean", "reduce_sum"] {
+        trains(3, &format!("y = {op}(a, axes=[2, 3])"));
+        trains(12, &format!("y = {op}(exp(a), axes=[-1], keepdims=false)"));
+        trains(16, &format!("y = {op}(tanh(a), axes=[1])"));
+        trains(1, &format!("y = {op}(sigmoid(a), axes=[1, 2, 3])"));
+        trains(6, &format!("y = {op}(reshape(a, shape=[6, 8]), axes=[2], keepdims=false)"));
+    }
+    trains(3, "y = global_average_pool(mul(a, c))");
+    trains(3, "y = global_average_pool(x)");
+}
+
+#[test]
+fn softmax() {
+    trains(48, "y = softmax(a)");
+    trains(48, "y = softmax(reshape(a, shape=[48]))");
+    trains(48, "y = softmax(reshape(a, shape=[6, 8]))");
+    trains(48, "y = mul(c, softmax(x))");
+}
+
+#[test]
+fn values_that_broadcast() {
+    trains(48, "y = mul(c, sigmoid(global_average_pool(a)))");
+    trains(48, "y = sub(max_pool(a, kernel=[1, 4]), c)");
+    trains(48, "y = div(tanh(c), exp(reduce_mean(a, axes=[1, 2, 3])))");
+    trains(48, "y = mul(c, dropout(sigmoid(reduce_mean(a, axes=[1])), rate=0.5))");
+    for shape in ["1", "3, 1, 1", "1, 4, 1", "4", "3, 4, 4", "1, 3, 1, 4"] {
+        trains(48, &format!("y = mul(a, tanh(@s: f32[{shape}]))"));
+    }
+    // As many columns as channels.
+    trains(36, "y = add(max_pool(a, kernel=[1, 2]), @s: f32[3])");
+    trains(12, "y = add(reduce_mean(a, axes=[1, 2, 3]), @o: f32[3, 2, 2])");
+}
+
+#[test]
+fn moves() {
+    trains(48, "y = transpose(reshape(a, shape=[2, 3, 2, 4]), perm=[0, 4, 2, 1, 3])");
+    trains(48, "y = max_pool(reshape(a, shape=[6, 4, 2]), kernel=[1, 1])");
+    trains(126, "y = mul(pad(a, pads=[1, 0, 2, 2]), pad(x, pads=[1, 0, 2, 2], value=0.5))");
+    trains(96, "y = concat(a, x, axis=2)");
+}
