@@ -111,7 +111,7 @@ fn taps(
 const UNROLLED: usize = 9;
 
 fn unrolled(window: &Window) -> bool {
-    covers(window) && window.kernel[0] * window.kernel[1] <= UNROLLED
+    covers(window) && window.dilations == [1, 1] && window.kernel[0] * window.kernel[1] <= UNROLLED
 }
 
 /// How many taps an average divides by.
@@ -132,8 +132,8 @@ fn divisor(e: &mut Emitter<'_, '_>, window: &Window, at: [Value; 2], whole: bool
 
 /// Whether every window lies inside the image.
 fn covers(window: &Window) -> bool {
-    window.pads[..2] == [0; 2]
-        && (0..2).all(|i| (window.output[i] - 1) * window.strides[i] + window.kernel[i] <= window.input[i])
+    let end = |i: usize| (window.output[i] - 1) * window.strides[i] + (window.kernel[i] - 1) * window.dilations[i] + 1;
+    window.pads[..2] == [0; 2] && (0..2).all(|i| end(i) <= window.input[i])
 }
 
 /// `max_pool`, `average_pool` and `global_average_pool`.
@@ -190,7 +190,7 @@ pub fn max_grad(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Resu
     let (dy, x) = (Area::new(e, frame, dy)?, Area::new(e, frame, x)?);
     let to = Area::new(e, frame, GraphValue { node: node.id, port: 0 })?;
     // Windows side by side write each position once.
-    let apart = (0..2).all(|i| window.strides[i] >= window.kernel[i]);
+    let apart = window.dilations == [1, 1] && (0..2).all(|i| window.strides[i] >= window.kernel[i]);
     let tiled = (0..2)
         .all(|i| window.strides[i] == window.kernel[i] && window.output[i] * window.strides[i] == window.input[i]);
     if !(tiled && covers(&window)) {

@@ -7,7 +7,7 @@ use crate::graph::attrs::{AttrDef, Attrs};
 use crate::graph::types::{Elem, Shape, ValueType};
 use dorefa_runtime::tensor::Tensor;
 
-const INPUT_ATTRS: &[AttrDef] = &[ATTRS[0], ATTRS[1], ATTRS[2], ATTRS[3], ATTRS[4], INPUT];
+const INPUT_ATTRS: &[AttrDef] = &[ATTRS[0], ATTRS[1], ATTRS[2], ATTRS[3], ATTRS[4], ATTRS[5], INPUT];
 
 /// The window of a pool, which must fit the gradient's shape.
 fn window(attrs: &Attrs, input: &Shape, dy: &Shape) -> Result<Window, String> {
