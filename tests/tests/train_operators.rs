@@ -59,3 +59,58 @@ fn moves() {
     trains(126, "y = mul(pad(a, pads=[1, 0, 2, 2]), pad(x, pads=[1, 0, 2, 2], value=0.5))");
     trains(96, "y = concat(a, x, axis=2)");
 }
+
+#[test]
+fn selections() {
+    trains(24, "y = slice(a, axis=2, start=1, length=2)");
+    trains(60, "y = take(a, axis=3, indices=[1, 1, 3, -1, 0])");
+    trains(
+        96,
+        "y = mul(take(a, axis=2, indices=[0, 0, 1, 1, 2, 2, 3, 3]), take(x, axis=2, indices=[0, 0, 1, 1, 2, 2, 3, 3]))",
+    );
+    trains(48, "y = add(a, repeat(@s: f32[3, 4, 4], x))");
+    trains(48, "y = select(greater(a, c), exp(c), mul(a, global_average_pool(c)))");
+    trains(48, "y = select(equal(reduce_max(a, axes=[3]), a), a, mul(c, select(greater_equal(x, c), a, c)))");
+    trains(3, "y = reduce_max(a, axes=[2, 3])");
+    trains(16, "y = reduce_max(a, axes=[1], keepdims=false)");
+    trains(48, "y = mul(a, arg_max(c, axes=[1]))");
+}
+
+#[test]
+fn functions() {
+    for op in ["relu(a)", "leaky_relu(a, alpha=0.3)", "clip(a, lo=-0.4, hi=0.72)", "tanh(a)", "sigmoid(a)", "exp(a)"] {
+        trains(48, &format!("y = {op}"));
+    }
+    for op in ["sqrt(exp(a))", "abs(a)", "neg(a)", "log(exp(a))", "round(x)", "mul(a, sign(x))", "mul(a, step(x))"] {
+        trains(48, &format!("y = add(c, {op})"));
+    }
+    for op in ["add(a, c)", "sub(a, c)", "mul(a, c)", "div(a, exp(c))", "min(a, c)", "max(a, c)"] {
+        trains(48, &format!("y = {op}"));
+    }
+    for shape in ["1", "3, 1, 1", "1, 4, 1", "3, 4, 4"] {
+        trains(48, &format!("y = prelu(a, @s: f32[{shape}])"));
+    }
+    trains(48, "y = pow(exp(a), @s: f32[3, 1, 1])");
+    trains(48, "y = tanh(product(product(a, c), a))");
+}
+
+#[test]
+fn pools_and_convolutions() {
+    trains(27, "y = max_pool(pad(a, pads=[0, 0, 1, 1]), kernel=[2, 2], dilations=[2, 2])");
+    trains(27, "y = average_pool(pad(a, pads=[0, 0, 1, 1]), kernel=[2, 2], dilations=[2, 2])");
+    trains(12, "y = max_pool(x, kernel=[2, 2], strides=[2, 2])");
+    trains(24, "y = conv(a, @w: f32[6, 3, 2, 2], dilations=[2, 2])");
+    trains(96, "y = conv(a, @w: f32[6, 1, 3, 3], groups=3, pads=[1, 1, 1, 1])");
+    trains(
+        60,
+        "y = conv(reshape(a, shape=[3, 1, 16]), @w: f32[4, 3, 1, 3], dilations=[1, 1], strides=[1, 1], pads=[0, 0, 0, 1])",
+    );
+    // A transposed convolution of stride 2, as the importer writes it.
+    trains(
+        147,
+        "z = take(take(a, axis=2, indices=[0, -1, 1, -1, 2, -1, 3]), axis=3, indices=[0, -1, 1, -1, 2, -1, 3])\n\
+                 y = conv(z, @w: f32[3, 3, 3, 3], pads=[1, 1, 1, 1])",
+    );
+    trains(48, "y = conv(a, transpose(@w: f32[3, 3, 3, 3], perm=[1, 0, 2, 3]), pads=[1, 1, 1, 1])");
+    trains(5, "y = matmul(reshape(a, shape=[48]), transpose(@w: f32[48, 5], perm=[1, 0]), @b: f32[5])");
+}

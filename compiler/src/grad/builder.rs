@@ -119,7 +119,7 @@ impl<'s> Builder<'s> {
     }
 }
 
-/// Constants that gradient descent changes: weights, biases, and batch norm's γ and β, also where they are reshaped or
+/// Constants that gradient descent changes: weights, biases, batch norm's γ and β, slopes of prelu, also where they are reshaped or
 /// quantised on their way.
 fn trained(source: &Graph) -> BTreeSet<NodeId> {
     let mut found = BTreeSet::new();
@@ -129,6 +129,7 @@ fn trained(source: &Graph) -> BTreeSet<NodeId> {
             "conv" | "matmul" => &[1, 2],
             "quantize_weights" => &[0],
             "batch_norm" => &[1, 2],
+            "prelu" => &[1],
             _ => &[],
         };
         let operands = source.operands(id);

@@ -211,6 +211,8 @@ fn pools() {
     check(5, 27, "y = average_pool(a, kernel=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])", A);
     check(5, 27, "y = average_pool(a, kernel=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1], count_padding=true)", A);
     check(5, 27, "y = average_pool(a, kernel=[2, 2], strides=[2, 2], ceil=true)", A);
+    check(5, 27, "y = max_pool(a, kernel=[2, 2], dilations=[2, 2])", A);
+    check(5, 27, "y = average_pool(a, kernel=[2, 2], dilations=[2, 2])", A);
     check(4, 3, "y = global_average_pool(a)", A);
 }
 
@@ -219,7 +221,15 @@ fn functions_of_one_value() {
     for op in ["relu(a)", "leaky_relu(a, alpha=0.3)", "clip(a, lo=-0.4, hi=0.72)", "tanh(a)", "sigmoid(a)", "exp(a)"] {
         check(4, 48, &format!("y = {op}"), A);
     }
-    for op in ["sqrt(exp(a))", "abs(a)", "neg(a)", "clip(a, lo=0.0)", "clip(a, hi=0.4)"] {
+    for op in [
+        "sqrt(exp(a))",
+        "log(exp(a))",
+        "log(add(abs(a), @one: f32[1]))",
+        "abs(a)",
+        "neg(a)",
+        "clip(a, lo=0.0)",
+        "clip(a, hi=0.4)",
+    ] {
         check(4, 48, &format!("y = {op}"), A);
     }
     check(4, 24, "t = reshape(tanh(a), shape=[6, 2, 4])\ny = max_pool(t, kernel=[2, 1])", A);
@@ -244,6 +254,15 @@ fn functions_of_two_values() {
         }
     }
     check(4, 48, "y = div(@s: f32[3, 1, 1], exp(a))", A);
+    for shape in ["1", "3, 1, 1", "1, 4, 1", "3, 4, 4"] {
+        check(4, 48, &format!("y = prelu(a, @s: f32[{shape}])"), &["a.w", "a.b", "s"]);
+    }
+    check(2, 12, "y = prelu(reshape(a, shape=[12]), @s: f32[12])", &["a.w", "s"]);
+    check(4, 48, "y = pow(exp(a), @s: f32[3, 1, 1])", A);
+    check(4, 48, "y = select(greater(a, c), exp(c), mul(a, global_average_pool(c)))", BOTH);
+    let product = "p = product(reshape(a, shape=[4, 12]), reshape(c, shape=[12, 4]))\ny = tanh(p)";
+    check(4, 16, product, BOTH);
+    check(4, 48, "y = tanh(product(product(a, c), a))", BOTH);
 }
 
 #[test]
@@ -253,6 +272,10 @@ fn values_that_are_spread() {
     check(4, 48, "y = sub(max_pool(a, kernel=[1, 4]), c)", BOTH);
     check(4, 48, "y = div(tanh(c), exp(global_average_pool(a)))", BOTH);
     check(2, 12, "y = add(global_average_pool(a), @o: f32[3, 2, 2])", A);
+    // Constants that are trained elsewhere too.
+    check(4, 48, "y = add(a, repeat(@s: f32[3, 4, 4], x))", A);
+    let shared = "y = add(prelu(a, @s: f32[1, 4, 1]), repeat(reshape(@s, shape=[1, 4, 1]), x))";
+    check(4, 48, shared, &["a.w", "s"]);
 }
 
 #[test]
@@ -263,6 +286,9 @@ fn elements_that_move() {
     check(4, 126, "y = pad(a, pads=[1, 0, 2, 2])", A);
     check(4, 126, "y = tanh(pad(a, pads=[1, 0, 2, 2], value=0.3))", A);
     check(4, 48, "y = transpose(a, perm=[0, 3, 1, 2])", A);
+    check(4, 24, "y = slice(a, axis=2, start=1, length=2)", A);
+    check(4, 60, "y = take(a, axis=3, indices=[1, 1, 3, -1, 0])", A);
+    check(4, 96, "y = take(exp(a), axis=2, indices=[0, 0, 1, 1, 2, 2, 3, 3])", A);
     check(4, 48, "y = transpose(reshape(a, shape=[2, 3, 2, 4]), perm=[0, 4, 2, 1, 3])", A);
 }
 
@@ -274,6 +300,9 @@ fn sums_means_and_softmax() {
         check(4, 16, &format!("y = {op}(tanh(a), axes=[1])"), A);
         check(4, 1, &format!("y = {op}(sigmoid(a), axes=[1, 2, 3])"), A);
     }
+    check(4, 3, "y = reduce_max(a, axes=[2, 3])", A);
+    check(4, 16, "y = reduce_max(a, axes=[1], keepdims=false)", A);
+    check(4, 16, "y = reduce_max(reshape(a, shape=[2, 3, 8]), axes=[2])", A);
     // Not of `a` itself: a constant added to a whole row changes nothing.
     check(4, 48, "y = softmax(tanh(a))", A);
     check(2, 12, "y = softmax(reshape(tanh(a), shape=[12]))", A);

@@ -68,6 +68,13 @@ impl Shape {
         }
     }
 
+    /// The extents but the batch as those of `result` count them, to which the shape broadcasts.
+    pub fn aligned(&self, result: &Shape) -> Vec<usize> {
+        let (own, rank) = (self.per_sample(), result.per_sample().len());
+        let beyond = own.len().saturating_sub(rank);
+        std::iter::repeat_n(1, rank.saturating_sub(own.len())).chain(own.into_iter().skip(beyond)).collect()
+    }
+
     /// (channels, height, width) of a batched image; a (batch, features) matrix is an image of one pixel.
     pub fn image(&self) -> Option<(usize, usize, usize)> {
         match *self.0 {

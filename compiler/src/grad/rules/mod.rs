@@ -33,14 +33,32 @@ pub(super) fn gradients(b: &mut Builder<'_>, node: &Node, dy: Gradient) -> Resul
         "transpose" => shapes::transpose(b, node, dy.float).map(one),
         "pad" => shapes::pad(b, node, &operands, dy.float).map(one),
         "concat" => shapes::concat(b, node, &operands, dy.float),
+        "slice" => shapes::slice_grad(b, node, &operands, dy.float).map(one),
+        "take" => shapes::take(b, node, &operands, dy.float).map(one),
+        "repeat" => {
+            let own = shape(b, node, &operands, 0)?;
+            elementwise::gathered(b, node, dy.float, &own).map(one)
+        }
+        "product" => product::computed(b, node, &operands, dy.float),
+        "reduce_max" => shapes::greatest(b, node, &operands, dy.float).map(one),
         "reduce_mean" | "reduce_sum" => shapes::reduce(b, node, &operands, dy.float).map(one),
         "relu" | "leaky_relu" | "clip" => own_operator(b, node, &operands, dy.float).map(one),
         "neg" => b.add("neg", &format!("d{}", node.name), &[dy.float], Attrs::new()).map(one),
-        "abs" | "exp" | "sqrt" | "tanh" | "sigmoid" | "softmax" => {
+        "abs" | "exp" | "log" | "sqrt" | "tanh" | "sigmoid" | "softmax" => {
             elementwise::unary(b, node, &operands, dy.float).map(one)
         }
-        "add" | "sub" | "mul" | "div" | "min" | "max" => elementwise::binary(b, node, &operands, dy.float),
-        _ => Err(problem(node, "has no gradient yet; rewrite it with operators that have")),
+        "add" | "sub" | "mul" | "div" | "min" | "max" | "prelu" | "pow" => {
+            elementwise::binary(b, node, &operands, dy.float)
+        }
+        "select" => elementwise::select(b, node, &operands, dy.float),
+        // Steps: what follows decides by them, but learns nothing through them.
+        "equal" | "greater" | "greater_equal" | "arg_max" => Ok(Vec::new()),
+        "sign" | "step" | "round" => Err(problem(
+            node,
+            "has the derivative 0, so that nothing before it would learn; quantise with quantize_activation or \
+             quantize_weights, which pass the gradient through",
+        )),
+        _ => Err(problem(node, "has no gradient; rewrite it with operators that have one (compiler/OPERATORS.md)")),
     }
 }
 

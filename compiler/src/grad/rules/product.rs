@@ -50,3 +50,23 @@ pub(super) fn gradients(
     }
     Ok(parts)
 }
+
+/// Products of two computed matrices (…, R, K) and (…, K, C): each times the other, transposed.
+pub(super) fn computed(b: &mut Builder<'_>, node: &Node, operands: &[Value], dy: Value) -> Result<Parts, GraphError> {
+    let &[p, q] = operands else { return Err(missing(node)) };
+    let name = format!("d{}", node.name);
+    let rank = node.types.first().map_or(0, |t| t.shape.rank());
+    // The last two axes change places.
+    let perm: Vec<i64> = (0..rank).map(|i| if i + 2 < rank { i } else { 2 * rank - 3 - i } as i64).collect();
+    let mut parts = Vec::new();
+    for (port, other) in [q, p].into_iter().enumerate() {
+        if !operands.get(port).is_some_and(|v| b.wanted.contains(v)) {
+            continue;
+        }
+        let other = b.float(other)?;
+        let turned = b.add("transpose", &name, &[other], Attrs::new().with("perm", Attr::Ints(perm.clone())))?;
+        let factors = if port == 0 { [dy, turned] } else { [turned, dy] };
+        parts.push((port, plain(b.add("product", &name, &factors, Attrs::new())?)));
+    }
+    Ok(parts)
+}

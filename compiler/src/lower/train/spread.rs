@@ -48,21 +48,13 @@ fn operands(graph: &mut Graph, node: &Node) -> Result<(), GraphError> {
     Ok(())
 }
 
-/// The extents of `shape` without the batch, as if it had the rank of `result`.
-fn aligned(shape: &Shape, result: &Shape) -> Vec<usize> {
-    let own = shape.per_sample();
-    let want = result.per_sample().len();
-    let extra = own.len().saturating_sub(want);
-    std::iter::repeat_n(1, want.saturating_sub(own.len())).chain(own.into_iter().skip(extra)).collect()
-}
-
 /// Whether lanes of `result` can read an operand of shape `own`.
 fn readable(own: &Shape, result: &Shape) -> bool {
     if own.sample_len() == Some(1) || (own.has_batch() == result.has_batch() && own.per_sample() == result.per_sample())
     {
         return true;
     }
-    let (dims, all) = (aligned(own, result), result.per_sample());
+    let (dims, all) = (own.aligned(result), result.per_sample());
     match (&*dims, result.image()) {
         (&[c, 1, 1], Some((channels, ..))) => c == channels,
         // What is no image is stored as a row of elements.
@@ -73,7 +65,7 @@ fn readable(own: &Shape, result: &Shape) -> bool {
 /// The operand in the shape of `result`.
 fn repeated(graph: &mut Graph, v: Value, own: &Shape, result: &Shape) -> Result<Value, GraphError> {
     let name = format!("{}_spread", graph.node(v.node).map_or("", |n| &n.name));
-    let (mut v, dims) = (v, aligned(own, result));
+    let (mut v, dims) = (v, own.aligned(result));
     if own.has_batch() != result.has_batch() || own.rank() != result.rank() {
         let shape = Attr::Ints(dims.iter().map(|&d| d as i64).collect());
         v = graph.add(known("reshape"), &name, &[v], Attrs::new().with("shape", shape))?;
