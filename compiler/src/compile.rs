@@ -9,10 +9,12 @@ use crate::codegen::entry::{self, LevelSpec, ModelSpec, StepSpec, TaskCount, Ten
 use crate::codegen::image::Image;
 use crate::codegen::steps::{CompiledStep, StepError, compile_steps};
 use crate::codegen::target::Level;
+use crate::graph::draw::Draw;
 use crate::graph::types::{Dim, Layout};
 use crate::graph::{Graph, Value};
 use crate::lower::{self, LowerError, Place, Plan};
 use dorefa_runtime::abi::{F32, U8};
+use std::collections::BTreeMap;
 
 /// Why a graph could not be compiled.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +51,8 @@ pub struct Options {
     pub keep_text: bool,
     /// Forces the numeric profile.
     pub fma: Option<bool>,
+    /// How `init_state` of a training step draws the parameters, by name, where its seed is not zero.
+    pub draws: BTreeMap<String, Draw>,
 }
 
 /// Compiles `graph` for `levels`, which are of one architecture and ascend.

@@ -68,5 +68,6 @@ pub fn training(
 ) -> Result<CompiledTraining, String> {
     let step = grad::build(graph, options)
         .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
-    compile_training(&step.train, &step.evaluate, levels, settings).map_err(|e| e.to_string())
+    let settings = Options { draws: text::training_draws(graph, text::First::default()), ..settings.clone() };
+    compile_training(&step.train, &step.evaluate, levels, &settings).map_err(|e| e.to_string())
 }

@@ -45,6 +45,12 @@ fn ahead_of_time(arch: dorefac::codegen::target::Arch) {
     command.args([at("step.so"), at("x"), at("labels"), at("state")]).args(["3", "2"]);
     succeed(&mut command);
     let codes = Tensor::new([3], Data::I32(labels)).expect("fits");
+    // The program draws the state from seed 7.
+    for (name, tensor) in text::training_parameters(&graph, HYPER.seed[0], text::First::He) {
+        if let Some(id) = train.named(&name) {
+            train.set_constant(id, tensor.into()).expect("a constant");
+        }
+    }
     let mut want = Vec::new();
     for step in 1..=2 {
         let context = context(&Hyper { step, ..HYPER });
@@ -125,4 +131,33 @@ fn divergence_names_tensor_and_layer() {
     assert!(read.iter().any(|&id| named(id) == layer), "{error}: the update does not read that");
     assert!(layer.starts_with('d'), "{error}: no gradient");
     assert!(stepper.state(last) == huge, "the state changed");
+}
+
+/// The state of an image: the file's values without a seed, those that the command line draws with one.
+#[test]
+fn a_state_comes_from_the_file_or_from_a_seed() {
+    use dorefa_runtime::train::Step;
+    let graph = model("svhn-d", [1, 2, 6]);
+    let levels = dorefac::codegen::target::Level::parse("x86-64-v2", &target_lexicon::Triple::host()).expect("a level");
+    for first in [text::First::He, text::First::Pytorch] {
+        let step = grad::build(&graph, &ADAM).unwrap_or_else(|e| panic!("{e:?}"));
+        let options = dorefac::compile::Options { draws: text::training_draws(&graph, first), ..Default::default() };
+        let compiled = dorefac::compile::compile_training(&step.train, &step.evaluate, &levels, &options);
+        let compiled = compiled.unwrap_or_else(|e| panic!("{e}"));
+        let image = dorefac::emit::jit::JitImage::new(&compiled.image).expect("links").into_model().expect("loads");
+        let mut stepper = dorefa_runtime::Stepper::new(&image, 1).expect("a stepper");
+        for seed in [None, Some(7), Some(u64::MAX - 3)] {
+            if let Some(seed) = seed {
+                stepper.init([seed, 1]).expect("draws");
+            }
+            let drawn = text::training_parameters(&graph, seed.unwrap_or_default(), first);
+            for (i, update) in step.train.updates().iter().enumerate() {
+                let node = step.train.node(update.node).expect("a constant");
+                let file = node.tensor.as_ref().expect("data");
+                let want = seed.and_then(|_| drawn.get(&node.name)).unwrap_or(file).as_f32().expect("floats");
+                let same = want.iter().zip(stepper.state(i)).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(same, "{first:?}, {seed:?}: {} differs", node.name);
+            }
+        }
+    }
 }

@@ -88,7 +88,7 @@ pub fn run(args: &Args) -> Outcome {
     emit.graph("graph", &graph);
     let notes = passes::run(&mut graph, target.fma, &mut |name, g| emit.graph(name, g))
         .map_err(|e| model::problem(&args.model, &e))?;
-    let options = Options { fma: Some(target.fma), keep_text: emit.wants_code() };
+    let options = Options { fma: Some(target.fma), keep_text: emit.wants_code(), ..Options::default() };
     let compiled = model::compiled(&args.model, &graph, &target.levels, &options)?;
     emit.compiled(&graph, &compiled);
     let names: Vec<String> = target.levels.iter().map(|l| l.name.clone()).collect();

@@ -5,12 +5,14 @@
 mod cpu;
 mod descriptor;
 mod run;
+mod state;
 #[cfg(test)]
 pub(crate) mod tests;
 mod train;
 
 use super::target::Level;
 use super::{CodegenError, FunctionId, Image, base_isa, stubs};
+use crate::graph::draw::Draw;
 use cranelift_codegen::Context;
 use cranelift_codegen::ir::{AbiParam, Function, InstBuilder, Signature, Type, Value, types};
 use cranelift_codegen::isa::CallConv;
@@ -58,8 +60,10 @@ pub struct StateSpec {
     pub role: u32,
     /// Extents.
     pub dims: Vec<i64>,
-    /// What `init_state` writes.
+    /// What `init_state` writes without a seed.
     pub initial: Vec<f32>,
+    /// How it draws from a seed; where absent it writes `initial` then too.
+    pub draw: Option<Draw>,
 }
 
 /// What a training image has besides steps.
@@ -183,7 +187,7 @@ pub fn finish(image: &mut Image, spec: &ModelSpec) -> Result<(), CodegenError> {
     let enable_amx = stubs::enable_amx(image)?;
     let prepare = constant(image, "dorefac_prepare", &[types::I32, types::I64], -7)?;
     let init_state = match &spec.train {
-        Some(train) => train::init_state(image, train)?,
+        Some(train) => state::init_state(image, train)?,
         None => constant(image, "dorefac_init_state", &[types::I64, types::I64], -7)?,
     };
     descriptor::define(image, spec, &[run, cpu, enable_amx, init_state, prepare])?;

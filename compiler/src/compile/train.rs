@@ -6,8 +6,10 @@ use crate::codegen::entry::{self, LevelSpec, ModelSpec, Program, StateSpec, Step
 use crate::codegen::image::Image;
 use crate::codegen::steps::{self, compile_train_steps};
 use crate::codegen::target::Level;
+use crate::graph::draw::Draw;
 use crate::graph::{Graph, Role, Value};
 use crate::lower::train::{self, Form, Kind, Place, Plan, ProductPlan, Slot, State, Tasks, Work};
+use std::collections::BTreeMap;
 
 /// A compiled training step before it is emitted.
 pub struct CompiledStep {
@@ -73,7 +75,7 @@ pub fn compile_training(
         metadata_json: serde_json::json!({ "name": training.name, "metadata": training.metadata }).to_string(),
         graph_hash: hash(&image),
         fma,
-        train: Some(TrainSpec { states: state_specs(training, &states), state_bytes }),
+        train: Some(TrainSpec { states: state_specs(training, &states, &options.draws), state_bytes }),
     };
     entry::finish(&mut image, &spec)?;
     Ok(CompiledStep { image, graphs, plans, fma })
@@ -92,7 +94,7 @@ fn inputs(graph: &Graph) -> Vec<entry::TensorSpec> {
 
 /// The state as the evaluation names it: by the names of its constants.
 fn states_of(training: &Graph, evaluation: &Graph, states: &[State]) -> Vec<State> {
-    let mut named = std::collections::BTreeMap::new();
+    let mut named = BTreeMap::new();
     for id in evaluation.order() {
         if let Some(node) = evaluation.node(id).filter(|n| n.tensor.is_some()) {
             named.insert(node.name.as_str(), id);
@@ -102,7 +104,7 @@ fn states_of(training: &Graph, evaluation: &Graph, states: &[State]) -> Vec<Stat
     states.iter().filter_map(of).collect()
 }
 
-fn state_specs(graph: &Graph, states: &[State]) -> Vec<StateSpec> {
+fn state_specs(graph: &Graph, states: &[State], draws: &BTreeMap<String, Draw>) -> Vec<StateSpec> {
     let role = |r: Role| match r {
         Role::Parameter => 0,
         Role::Momentum => 1,
@@ -118,6 +120,7 @@ fn state_specs(graph: &Graph, states: &[State]) -> Vec<StateSpec> {
             role: role(s.role),
             dims: tensor.shape().iter().map(|&d| d as i64).collect(),
             initial: tensor.as_f32()?.to_vec(),
+            draw: draws.get(&node.name).copied(),
         })
     };
     states.iter().filter_map(of).collect()

@@ -6,6 +6,7 @@
 
 pub mod attrs;
 pub mod context;
+pub mod draw;
 pub mod noise;
 pub mod ops;
 pub mod scale;

@@ -1,9 +1,6 @@
 //! Parameters of a graph that has no weights file yet, drawn from its seed (`meta seed`, 1 where absent).
 //!
-//! Element i of the parameter `name` comes from the hash h = mix(mix(seed + FNV-1a(name)) + i·0x9e3779b97f4a7c15), where
-//! mix is the finaliser of SplitMix64: it depends on nothing else, so that every machine draws the same numbers.
-//! uniform(lo, hi) = lo + (hi − lo)·(h >> 11)·2⁻⁵³; normal = √3·(sum of the four 16-bit fields of h / 2¹⁶ − 2): mean 0 and
-//! variance 1. What is drawn follows from the parameter's first use, or from the end of its name where it is declared alone:
+//! `graph::draw` says how numbers come from a seed. What is drawn follows from the parameter's first use, or from the end of its name where it is declared alone:
 //!
 //! | parameter | value |
 //! |---|---|
@@ -22,6 +19,7 @@
 //! With activations in 0 … 1 these statistics spread the next layer's activations over all codes.
 
 use super::build::Use;
+use crate::graph::draw::{Draw, hashes, normal, uniform};
 use crate::graph::types::{Elem, ValueType};
 use crate::graph::{Graph, Value};
 use dorefa_runtime::tensor::{Data, Tensor};
@@ -42,19 +40,6 @@ impl Default for Seed {
     fn default() -> Seed {
         Seed::new(1)
     }
-}
-
-fn mix(mut z: u64) -> u64 {
-    z = (z ^ z >> 30).wrapping_mul(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27).wrapping_mul(0x94d049bb133111eb);
-    z ^ z >> 31
-}
-
-/// The hashes of the elements of a parameter.
-fn hashes(seed: u64, name: &str, len: usize) -> impl Iterator<Item = u64> {
-    let fnv = name.bytes().fold(0xcbf29ce484222325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100000001b3));
-    let key = mix(seed.wrapping_add(fnv));
-    (0..len as u64).map(move |i| mix(key.wrapping_add(i.wrapping_mul(0x9e3779b97f4a7c15))))
 }
 
 /// The inputs of one output of weights of a shape.
@@ -86,45 +71,42 @@ impl FromStr for First {
     }
 }
 
-/// The parameters from which a training of `graph` starts, by name; constants whose part is unknown keep their value.
-pub fn training(graph: &Graph, seed: u64, first: First) -> BTreeMap<String, Tensor> {
+/// How the parameters are drawn with which a training of `graph` starts, by name; constants whose part is unknown keep
+/// their value.
+pub fn draws(graph: &Graph, first: First) -> BTreeMap<String, Draw> {
     let draw = |node: &crate::graph::Node| {
-        let tensor = node.tensor.as_ref()?;
-        let (shape, len) = (tensor.shape(), tensor.as_f32()?.len());
+        let tensor = node.tensor.as_ref().filter(|t| t.as_f32().is_some())?;
         let user = graph.users(Value { node: node.id, port: 0 }).first().copied();
         let usage = user.and_then(|(id, port)| Some((graph.node(id)?.op, usize::from(port), None)));
-        let within = |inputs: f64| {
-            let bound = 1.0 / inputs.sqrt();
-            hashes(seed, &node.name, len).map(|h| uniform(h, -bound, bound)).collect()
-        };
-        let values = match (role(&node.name, usage), first) {
-            (Role::Weight, First::He) => {
-                let spread = (2.0 / fan_in(shape)).sqrt();
-                hashes(seed, &node.name, len).map(|h| (normal(h) * spread) as f32).collect()
-            }
-            (Role::Weight, First::Pytorch) => within(fan_in(shape)),
+        Some(match (role(&node.name, usage), first) {
+            (Role::Weight, First::He) => Draw::Normal((2.0 / fan_in(tensor.shape())).sqrt()),
+            (Role::Weight, First::Pytorch) => Draw::Uniform(1.0 / fan_in(tensor.shape()).sqrt()),
             (Role::Bias, First::Pytorch) => {
                 let weights = user.and_then(|(id, _)| graph.operands(id).get(1).copied());
                 let shape = weights.and_then(|w| graph.value_type(w)).map(|t| t.shape.per_sample());
-                within(fan_in(&shape.unwrap_or_default()))
+                Draw::Uniform(1.0 / fan_in(&shape.unwrap_or_default()).sqrt())
             }
-            (Role::Gamma | Role::Variance, _) => vec![1.0; len],
-            (Role::Other, _) => return Some((**tensor).clone()),
-            _ => vec![0.0; len],
-        };
-        Tensor::f32(shape, values).ok()
+            (Role::Gamma | Role::Variance, _) => Draw::Value(1.0),
+            (Role::Other, _) => return None,
+            _ => Draw::Value(0.0),
+        })
     };
     let constants = graph.order().into_iter().filter_map(|id| graph.node(id));
     constants.filter_map(|node| Some((node.name.clone(), draw(node)?))).collect()
 }
 
-fn uniform(h: u64, lo: f64, hi: f64) -> f32 {
-    (lo + (hi - lo) * ((h >> 11) as f64 / (1u64 << 53) as f64)) as f32
-}
-
-fn normal(h: u64) -> f64 {
-    let sum = (h & 0xffff) + (h >> 16 & 0xffff) + (h >> 32 & 0xffff) + (h >> 48);
-    3f64.sqrt() * (sum as f64 / 65536.0 - 2.0)
+/// The parameters from which a training of `graph` starts, by name.
+pub fn training(graph: &Graph, seed: u64, first: First) -> BTreeMap<String, Tensor> {
+    let draws = draws(graph, first);
+    let one = |node: &crate::graph::Node| {
+        let tensor = node.tensor.as_ref().filter(|t| t.as_f32().is_some())?;
+        match draws.get(&node.name) {
+            None => Some((**tensor).clone()),
+            Some(draw) => Tensor::f32(tensor.shape(), draw.values(seed, &node.name, tensor.len())).ok(),
+        }
+    };
+    let constants = graph.order().into_iter().filter_map(|id| graph.node(id));
+    constants.filter_map(|node| Some((node.name.clone(), one(node)?))).collect()
 }
 
 #[derive(Clone, Copy)]

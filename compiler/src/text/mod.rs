@@ -26,7 +26,7 @@ mod types;
 mod weights;
 
 pub use diagnostic::Diagnostic;
-pub use init::{First, training as training_parameters};
+pub use init::{First, draws as training_draws, training as training_parameters};
 pub use printer::print;
 pub use weights::GRAPH_KEY;
 

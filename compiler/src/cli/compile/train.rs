@@ -7,6 +7,7 @@ use crate::compile::{CompiledTraining, Options, compile_training};
 use crate::grad;
 use crate::graph::Graph;
 use crate::lower::train::{Place, Plan};
+use crate::text;
 use dorefa_runtime::train::{Decay, Optimizer, StepOptions};
 use std::fmt::Write;
 
@@ -19,7 +20,8 @@ pub fn run(args: &Args, graph: &Graph, target: &Target, mut emit: Emit) -> Outco
         model::problem(&args.model, &lines)
     })?;
     emit.graph("graph", &step.train);
-    let options = Options { fma: Some(target.fma), keep_text: emit.wants_code() };
+    let draws = text::training_draws(graph, text::First::default());
+    let options = Options { fma: Some(target.fma), keep_text: emit.wants_code(), draws };
     let compiled = compile_training(&step.train, &step.evaluate, &target.levels, &options)
         .map_err(|e| model::problem(&args.model, &e))?;
     let ([graph, _], [plan, _]) = (&compiled.graphs, &compiled.plans);

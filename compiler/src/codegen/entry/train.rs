@@ -1,9 +1,9 @@
-//! The entry of a training image: checks of `dorefac_train`, the two programs of a level, and `init_state`.
+//! The entry of a training image: checks of `dorefac_train`, and the two programs of a level.
 
 use super::run::{at, calls, chains, emit_calls, emit_chained, flags, refuse_if};
-use super::{Program, TrainSpec, build, signature};
+use super::{Program, build, signature};
 use crate::codegen::train::at as train_at;
-use crate::codegen::{CodegenError, FunctionId, Image, import_data};
+use crate::codegen::{CodegenError, FunctionId, Image};
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 use cranelift_frontend::FunctionBuilder;
@@ -112,58 +112,4 @@ fn refuse_infinite(b: &mut FunctionBuilder<'_>, call: Value, train: Value, progr
     let zero = b.ins().f32const(0.0);
     let bad = b.ins().fcmp(FloatCC::NotEqual, difference, zero);
     refuse_if(b, bad, -8);
-}
-
-/// Defines `init_state(state, seed)`: the initial values of the file that was compiled, zero momenta.
-pub(super) fn init_state(image: &mut Image, train: &TrainSpec) -> Result<FunctionId, CodegenError> {
-    let mut copies = Vec::new();
-    for state in &train.states {
-        let bytes: Vec<u8> = state.initial.iter().flat_map(|v| v.to_le_bytes()).collect();
-        let data = bytes.iter().any(|&b| b != 0).then(|| {
-            let mut bytes = bytes;
-            bytes.resize(bytes.len().next_multiple_of(64), 0);
-            image.add_data(format!("initial.{}", state.name), bytes, 64)
-        });
-        copies.push((state.offset, (4 * state.initial.len() as u64).next_multiple_of(64), data));
-    }
-    let id = image.declare_function("dorefac_init_state");
-    build(image, id, signature(&[types::I64, types::I64], Some(types::I32)), |b, params| {
-        let state = params[0];
-        let null = b.ins().icmp_imm_s(IntCC::Equal, state, 0);
-        refuse_if(b, null, -6);
-        for (offset, bytes, data) in copies {
-            let to = b.ins().iadd_imm_s(state, offset as i64);
-            let from = data.map(|d| {
-                let global = import_data(b.func, d);
-                b.ins().symbol_value(types::I64, global)
-            });
-            copy(b, to, from, bytes);
-        }
-        finish(b, 0);
-    })?;
-    Ok(id)
-}
-
-/// Copies `bytes` (a multiple of 8), or writes zeros.
-fn copy(b: &mut FunctionBuilder<'_>, to: Value, from: Option<Value>, bytes: u64) {
-    let (head, body, done) = (b.create_block(), b.create_block(), b.create_block());
-    let i = b.append_block_param(head, types::I64);
-    let zero = b.ins().iconst(types::I64, 0);
-    b.ins().jump(head, &[zero.into()]);
-    b.switch_to_block(head);
-    let more = b.ins().icmp_imm_u(IntCC::UnsignedLessThan, i, bytes as i64);
-    b.ins().brif(more, body, &[], done, &[]);
-    b.switch_to_block(body);
-    let v = match from {
-        Some(from) => {
-            let from = b.ins().iadd(from, i);
-            b.ins().load(types::I64, flags(), from, 0)
-        }
-        None => zero,
-    };
-    let to = b.ins().iadd(to, i);
-    b.ins().store(flags(), v, to, 0);
-    let next = b.ins().iadd_imm_s(i, 8);
-    b.ins().jump(head, &[next.into()]);
-    b.switch_to_block(done);
 }

@@ -15,6 +15,8 @@ mod reduce;
 mod scalars;
 mod values;
 
+pub use noise::mix;
+
 use crate::codegen::emitter::Emitter;
 use crate::codegen::products::Samples;
 use crate::graph::{Graph, Node, NodeId, Value as GraphValue};

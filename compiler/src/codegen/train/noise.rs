@@ -4,6 +4,7 @@ use super::{Frame, at};
 use crate::codegen::emitter::Emitter;
 use crate::codegen::lanes::program::{Compare, Lane, Program, Unary};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
+use cranelift_frontend::FunctionBuilder;
 
 /// The two halves of a key, i32 scalars.
 #[derive(Clone, Copy)]
@@ -21,7 +22,7 @@ pub fn key(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, place: i64) -> Key {
         let mixed = e.b.ins().bxor(k, v);
         let golden = e.b.ins().iconst(types::I64, 0x9e37_79b9_7f4a_7c15u64 as i64);
         let mixed = e.b.ins().iadd(mixed, golden);
-        k = mix(e, mixed);
+        k = mix(&mut e.b, mixed);
     }
     let low = e.b.ins().ireduce(types::I32, k);
     let high = e.b.ins().ushr_imm_u(k, 32);
@@ -30,13 +31,13 @@ pub fn key(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, place: i64) -> Key {
 }
 
 /// The finaliser of SplitMix64.
-fn mix(e: &mut Emitter<'_, '_>, mut z: Value) -> Value {
+pub fn mix(b: &mut FunctionBuilder<'_>, mut z: Value) -> Value {
     for (shift, factor) in [(30, Some(0xbf58_476d_1ce4_e5b9u64)), (27, Some(0x94d0_49bb_1331_11eb)), (31, None)] {
-        let high = e.b.ins().ushr_imm_u(z, shift);
-        z = e.b.ins().bxor(z, high);
+        let high = b.ins().ushr_imm_u(z, shift);
+        z = b.ins().bxor(z, high);
         if let Some(factor) = factor {
-            let factor = e.b.ins().iconst(types::I64, factor as i64);
-            z = e.b.ins().imul(z, factor);
+            let factor = b.ins().iconst(types::I64, factor as i64);
+            z = b.ins().imul(z, factor);
         }
     }
     z
