@@ -1,5 +1,6 @@
 /* Trains a compiled step from C through dorefac.h alone: STEPS steps on one batch.
- * Usage: train STEP.so INPUT.raw LABELS.raw STATE.raw BATCH STEPS; writes the state, then loss (f64) and count (u64). */
+ * Usage: train STEP.so INPUT.raw LABELS.raw STATE.raw BATCH STEPS; writes the state, then loss (f64), count (u64) and the
+ * gradients of the parameters that one more step would take. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,6 +67,17 @@ int main(int argc, char **argv) {
     const dorefac_state *states = DOREFAC_AT(m, states, const dorefac_state *);
     for (uint32_t k = 0; f && k < m->n_states; k++)
         if (fwrite((char *)t.state + states[k].offset, 4, states[k].count, f) != states[k].count) fail("cannot write");
-    if (!f || fwrite(&t.loss, 8, 1, f) != 1 || fwrite(&t.correct, 8, 1, f) != 1 || fclose(f)) fail("cannot write");
+    if (!f || fwrite(&t.loss, 8, 1, f) != 1 || fwrite(&t.correct, 8, 1, f) != 1) fail("cannot write");
+    char *before = aligned(m->state_bytes);
+    memcpy(before, t.state, m->state_bytes);
+    t.grads = aligned(m->state_bytes);
+    t.flags = 2;
+    if (dorefac_run(m, &c) != DOREFAC_E_KIND) fail("an evaluation that asks for gradients was not refused");
+    t.flags = 1;
+    if (dorefac_run(m, &c)) fail("gradients failed");
+    if (memcmp(before, t.state, m->state_bytes)) fail("gradients changed the state");
+    for (uint32_t k = 0; k < m->n_states; k++)
+        if (!states[k].role && fwrite((char *)t.grads + states[k].offset, 4, states[k].count, f) != states[k].count) fail("cannot write");
+    if (fclose(f)) fail("cannot write");
     return 0;
 }

@@ -80,8 +80,10 @@ pub struct TrainSpec {
 pub struct Program {
     /// In order of execution.
     pub steps: Vec<StepSpec>,
-    /// The first step that changes the state.
+    /// The first step behind loss and scores.
     pub updates: usize,
+    /// So many steps from there on write the caller's gradients; those behind them change the state.
+    pub gradients: usize,
     /// Bytes in the arena of the mean loss and of the number of samples right, both f32.
     pub loss: u64,
     /// See `loss`.

@@ -139,6 +139,7 @@ fn program(graph: &Graph, plan: &Plan, compiled: &[steps::CompiledStep]) -> Resu
     Ok(Program {
         steps: plan.steps.iter().zip(compiled).map(|(s, c)| step_spec(graph, plan, s, c)).collect(),
         updates: plan.updates,
+        gradients: plan.gradients,
         loss: offset("loss")?,
         correct: offset("correct")?,
         flags: (flags, plan.flags()),

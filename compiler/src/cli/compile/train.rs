@@ -57,6 +57,7 @@ fn steps(graph: &Graph, plan: &Plan) -> String {
                     Some(Place::Vector(k)) => format!("vector {k}"),
                     Some(Place::State(o)) => format!("state+{o}"),
                     Some(Place::Input(k)) => format!("input {k}"),
+                    Some(Place::Gradient(o)) => format!("gradients+{o}"),
                     Some(Place::Labels) => "labels".to_owned(),
                     None => "nowhere".to_owned(),
                 };
@@ -64,7 +65,11 @@ fn steps(graph: &Graph, plan: &Plan) -> String {
             };
             list.iter().map(one).collect::<Vec<_>>().join(" ")
         };
-        let mark = if i == plan.updates { "; updates of the state\n" } else { "" };
+        let mark = match i.checked_sub(plan.updates) {
+            Some(0) if plan.gradients > 0 => "; for callers that ask for gradients\n",
+            Some(n) if n == plan.gradients => "; updates of the state\n",
+            _ => "",
+        };
         let kind = format!("{:?}", step.work);
         let kind = kind.split([' ', '(', '{']).next().unwrap_or_default().to_lowercase();
         // Writing to a string does not fail.

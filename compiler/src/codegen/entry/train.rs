@@ -28,9 +28,15 @@ pub(super) fn checks(b: &mut FunctionBuilder<'_>, call: Value) {
             refuse_if(b, low, -5);
         }
     }
-    // Gradients alone are not given out.
-    let grads = b.ins().load(types::I64, flags(), train, train_at::GRADS);
-    refuse_if(b, grads, -7);
+    let gradients = b.ins().load(types::I64, flags(), train, train_at::GRADS);
+    let low = b.ins().band_imm_u(gradients, 63);
+    refuse_if(b, low, -5);
+    // An evaluation has none.
+    let bits = b.ins().load(types::I32, flags(), train, 4);
+    let evaluating = b.ins().band_imm_u(bits, 2);
+    let none = b.ins().iconst(types::I64, 0);
+    let asked = b.ins().select(evaluating, gradients, none);
+    refuse_if(b, asked, -7);
 }
 
 /// One level: the training step, or the evaluation where flag 2 is set.
@@ -44,7 +50,8 @@ pub(super) fn define_level(
     let [train, evaluate] = programs;
     let training = calls(image, &format!("{index}_train"), &train.steps, first_layer)?;
     let evaluation = calls(image, &format!("{index}_evaluate"), &evaluate.steps, first_layer + training.len() as i64)?;
-    let (before, updates) = training.split_at(train.updates.min(training.len()));
+    let (before, behind) = training.split_at(train.updates.min(training.len()));
+    let (gradients, updates) = behind.split_at(train.gradients.min(behind.len()));
     let train_chains = chains(image, &format!("{index}_train"), before)?;
     let evaluation_chains = chains(image, &format!("{index}_evaluate"), &evaluation)?;
     let id = image.declare_function(format!("dorefac_level_{index}"));
@@ -63,6 +70,13 @@ pub(super) fn define_level(
         emit_chained(b, call, step, [before, &train_chains]);
         report(b, call, state, train);
         refuse_infinite(b, call, state, train, first_layer);
+        let asked = b.ins().load(types::I64, flags(), state, train_at::GRADS);
+        let (write, go) = (b.create_block(), b.create_block());
+        b.ins().brif(asked, write, &[], go, &[]);
+        b.switch_to_block(write);
+        emit_calls(b, call, step, gradients);
+        b.ins().jump(go, &[]);
+        b.switch_to_block(go);
         let keep = b.ins().band_imm_u(bits, 1);
         refuse_if(b, keep, 0);
         emit_calls(b, call, step, updates);

@@ -6,6 +6,7 @@
 mod combine;
 mod fused;
 mod glue;
+mod gradients;
 mod loss;
 mod moves;
 mod noise;
@@ -121,6 +122,7 @@ impl<'g> Frame<'g> {
             Work::Combine(node) => combine::emit(e, self, self.node(*node)?),
             Work::Product(product) => glue::emit(e, self, product),
             Work::Check(slots) => reduce::check(e, self, slots),
+            Work::Gradients(list) => gradients::emit(e, self, list),
             Work::Scores(value) => loss::scores(e, self, *value),
             Work::Operator(id) => {
                 let node = self.node(*id)?;
@@ -175,6 +177,10 @@ impl<'g> Frame<'g> {
             Place::State(offset) => {
                 let state = e.read(types::I64, self.train, at::STATE);
                 Samples { base: e.add(state, offset as usize), stride: stride(e, 0) }
+            }
+            Place::Gradient(offset) => {
+                let gradients = e.read(types::I64, self.train, at::GRADS);
+                Samples { base: e.add(gradients, offset as usize), stride: stride(e, 0) }
             }
             Place::Fixed(offset) => Samples { base: e.add(self.arena, offset as usize), stride: stride(e, 0) },
             Place::Vector(k) => {

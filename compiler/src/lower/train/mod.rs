@@ -6,6 +6,7 @@
 //!
 //! It must never know an instruction set or a layout's inner order.
 
+mod gradients;
 pub mod layouts;
 mod levels;
 mod memory;
@@ -15,6 +16,7 @@ pub mod requirements;
 mod schedule;
 mod spread;
 
+pub use gradients::gradients;
 pub use products::{Part, Plan as ProductPlan, Product, integer, plan, samples_per_task, storage};
 pub use schedule::{CHUNK, in_lanes};
 pub use spread::spread;
@@ -51,6 +53,8 @@ pub enum Kind {
     Scales,
     /// Sums of one sample, one a channel.
     Partial,
+    /// The gradient of a parameter, for the caller.
+    Gradient,
     /// Flags of the states whose gradients are not finite.
     Flags,
     /// Σ and Σ² of one sample's accumulators, one a channel each.
@@ -113,6 +117,8 @@ pub enum Place {
     Labels,
     /// The training state, at this byte.
     State(u64),
+    /// The caller's gradients, at this byte.
+    Gradient(u64),
     /// The part of the arena that does not depend on the batch.
     Fixed(u64),
     /// One f32 a sample, contiguous: the number of the vector.
@@ -191,6 +197,8 @@ pub enum Work {
     Product(Box<Product>),
     /// Sets a flag for each of these slots that holds a number that is not finite; one task a slot.
     Check(Vec<Slot>),
+    /// Evaluates each gradient and stores it for the caller; one task a gradient.
+    Gradients(Vec<(Value, Slot)>),
     /// Copies the scores to the caller.
     Scores(Value),
     /// Any other operator: its own kernel reads and writes slots of kind `Own`.
@@ -239,8 +247,10 @@ pub struct State {
 pub struct Plan {
     /// Steps in order.
     pub steps: Vec<Step>,
-    /// The first step that changes the state.
+    /// The steps that only loss and scores need end here.
     pub updates: usize,
+    /// So many steps from there on only serve a caller that asks for gradients; those behind them change the state.
+    pub gradients: usize,
     /// For each slot of `Work::Check` the number of the state whose update reads it.
     pub checked: Vec<u32>,
     /// Every slot.

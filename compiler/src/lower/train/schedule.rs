@@ -60,6 +60,7 @@ pub(super) fn schedule(graph: &Graph, states: &[State]) -> Result<Plan, Vec<Lowe
     }
     s.check(states);
     s.plan.updates = s.plan.steps.len();
+    s.gradients(states);
     if let Err(message) = s.updates(states) {
         problems.push(LowerError { node: "update".to_owned(), op: "update".to_owned(), message });
     }
