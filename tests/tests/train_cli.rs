@@ -231,3 +231,45 @@ mod shell {
         assert_eq!(bytes(&place.path("whole.safetensors")), bytes(&place.path("part.safetensors")));
     }
 }
+
+/// An exported network trains on as what it was: its quantisers, folded weights among them, are found again.
+#[test]
+fn a_network_from_an_onnx_file_trains() {
+    let place = Place::new();
+    let (net, first, onnx) = (place.text("net.dorefa"), place.text("first.safetensors"), place.text("net.onnx"));
+    let data = place.data();
+    let start = [&net, "--data", &data, "--batch", "20", "--epochs", "4", "--lr", "1e-2", "--out", &first];
+    let (code, _, stderr) = place.train(&start);
+    assert_eq!(code, Some(0), "{stderr}");
+    let exported = dorefac(&["export", &first, "-o", &onnx]);
+    assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
+    let on = place.text("on.safetensors");
+    let more = ["--data", &data, "--batch", "20", "--epochs", "1", "--bits", "1,2,6", "--out", &on, "--json"];
+    let (code, stdout, stderr) = place.train(&[&[&onnx, "--init", &onnx], &more[..]].concat());
+    assert_eq!(code, Some(0), "{stderr}");
+    let document: serde_json::Value = serde_json::from_str(&stdout).expect("one JSON document");
+    assert!(document["accuracy"].as_f64().is_some_and(|a| a > 0.8), "{document}");
+    let text = String::from_utf8_lossy(&bytes(&place.path("on.safetensors"))).into_owned();
+    for quantiser in ["quantize_weights", "quantize_activation", "quantize_gradient"] {
+        assert!(text.contains(quantiser), "no {quantiser} in the checkpoint");
+    }
+}
+
+/// Networks of other quantisers say which node cannot train and what to do.
+#[test]
+fn other_quantisers_are_refused_by_name() {
+    let place = Place::new();
+    for (file, node) in [
+        ("models/exporters/brevitas_w2a2_qonnx_dynamo.onnx", "node__symbolic_1 (quant)"),
+        ("models/exporters/zzz_bn_w2a2_dynamo.onnx", "node_Conv_53 (conv)"),
+        ("models/exporters/zzz_w1a1_ts_nofold.onnx", "/aq_2/Sign (sign)"),
+        ("models/third-party/QVGG_MultiThreshold.onnx", "MatMul_35 (matmul)"),
+    ] {
+        let Some(model) = dorefac_tests::shared(file) else { return };
+        let (data, out) = (place.data(), place.text("out.safetensors"));
+        let (code, _, stderr) = place.train(&[model.to_str().expect("UTF-8"), "--data", &data, "--out", &out]);
+        assert_eq!(code, Some(2), "{stderr}");
+        assert!(stderr.contains(node) && stderr.contains("quantize_"), "{file}: {stderr}");
+        assert!(!place.path("out.safetensors").exists());
+    }
+}

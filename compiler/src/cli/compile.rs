@@ -83,6 +83,7 @@ pub fn run(args: &Args) -> Outcome {
         return Err(model::problem(&args.model, &"is compiled already; pass the .onnx or .dorefa"));
     };
     if args.train {
+        model::to_train(&args.model, &mut graph)?;
         return train::run(args, &graph, &target, emit);
     }
     emit.graph("graph", &graph);

@@ -60,6 +60,27 @@ pub fn load_with(path: &Path, pixels: &[Pixels]) -> Result<Source, Failure> {
     Ok(source)
 }
 
+/// As [`load`], a network from another framework with the operators that training knows.
+///
+/// # Errors
+/// As [`load`]; when its weights are of no use to a training.
+pub fn load_to_train(path: &Path) -> Result<Source, Failure> {
+    let mut source = load(path)?;
+    if let Source::Graph(graph) = &mut source {
+        to_train(path, graph)?;
+    }
+    Ok(source)
+}
+
+/// Puts the operators that training knows into an imported network.
+///
+/// # Errors
+/// When its weights are of no use to a training.
+pub fn to_train(path: &Path, graph: &mut Graph) -> Result<(), Failure> {
+    let imported = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx"));
+    if imported { crate::grad::recognise(graph).map_err(|e| problem(path, &e)) } else { Ok(()) }
+}
+
 /// Runs all passes on a copy of `graph`; problems name `file`.
 ///
 /// # Errors

@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
     after_help = "Examples:\n  dorefac train models/mnist.dorefa --data digits --out digits.safetensors --epochs 5\n  dorefac train net.dorefa --data cifar10:cifar --out net.safetensors --augment pad=4,flip --schedule cosine --bits 1,2,6\n  dorefac train --resume net.safetensors --out net.safetensors\nA table OUT.csv and a plot OUT.svg stand beside the checkpoint. Ctrl-C finishes the step, saves and exits with 130."
 )]
 pub struct Args {
-    /// The network: .dorefa, .onnx, or a checkpoint; with --resume it may be left out
+    /// The network: .dorefa, .onnx, or a checkpoint, without its weights (see --init); with --resume it may be left out
     graph: Option<PathBuf>,
     /// Where the checkpoint goes: .safetensors
     #[arg(long, value_name = "FILE")]
@@ -108,7 +108,7 @@ fn stop_on_signal() -> Result<Arc<AtomicBool>, Failure> {
 fn graph<'a>(args: &'a Args, settings: &Settings) -> Result<(&'a Path, Graph), Failure> {
     let file = args.graph.as_deref().or(args.resume.as_deref());
     let file = file.ok_or_else(|| Failure::input("name the network, or --resume a checkpoint"))?;
-    let mut graph = match model::load(file)? {
+    let mut graph = match model::load_to_train(file)? {
         Source::Graph(graph) => *graph,
         Source::Compiled(_) => return Err(model::problem(file, &"is compiled; pass its .dorefa or .onnx")),
     };
@@ -139,7 +139,7 @@ fn start(step: &mut dyn Step, graph: &Graph, args: &Args, seed: u64) -> Outcome 
     if let Some(file) = init {
         tensors = match file.extension().is_some_and(|e| e == "safetensors") {
             true => Checkpoint::read(file).map_err(failure)?.tensors,
-            false => match model::load(file)? {
+            false => match model::load_to_train(file)? {
                 Source::Graph(graph) => constants(&graph).collect(),
                 Source::Compiled(_) => return Err(model::problem(file, &"is compiled; pass its .dorefa or .onnx")),
             },

@@ -13,7 +13,7 @@
 //!                                                 update parameter @w = …
 //! ```
 //!
-//! `forward` copies the network with its quantisers turned into codes, and keeps what the backward pass wants to know of each
+//! `recognise` finds the quantisers of an imported network; `forward` copies the network with its quantisers turned into codes, and keeps what the backward pass wants to know of each
 //! node; `backward` walks it in reverse by the `rules`; `optimizer` turns gradients into updates. The module knows operators by what they
 //! compute; it must never know a layout, a kernel or a machine.
 
@@ -21,6 +21,7 @@ mod backward;
 mod builder;
 mod forward;
 mod optimizer;
+mod recognise;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ use crate::graph::types::{CodeType, Elem, Shape, ValueType};
 use crate::graph::{Graph, GraphError, NodeId, Value, attrs::Attrs, scale::Scale};
 use builder::Builder;
 pub use dorefa_runtime::train::{AdamForm, Decay, Optimizer, StepOptions};
+pub use recognise::recognise;
 
 /// The two graphs of a training step.
 pub struct Step {

@@ -30,6 +30,12 @@ pub fn run(graph: &mut Graph) -> Result<(), PassError> {
             graph.replace(Value { node: id, port: 0 }, x);
         }
     }
+    sweep(graph);
+    Ok(())
+}
+
+/// Removes nodes that no output and no update depends on.
+pub fn sweep(graph: &mut Graph) {
     let mut live: BTreeSet<NodeId> = graph.outputs().iter().map(|(_, v)| v.node).collect();
     live.extend(graph.updates().iter().flat_map(|u| [u.node, u.value.node]));
     let order = graph.order();
@@ -41,5 +47,4 @@ pub fn run(graph: &mut Graph) -> Result<(), PassError> {
     for id in order.iter().rev().filter(|id| !live.contains(id)) {
         graph.remove(*id);
     }
-    Ok(())
 }

@@ -9,7 +9,7 @@ use dorefa_runtime::{Stepper, Tensor};
 
 /// Times training steps on random pixels and labels.
 pub fn measure(args: &Args) -> Result<Measured, Failure> {
-    let model = match model::load(&args.model)? {
+    let model = match model::load_to_train(&args.model)? {
         Source::Compiled(model) => model,
         Source::Graph(graph) => {
             Jit::default().step(&graph, &StepOptions::default()).map_err(|e| model::problem(&args.model, &e))?
