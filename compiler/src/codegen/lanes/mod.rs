@@ -1,11 +1,12 @@
 //! Element-wise code on lanes. An operator is written once, as a piece of a [`program::Program`]; `clif` plays a program on
-//! four lanes. A `nest` is a program evaluated at every channel and
+//! four lanes, `wide` on eight or sixteen. A `nest` is a program evaluated at every channel and
 //! position, with what is stored or summed there.
 
 pub mod clif;
 pub mod nest;
 pub mod operators;
 pub mod program;
+pub mod wide;
 
 use super::emitter::Emitter;
 use crate::graph::attrs::Attrs;

@@ -5,7 +5,9 @@
 use super::clif::{self, Played, Point};
 use super::pick;
 use super::program::{Access, Lane, Level, Program};
+use super::wide::{self, Leaf};
 use crate::codegen::emitter::{Emitter, F32X4};
+use crate::codegen::tiles::Width;
 use cranelift_codegen::ir::condcodes::FloatCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 use cranelift_frontend::Variable;
@@ -41,7 +43,8 @@ pub struct Nest {
 type Accumulators = Vec<Variable>;
 
 impl Nest {
-    /// Evaluates the elements `start` … `stop` of a parameter; up to 15 beyond are written too.
+    /// Evaluates the elements `start` … `stop` of a parameter; up to 15 beyond are written too. Gives the width of a leaf
+    /// function that does it.
     ///
     /// # Errors
     /// When a value was not played.
@@ -50,7 +53,13 @@ impl Nest {
         e: &mut Emitter<'_, '_>,
         played: &mut Played,
         [start, stop]: [Value; 2],
-    ) -> Result<(), String> {
+    ) -> Result<Option<Width>, String> {
+        if let Some(&width) = wide::widths(e).first()
+            && let Some(leaf) = Leaf::of(self, width, e.fma)
+        {
+            leaf.call(e, played, [start, stop])?;
+            return Ok(Some(width));
+        }
         let flat = e.int(0);
         let mut result = Ok(());
         e.range(start, stop, 4, |e, channel| {
@@ -58,10 +67,11 @@ impl Nest {
             played.play(e, &self.program, Level::Channel, point);
             result = self.point(e, played, point, 4, (&[], 0), &[]);
         });
-        result
+        result.map(|()| None)
     }
 
-    /// Evaluates all `channels`; gives the results of the [`Sink::Greatest`] in order, scalars.
+    /// Evaluates all `channels`; gives the results of the [`Sink::Greatest`] in order, scalars, and the greatest width of
+    /// leaf functions that do it.
     ///
     /// # Errors
     /// When a value was not played.
@@ -70,19 +80,58 @@ impl Nest {
         e: &mut Emitter<'_, '_>,
         played: &mut Played,
         channels: usize,
-    ) -> Result<Vec<Value>, String> {
+    ) -> Result<(Vec<Value>, Option<Width>), String> {
         let zero = e.splat_f32(0.0);
         let greatest = self.sinks.iter().filter(|s| matches!(s, Sink::Greatest(_)));
         let maxima: Vec<Variable> = greatest.map(|_| e.var(zero)).collect();
-        let (mut result, first, whole) = (Ok(()), e.int(0), e.int(channels / 4 * 4));
-        if channels >= 4 {
-            e.range(first, whole, 4, |e, channel| result = self.positions(e, played, channel, 4, &maxima));
+        let (done, width) = self.wide(e, played, channels, &maxima)?;
+        self.narrow(e, played, [done, channels], &maxima)?;
+        Ok((maxima.into_iter().map(|v| across(e, v)).collect(), width))
+    }
+
+    /// The channels from `done` on in four lanes.
+    pub(super) fn narrow(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        played: &mut Played,
+        [done, channels]: [usize; 2],
+        maxima: &[Variable],
+    ) -> Result<(), String> {
+        let (mut result, whole) = (Ok(()), channels / 4 * 4);
+        if whole > done {
+            let (first, whole) = (e.int(done), e.int(whole));
+            e.range(first, whole, 4, |e, channel| result = self.positions(e, played, channel, 4, maxima));
         }
         result?;
         if !channels.is_multiple_of(4) {
-            self.positions(e, played, whole, channels % 4, &maxima)?;
+            let whole = e.int(whole);
+            self.positions(e, played, whole, channels % 4, maxima)?;
         }
-        Ok(maxima.into_iter().map(|v| across(e, v)).collect())
+        Ok(())
+    }
+
+    /// As many channels as wide leaf functions can do, the widest first; how many, and the greatest width.
+    fn wide(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        played: &Played,
+        channels: usize,
+        maxima: &[Variable],
+    ) -> Result<(usize, Option<Width>), String> {
+        let (mut done, mut greatest) = (0, None);
+        for width in wide::widths(e) {
+            let stop = done + (channels - done) / width.lanes() * width.lanes();
+            if stop == done {
+                continue;
+            }
+            let Some(leaf) = Leaf::of(self, width, e.fma) else { continue };
+            let range = [e.int(done), e.int(stop)];
+            for (&maximum, lanes) in maxima.iter().zip(leaf.call(e, played, range)?) {
+                lanes.into_iter().for_each(|x| keep_greatest(e, maximum, x, 4));
+            }
+            (done, greatest) = (stop, greatest.or(Some(width)));
+        }
+        Ok((done, greatest))
     }
 
     /// All positions of four channels, of which `valid` exist.
@@ -222,7 +271,7 @@ fn accumulators(e: &mut Emitter<'_, '_>, sink: &Sink) -> Accumulators {
     (0..4).map(|_| e.var(zero)).collect()
 }
 
-fn keep_greatest(e: &mut Emitter<'_, '_>, maximum: Variable, mut x: Value, valid: usize) {
+pub(super) fn keep_greatest(e: &mut Emitter<'_, '_>, maximum: Variable, mut x: Value, valid: usize) {
     if valid < 4 {
         let mask = e.first_lanes(valid);
         let zero = e.splat_f32(0.0);
@@ -234,7 +283,7 @@ fn keep_greatest(e: &mut Emitter<'_, '_>, maximum: Variable, mut x: Value, valid
 }
 
 /// The greatest of four lanes.
-fn across(e: &mut Emitter<'_, '_>, maximum: Variable) -> Value {
+pub(super) fn across(e: &mut Emitter<'_, '_>, maximum: Variable) -> Value {
     let v = e.b.use_var(maximum);
     let first = e.b.ins().extractlane(v, 0);
     (1..4u8).fold(first, |best, lane| {

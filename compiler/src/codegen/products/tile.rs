@@ -11,7 +11,7 @@ use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::image::FunctionId;
 use crate::codegen::target::{Arch, Level, x86};
-use crate::codegen::tiles::product_avx2;
+use crate::codegen::tiles::product;
 pub use crate::lower::train::requirements::COLUMNS;
 
 /// How a step of the reduction combines.
@@ -89,7 +89,7 @@ impl Tile {
     /// With as many rows as `level` has registers for; loops that are one loop are joined.
     pub fn new(level: &Level, arithmetic: Arithmetic, loops: &[Loop], b_step: usize, finish: Finish) -> Tile {
         let rows = match level.arch {
-            Arch::X86_64 if wide(level, arithmetic) => 6,
+            Arch::X86_64 if wide(level, arithmetic) => product::rows(level),
             Arch::X86_64 => 2,
             Arch::Aarch64 => 4,
         };
@@ -116,7 +116,7 @@ impl Tile {
             return Err(CodegenError::TooLarge(format!("a product over {:?}", self.loops)));
         }
         let function = if wide(e.level, self.arithmetic) {
-            product_avx2::function(self, e.level, e.image)?
+            product::function(self, e.level, e.image)?
         } else {
             tile_clif::function(self, e)?
         };

@@ -10,12 +10,14 @@ mod look_up_avx2;
 pub mod look_up_avx512;
 mod patch_grad;
 mod popcount_avx512;
-pub mod product_avx2;
+pub mod product;
+mod product_avx2;
+mod product_avx512;
 mod split;
 mod split_avx2;
 mod split_vnni;
 mod tables_avx512;
-mod vectors;
+pub(super) mod vectors;
 
 pub use float_avx2::FloatShape;
 pub use look_up_avx2::LookUpShape;
@@ -24,6 +26,7 @@ pub use popcount_avx512::PopcountShape;
 pub use split::{SplitFinish, SplitShape};
 pub use tables_avx512::TablesShape;
 pub use vectors::Width;
+pub(super) use vectors::either;
 
 use super::CodegenError;
 use super::image::{FunctionId, Image};
@@ -31,7 +34,7 @@ use iced_x86::IcedError;
 use iced_x86::code_asm::{AsmRegister32, AsmRegister64, CodeAssembler};
 
 /// The tile of this name, assembled on first use.
-fn tile(
+pub(super) fn tile(
     image: &mut Image,
     name: &str,
     assemble: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>,
@@ -46,7 +49,9 @@ fn tile(
     Ok(id)
 }
 
-fn assembler(assemble: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>) -> Result<CodeAssembler, IcedError> {
+pub(super) fn assembler(
+    assemble: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>,
+) -> Result<CodeAssembler, IcedError> {
     let mut a = CodeAssembler::new(64)?;
     // VEX forms only: an EVEX form would be illegal on AVX2 machines.
     a.set_prefer_vex(true);
@@ -55,7 +60,7 @@ fn assembler(assemble: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>)
 }
 
 /// A leaf function: `body` between saving and restoring what the caller keeps, then the return.
-fn leaf(
+pub(super) fn leaf(
     a: &mut CodeAssembler,
     saved: &[AsmRegister64],
     body: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>,
@@ -72,7 +77,7 @@ fn leaf(
 }
 
 /// `body`, `times` times, which may be none; `counter` is the loop's where there is one.
-fn repeat(
+pub(super) fn repeat(
     a: &mut CodeAssembler,
     counter: AsmRegister32,
     times: usize,
@@ -91,15 +96,15 @@ fn repeat(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::look_up_avx512::{self as look_up, LookUp64, Store};
-    use super::product_avx2::Dot;
+    use super::product::Dot;
     use super::split::Instructions;
     use super::*;
     use crate::codegen::products::{Arithmetic, Finish, Loop, Tile};
 
     /// Every instruction of a tile is legal on a machine with AVX2 and FMA and no more.
-    fn only_avx2(a: &CodeAssembler) {
+    pub(in crate::codegen) fn only_avx2(a: &CodeAssembler) {
         for instruction in a.instructions() {
             let code = format!("{:?}", instruction.code());
             assert!(!code.starts_with("EVEX"), "{code}");
@@ -141,7 +146,7 @@ mod tests {
     ];
 
     /// Every vector instruction of a tile is one of level v4, or of `more`.
-    fn only_level_4(a: &CodeAssembler, more: &[&str]) {
+    pub(in crate::codegen) fn only_level_4(a: &CodeAssembler, more: &[&str]) {
         for instruction in a.instructions() {
             let code = format!("{:?}", instruction.code());
             let Some(name) = code.strip_prefix("EVEX_").or(code.strip_prefix("VEX_")) else {
@@ -236,6 +241,9 @@ mod tests {
             let shape = PatchTile { width: Width::Ymm, outputs: 43, pixel: 192, row, fma };
             only_avx2(&assembler(|a| shape.assemble(a))?);
         }
+        // AVX-512 F and BW.
+        let products = ["Vmovups", "Vmovaps", "Vbroadcastss", "Vfmadd231ps", "Vmulps", "Vaddps", "Vcvtdq2ps"];
+        let products = [&products[..], &["Vpternlogd", "Vpabsw", "Vpmaddwd", "Vpmaddubsw"]].concat();
         for arithmetic in [Arithmetic::Fma, Arithmetic::MulAdd, Arithmetic::Pairs, Arithmetic::Quads] {
             let added = [true, false].map(|fma| Finish::AddScaled { fma });
             for finish in [Finish::Store, Finish::Add, added[0], added[1]] {
@@ -243,7 +251,9 @@ mod tests {
                 for loops in [nest, vec![Loop { count: 1, stride: 4 }]] {
                     let start = finish == Finish::Store;
                     let shape = Tile { arithmetic, rows: 6, loops, b_step: 64, finish, start, end: start };
-                    only_avx2(&assembler(|a| product_avx2::assemble(&shape, Dot::Avx2, a))?);
+                    only_avx2(&assembler(|a| product::assemble(&shape, 256, Dot::Multiply, a))?);
+                    let wide = Tile { rows: 12, ..shape };
+                    only_level_4(&assembler(|a| product::assemble(&wide, 512, Dot::Multiply, a))?, &products);
                 }
             }
         }

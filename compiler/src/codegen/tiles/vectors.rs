@@ -15,10 +15,13 @@ pub enum Width {
 }
 
 /// All registers of 256 bits that AVX2 has.
-pub(super) const YMM: [AsmRegisterYmm; 16] =
+pub(in crate::codegen) const YMM: [AsmRegisterYmm; 16] =
     [ymm0, ymm1, ymm2, ymm3, ymm4, ymm5, ymm6, ymm7, ymm8, ymm9, ymm10, ymm11, ymm12, ymm13, ymm14, ymm15];
+/// Their lower halves.
+pub(in crate::codegen) const XMM: [AsmRegisterXmm; 16] =
+    [xmm0, xmm1, xmm2, xmm3, xmm4, xmm5, xmm6, xmm7, xmm8, xmm9, xmm10, xmm11, xmm12, xmm13, xmm14, xmm15];
 /// All registers of 512 bits.
-pub(super) const ZMM: [AsmRegisterZmm; 32] = [
+pub(in crate::codegen) const ZMM: [AsmRegisterZmm; 32] = [
     zmm0, zmm1, zmm2, zmm3, zmm4, zmm5, zmm6, zmm7, zmm8, zmm9, zmm10, zmm11, zmm12, zmm13, zmm14, zmm15, zmm16, zmm17,
     zmm18, zmm19, zmm20, zmm21, zmm22, zmm23, zmm24, zmm25, zmm26, zmm27, zmm28, zmm29, zmm30, zmm31,
 ];
@@ -39,6 +42,8 @@ macro_rules! either {
     };
 }
 
+pub(in crate::codegen) use either;
+
 type Done = Result<(), IcedError>;
 
 impl Width {
@@ -52,22 +57,22 @@ impl Width {
     }
 
     /// 32-bit lanes of a register.
-    pub(super) fn lanes(self) -> usize {
+    pub(in crate::codegen) fn lanes(self) -> usize {
         if self == Width::Ymm { 8 } else { 16 }
     }
 
     /// Registers.
-    pub(super) fn registers(self) -> usize {
+    pub(in crate::codegen) fn registers(self) -> usize {
         if self == Width::Ymm { YMM.len() } else { ZMM.len() }
     }
 
     /// Loads a register.
-    pub(super) fn load(self, a: &mut CodeAssembler, to: usize, from: AsmMemoryOperand) -> Done {
+    pub(in crate::codegen) fn load(self, a: &mut CodeAssembler, to: usize, from: AsmMemoryOperand) -> Done {
         either!(self, a.vmovups([to]; from))
     }
 
     /// Stores a register.
-    pub(super) fn store(self, a: &mut CodeAssembler, to: AsmMemoryOperand, from: usize) -> Done {
+    pub(in crate::codegen) fn store(self, a: &mut CodeAssembler, to: AsmMemoryOperand, from: usize) -> Done {
         match self {
             Width::Ymm => a.vmovups(ymmword_ptr(to), YMM[from]),
             Width::Zmm => a.vmovups(zmmword_ptr(to), ZMM[from]),
@@ -75,7 +80,7 @@ impl Width {
     }
 
     /// A float in all lanes.
-    pub(super) fn broadcast(self, a: &mut CodeAssembler, to: usize, from: AsmMemoryOperand) -> Done {
+    pub(in crate::codegen) fn broadcast(self, a: &mut CodeAssembler, to: usize, from: AsmMemoryOperand) -> Done {
         match self {
             Width::Ymm => a.vbroadcastss(YMM[to], dword_ptr(from)),
             Width::Zmm => a.vbroadcastss(ZMM[to], dword_ptr(from)),
@@ -83,7 +88,7 @@ impl Width {
     }
 
     /// sum += factor · memory in the numeric profile; `spare` is overwritten where two instructions are wanted.
-    pub(super) fn mul_add(
+    pub(in crate::codegen) fn mul_add(
         self,
         a: &mut CodeAssembler,
         fma: bool,
@@ -98,7 +103,7 @@ impl Width {
     }
 
     /// All bits zero.
-    pub(super) fn zero(self, a: &mut CodeAssembler, to: usize) -> Done {
+    pub(in crate::codegen) fn zero(self, a: &mut CodeAssembler, to: usize) -> Done {
         match self {
             Width::Ymm => a.vpxor(YMM[to], YMM[to], YMM[to]),
             Width::Zmm => a.vpxord(ZMM[to], ZMM[to], ZMM[to]),
@@ -106,16 +111,16 @@ impl Width {
     }
 
     /// Adds 32-bit integers.
-    pub(super) fn add_i32(self, a: &mut CodeAssembler, to: usize, [x, y]: [usize; 2]) -> Done {
+    pub(in crate::codegen) fn add_i32(self, a: &mut CodeAssembler, to: usize, [x, y]: [usize; 2]) -> Done {
         either!(self, a.vpaddd([to], [x], [y]))
     }
 
     /// A 32-bit general register in all lanes.
-    pub(super) fn splat(self, a: &mut CodeAssembler, to: usize, from: AsmRegister32) -> Done {
+    pub(in crate::codegen) fn splat(self, a: &mut CodeAssembler, to: usize, from: AsmRegister32) -> Done {
         match self {
             Width::Ymm => {
-                a.vmovd(xmm(to), from)?;
-                a.vpbroadcastd(YMM[to], xmm(to))
+                a.vmovd(XMM[to], from)?;
+                a.vpbroadcastd(YMM[to], XMM[to])
             }
             Width::Zmm => a.vpbroadcastd(ZMM[to], from),
         }
@@ -123,7 +128,7 @@ impl Width {
 
     /// Sets `bits` in those lanes of `to` whose float in memory is not `zero`. `spare` (256 bits) and k1 (512) are
     /// overwritten.
-    pub(super) fn or_where_not(
+    pub(in crate::codegen) fn or_where_not(
         self,
         a: &mut CodeAssembler,
         [to, bits, zero, spare]: [usize; 4],
@@ -143,8 +148,4 @@ impl Width {
             }
         }
     }
-}
-
-fn xmm(i: usize) -> AsmRegisterXmm {
-    [xmm0, xmm1, xmm2, xmm3, xmm4, xmm5, xmm6, xmm7, xmm8, xmm9, xmm10, xmm11, xmm12, xmm13, xmm14, xmm15][i]
 }

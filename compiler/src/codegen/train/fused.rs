@@ -6,6 +6,7 @@ use super::values::{Values, of_levels, of_maps};
 use crate::codegen::emitter::Emitter;
 use crate::codegen::lanes::nest::{self, Nest};
 use crate::codegen::lanes::program::{Access, Element, Lane, Type};
+use crate::codegen::tiles::Width;
 use crate::lower::train::layouts::Levels;
 use crate::lower::train::{CHUNK, Domain, Form, Phase, Sink, Slot};
 use cranelift_codegen::ir::condcodes::FloatCC;
@@ -24,11 +25,18 @@ pub fn emit(
     domain: Domain,
     phases: &[Phase],
 ) -> Result<&'static str, String> {
-    phases.iter().try_for_each(|p| phase(e, frame, domain, p))?;
-    Ok("fused")
+    let widths = phases.iter().map(|p| phase(e, frame, domain, p)).collect::<Result<Vec<_>, _>>()?;
+    // The narrowest phase tells: one lane function in four lanes can cost more than all others.
+    let narrowest = widths.into_iter().min_by_key(|w| w.map_or(0, Width::lanes));
+    Ok(match narrowest.flatten() {
+        None => "fused",
+        Some(Width::Ymm) => "fused, AVX2",
+        Some(Width::Zmm) => "fused, AVX-512",
+    })
 }
 
-fn phase(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, domain: Domain, phase: &Phase) -> Result<(), String> {
+/// Emits one phase; gives the width of its leaf function, if it has one.
+fn phase(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, domain: Domain, phase: &Phase) -> Result<Option<Width>, String> {
     let mut targets = Vec::new();
     for sink in &phase.sinks {
         match *sink {
@@ -62,9 +70,9 @@ fn phase(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, domain: Domain, phase: &Pha
             for sink in &phase.sinks {
                 border(e, frame, sink.slot(), channels)?;
             }
-            let found = nest.channels(e, &mut played, channels)?;
+            let (found, width) = nest.channels(e, &mut played, channels)?;
             found.into_iter().zip(maxima).for_each(|(v, base)| store_maximum(e, v, base));
-            Ok(())
+            Ok(width)
         }
     }
 }

@@ -1,0 +1,234 @@
+//! The product tile: the frame, the rows and the loops that both widths share. What one step does is said by `product_avx2`
+//! and `product_avx512`. Reference: `products::tile_clif`; each sum has the same order, so the bits are the same.
+
+use super::{leaf, product_avx2, product_avx512, tile};
+use crate::codegen::CodegenError;
+use crate::codegen::image::{FunctionId, Image};
+use crate::codegen::products::{Arithmetic, Finish, Tile};
+use crate::codegen::target::{Level, x86};
+use iced_x86::IcedError;
+use iced_x86::code_asm::*;
+
+pub(super) type Done = Result<(), IcedError>;
+
+/// Addresses of the rows of A; the table's own register last.
+const ROWS: [AsmRegister64; 12] = [rax, r10, r11, rbx, rbp, r12, r15, rcx, rdx, r8, r9, rdi];
+/// Where the reduction stands, relative to every row of A.
+const OFFSET: AsmRegister64 = r13;
+/// Iterations that are left of the innermost loop.
+const INNERMOST: AsmRegister64 = r14;
+const SAVED: [AsmRegister64; 6] = [rbx, rbp, r12, r13, r14, r15];
+/// Steps of the innermost loop's body.
+const UNROLL: usize = 4;
+
+/// Bytes of the frame: counters of the outer loops first.
+const FRAME: i32 = 64;
+const TABLE: i32 = 16;
+const COUNT: i32 = 24;
+const A_STRIDE: i32 = 32;
+const B_STRIDE: i32 = 40;
+const SCALES: i32 = 48;
+
+/// How four bytes are multiplied and added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dot {
+    /// vpmaddubsw, vpmaddwd with ones, vpaddd.
+    Multiply,
+    /// vpdpbusd as AVX-VNNI has it.
+    Vex,
+    /// vpdpbusd as AVX-512 VNNI has it.
+    Evex,
+}
+
+impl Dot {
+    fn of(level: &Level, width: usize) -> Dot {
+        match () {
+            () if width == 256 && level.has(x86::AVXVNNI) => Dot::Vex,
+            () if level.has(x86::VNNI | x86::AVX512) => Dot::Evex,
+            () => Dot::Multiply,
+        }
+    }
+}
+
+/// The registers of a tile of one width.
+pub(super) trait Registers {
+    /// Prepares constants.
+    fn prepare(&self, a: &mut CodeAssembler) -> Done;
+    /// Zeroes the sums of a row, or loads them from `from`.
+    fn start(&self, a: &mut CodeAssembler, row: usize, from: Option<AsmMemoryOperand>) -> Done;
+    /// Loads a step's vectors of B.
+    fn load(&self, a: &mut CodeAssembler, b: AsmMemoryOperand) -> Done;
+    /// Combines a step of a row of A, four bytes at `from`, with B, which lies at `b` too.
+    fn combine(&self, a: &mut CodeAssembler, row: usize, from: AsmMemoryOperand, b: AsmMemoryOperand) -> Done;
+    /// Adds floats in memory to the sums of a row.
+    fn add(&self, a: &mut CodeAssembler, row: usize, from: AsmMemoryOperand) -> Done;
+    /// Loads the factor of a reduction's integer sums.
+    fn scale(&self, a: &mut CodeAssembler, from: AsmMemoryOperand) -> Done;
+    /// Stores the sums of a row, as `finish` says.
+    fn finish(&self, a: &mut CodeAssembler, row: usize, finish: Finish, to: AsmMemoryOperand) -> Done;
+    /// sum += scale · f32(two products of a step), the operands of A and B in memory; the sums are floats.
+    fn single(&self, a: &mut CodeAssembler, row: usize, fma: bool, operands: [AsmMemoryOperand; 2]) -> Done;
+}
+
+/// Rows of a tile at `level`.
+pub fn rows(level: &Level) -> usize {
+    if level.has(x86::AVX512) { product_avx512::ROWS } else { product_avx2::ROWS }
+}
+
+/// The tile's function for `level`.
+pub fn function(t: &Tile, level: &Level, image: &mut Image) -> Result<FunctionId, CodegenError> {
+    let width = if level.has(x86::AVX512) { 512 } else { 256 };
+    let dot = Dot::of(level, width);
+    let vnni = match (t.arithmetic, dot) {
+        (Arithmetic::Quads, Dot::Vex) => ".avxvnni",
+        (Arithmetic::Quads, Dot::Evex) => ".vnni",
+        (Arithmetic::Pairs, Dot::Evex) if width == 512 => ".vnni",
+        _ => "",
+    };
+    tile(image, &t.name(&format!("{width}{vnni}")), |a| assemble(t, width, dot, a))
+}
+
+pub(super) fn assemble(t: &Tile, width: usize, dot: Dot, a: &mut CodeAssembler) -> Done {
+    if width == 512 {
+        let registers = product_avx512::Zmm { arithmetic: t.arithmetic, vnni: dot == Dot::Evex };
+        return leaf(a, &SAVED, |a| all(t, &registers, a));
+    }
+    leaf(a, &SAVED, |a| all(t, &product_avx2::Ymm { arithmetic: t.arithmetic, dot }, a))
+}
+
+/// All reductions.
+fn all(t: &Tile, r: &impl Registers, a: &mut CodeAssembler) -> Done {
+    a.sub(rsp, FRAME)?;
+    a.mov(qword_ptr(rsp + TABLE), rdi)?;
+    r.prepare(a)?;
+    if t.finish != Finish::Store {
+        for (at, register) in [(COUNT, rdx), (A_STRIDE, rcx), (B_STRIDE, r8), (SCALES, r9)] {
+            a.mov(qword_ptr(rsp + at), register)?;
+        }
+    }
+    for (i, row) in ROWS.into_iter().enumerate().take(t.rows) {
+        a.mov(row, qword_ptr(rdi + (8 * i) as i32))?;
+    }
+    match (t.finish, t.arithmetic, t.steps()) {
+        (Finish::Store, ..) => reduction(t, r, a)?,
+        (Finish::AddScaled { fma }, Arithmetic::Pairs, 1) => single_steps(t, r, a, fma)?,
+        _ => {
+            // B has moved on by its steps when the next reduction begins.
+            a.sub(qword_ptr(rsp + B_STRIDE), (t.steps() * t.b_step) as i32)?;
+            reductions(
+                a,
+                |a| reduction(t, r, a),
+                |a| ROWS.into_iter().take(t.rows).try_for_each(|row| a.add(row, qword_ptr(rsp + A_STRIDE))),
+            )?;
+        }
+    }
+    a.add(rsp, FRAME)
+}
+
+/// `one` for each reduction; `next` moves A on.
+fn reductions(
+    a: &mut CodeAssembler,
+    one: impl FnOnce(&mut CodeAssembler) -> Done,
+    next: impl FnOnce(&mut CodeAssembler) -> Done,
+) -> Done {
+    let mut again = a.create_label();
+    a.set_label(&mut again)?;
+    one(a)?;
+    next(a)?;
+    a.add(rsi, qword_ptr(rsp + B_STRIDE))?;
+    a.add(qword_ptr(rsp + SCALES), 4)?;
+    a.dec(qword_ptr(rsp + COUNT))?;
+    a.jnz(again)
+}
+
+/// Reductions of one step each: C stays in registers from the first to the last.
+fn single_steps(t: &Tile, r: &impl Registers, a: &mut CodeAssembler, fma: bool) -> Done {
+    rows_of_c(t, a, |a, row, c| r.start(a, row, Some(c)))?;
+    a.xor(r13d, r13d)?;
+    let one = |a: &mut CodeAssembler| {
+        a.mov(INNERMOST, qword_ptr(rsp + SCALES))?;
+        r.scale(a, INNERMOST + 0)?;
+        let rows = ROWS.into_iter().enumerate().take(t.rows);
+        rows.into_iter().try_for_each(|(i, row)| r.single(a, i, fma, [row + OFFSET, rsi + 0]))
+    };
+    reductions(a, one, |a| a.add(OFFSET, qword_ptr(rsp + A_STRIDE)))?;
+    rows_of_c(t, a, |a, row, c| r.finish(a, row, Finish::Store, c))
+}
+
+/// `each` with the address of each row of C. The offset's register and the innermost counter's are overwritten.
+fn rows_of_c(
+    t: &Tile,
+    a: &mut CodeAssembler,
+    mut each: impl FnMut(&mut CodeAssembler, usize, AsmMemoryOperand) -> Done,
+) -> Done {
+    a.mov(INNERMOST, qword_ptr(rsp + TABLE))?;
+    for row in 0..t.rows {
+        a.mov(OFFSET, qword_ptr(INNERMOST + (8 * (t.rows + row)) as i32))?;
+        each(a, row, OFFSET + 0)?;
+    }
+    Ok(())
+}
+
+fn reduction(t: &Tile, r: &impl Registers, a: &mut CodeAssembler) -> Done {
+    for row in 0..t.rows {
+        r.start(a, row, t.start.then_some(rsi + 0))?;
+    }
+    if t.start {
+        a.add(rsi, 64)?;
+    }
+    if !t.loops.is_empty() {
+        a.xor(r13d, r13d)?;
+        nest(t, r, a, 0)?;
+    }
+    if t.end {
+        (0..t.rows).try_for_each(|row| r.add(a, row, rsi + 0))?;
+    }
+    if matches!(t.finish, Finish::AddScaled { .. }) {
+        a.mov(INNERMOST, qword_ptr(rsp + SCALES))?;
+        r.scale(a, INNERMOST + 0)?;
+    }
+    rows_of_c(t, a, |a, row, c| r.finish(a, row, t.finish, c))
+}
+
+/// The loops from `depth` inwards; moves the offset on by the extent of the outermost of them.
+fn nest(t: &Tile, r: &impl Registers, a: &mut CodeAssembler, depth: usize) -> Done {
+    let l = t.loops[depth];
+    let Some(inner) = t.loops.get(depth + 1) else { return innermost(t, r, a, depth) };
+    let (mut again, counter) = (a.create_label(), (8 * depth) as i32);
+    a.mov(qword_ptr(rsp + counter), l.count as i32)?;
+    a.set_label(&mut again)?;
+    nest(t, r, a, depth + 1)?;
+    a.add(OFFSET, (l.stride - inner.stride * inner.count as i64) as i32)?;
+    a.dec(qword_ptr(rsp + counter))?;
+    a.jnz(again)
+}
+
+fn innermost(t: &Tile, r: &impl Registers, a: &mut CodeAssembler, depth: usize) -> Done {
+    let l = t.loops[depth];
+    // A short loop is written out.
+    let (rounds, rest) = if l.count < 2 * UNROLL { (0, l.count) } else { (l.count / UNROLL, l.count % UNROLL) };
+    if rounds > 0 {
+        let mut again = a.create_label();
+        a.mov(INNERMOST, rounds as u64)?;
+        a.set_label(&mut again)?;
+        steps(t, r, a, l.stride, UNROLL)?;
+        a.dec(INNERMOST)?;
+        a.jnz(again)?;
+    }
+    steps(t, r, a, l.stride, rest)
+}
+
+fn steps(t: &Tile, r: &impl Registers, a: &mut CodeAssembler, stride: i64, count: usize) -> Done {
+    for step in 0..count {
+        let b = rsi + (step * t.b_step) as i32;
+        r.load(a, b)?;
+        for (i, row) in ROWS.into_iter().enumerate().take(t.rows) {
+            r.combine(a, i, row + OFFSET + (stride * step as i64) as i32, b)?;
+        }
+    }
+    if count > 0 {
+        a.add(OFFSET, (stride * count as i64) as i32)?;
+        a.add(rsi, (count * t.b_step) as i32)?;
+    }
+    Ok(())
+}
