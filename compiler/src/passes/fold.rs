@@ -35,8 +35,16 @@ pub fn run(graph: &mut Graph, fma: bool) -> Result<(), PassError> {
         let tensor = result.map_err(|e| PassError::Input(format!("{name} ({op}): {e}")))?;
         let elem = graph.node(id).and_then(|n| n.types.first()).map_or(Elem::F32, |t| t.elem.clone());
         let new = graph.add_typed_constant(&format!("{name}_folded"), tensor, elem);
+        let operands = graph.operands(id);
         graph.replace(Value { node: id, port: 0 }, new);
         graph.remove(id);
+        // What nothing reads any more goes at once: a chain on large weights would otherwise hold each of its steps.
+        for v in operands {
+            let unread = graph.users(v).is_empty() && !graph.is_output(v);
+            if unread && graph.constant(v).is_some() && !graph.is_state(v.node) && !graph.is_update(v) {
+                graph.remove(v.node);
+            }
+        }
     }
     super::dead::run(graph)
 }

@@ -121,7 +121,8 @@ pub fn codes(weights: &Tensor, hint: Option<&Hint>) -> Option<(Tensor, CodeType)
 /// The tolerance of a fit, relative to the greatest magnitude.
 const EPSILON: f64 = 4.0 / (1 << 24) as f64;
 
-type Fit = (Vec<i64>, Vec<Scale>, Option<i64>);
+/// Levels, their scales, and n where they are odd over n. The levels are turned into codes in place: they may be many.
+type Fit = (Vec<i32>, Vec<Scale>, Option<i64>);
 
 fn max_abs(w: &[f32]) -> f64 {
     w.iter().fold(0f64, |a, v| a.max(f64::from(v.abs())))
@@ -133,30 +134,35 @@ fn level(v: f32, scale: f64, tolerance: f64, odd: bool) -> Option<i64> {
     (c.abs() <= GREATEST as f64 && (f64::from(v) - scale * c).abs() <= tolerance).then_some(c as i64)
 }
 
-fn exact_levels(rows: &[&[f32]], scales: &[f64], tolerance: f64) -> Option<Vec<i64>> {
+fn exact_levels(rows: &[&[f32]], scales: &[f64], tolerance: f64) -> Option<Vec<i32>> {
     let mut out = Vec::new();
     for (i, row) in rows.iter().enumerate() {
         let scale = *if scales.len() == 1 { scales.first() } else { scales.get(i) }?;
         for &v in *row {
-            out.push(level(v, scale, tolerance, false)?);
+            out.push(level(v, scale, tolerance, false)? as i32);
         }
     }
     Some(out)
 }
 
-/// Magnitudes without duplicates, greatest first.
-fn magnitudes<'a>(values: impl Iterator<Item = &'a f32>) -> Vec<f32> {
-    let mut m: Vec<f32> = values.map(|v| v.abs()).collect();
-    m.sort_unstable_by(|a, b| b.total_cmp(a));
-    m.dedup();
-    m
-}
+/// Most magnitudes of a row: the levels 0 … [`GREATEST`], each rounded in a few ways.
+const FEW: usize = 4 * GREATEST as usize;
 
-/// Whether a row has few enough magnitudes for the levels 0 … [`GREATEST`], each rounded in a few ways.
-fn few(row: &[f32]) -> bool {
-    let most = 4 * GREATEST as usize;
-    let seen: std::collections::BTreeSet<u32> = row.iter().take(4 * most).map(|v| v.abs().to_bits()).collect();
-    seen.len() <= most
+/// The magnitudes of a row without duplicates, greatest first; `None` where they are too many for codes. Weights are large and
+/// their magnitudes few, so none is stored twice. Floats give themselves away within a few hundred values.
+fn magnitudes(row: &[f32]) -> Option<Vec<f32>> {
+    // Bits of positive floats are ordered as the floats are.
+    let mut seen: Vec<u32> = Vec::new();
+    for v in row {
+        let bits = v.abs().to_bits();
+        if let Err(at) = seen.binary_search(&bits) {
+            if seen.len() == FEW {
+                return None;
+            }
+            seen.insert(at, bits);
+        }
+    }
+    Some(seen.into_iter().rev().map(f32::from_bits).collect())
 }
 
 /// The exact scale under which `magnitudes` are levels up to `n`, odd or plain.
@@ -178,16 +184,14 @@ fn fit(magnitudes: &[f32], n: i64, odd: bool) -> Option<Scale> {
 }
 
 fn search(rows: &[&[f32]]) -> Option<Fit> {
-    // Floats give themselves away within a few hundred values, long before large weights are sorted.
-    if rows.iter().take(4).any(|row| !few(row)) {
-        return None;
-    }
-    let all = magnitudes(rows.iter().flat_map(|r| r.iter()));
+    let each: Vec<Vec<f32>> = rows.iter().map(|row| magnitudes(row)).collect::<Option<_>>()?;
+    let mut all: Vec<f32> = each.iter().flatten().copied().collect();
+    all.sort_unstable_by(|a, b| b.total_cmp(a));
+    all.dedup();
     if all.iter().all(|v| v.fract() == 0.0 && f64::from(*v) <= GREATEST as f64) && all.iter().any(|&v| v != 1.0) {
-        let levels = rows.iter().flat_map(|r| r.iter()).map(|&v| v as i64).collect();
+        let levels = rows.iter().flat_map(|r| r.iter()).map(|&v| v as i32).collect();
         return Some((levels, vec![Scale::ONE], None));
     }
-    let each: Vec<Vec<f32>> = rows.iter().map(|r| magnitudes(r.iter())).collect();
     for bits in 1..=8 {
         let n = (1i64 << bits) - 1;
         for (odd, n) in [(true, n), (false, if bits == 1 { 1 } else { (1 << (bits - 1)).max(1) })] {
@@ -203,28 +207,29 @@ fn search(rows: &[&[f32]]) -> Option<Fit> {
             for (i, row) in rows.iter().enumerate() {
                 let scale = *if floats.len() == 1 { floats.first() } else { floats.get(i) }?;
                 for &v in *row {
-                    levels.push(level(v, scale, f64::INFINITY, odd)?);
+                    levels.push(level(v, scale, f64::INFINITY, odd)? as i32);
                 }
             }
             let n = odd
-                .then(|| levels.iter().fold(1, |a, c| a.max(c.abs())))
-                .map(|m| (m as u64 + 1).next_power_of_two() as i64 - 1);
+                .then(|| levels.iter().fold(1, |a, c| a.max(c.unsigned_abs())))
+                .map(|m| i64::from(m + 1).unsigned_abs().next_power_of_two() as i64 - 1);
             return Some((levels, scales, n));
         }
     }
     None
 }
 
-fn build(shape: &[usize], levels: Vec<i64>, scale: Vec<Scale>, odd: Option<i64>) -> Option<(Tensor, CodeType)> {
+fn build(shape: &[usize], levels: Vec<i32>, scale: Vec<Scale>, odd: Option<i64>) -> Option<(Tensor, CodeType)> {
     let (lo, hi) = (*levels.iter().min()?, *levels.iter().max()?);
+    let odd = odd.map(|n| n as i32);
     let all_odd = levels.iter().all(|c| c % 2 != 0);
     let (top, step, offset) = match odd {
         Some(n) => (n, 2, -n),
         None if all_odd && lo >= -1 && hi <= 1 => (1, 2, -1),
         None => ((hi - lo).max(1), 1, lo),
     };
-    let codes = levels.iter().map(|c| ((c - offset) / step) as i32).collect();
-    let ty = CodeType { top: u32::try_from(top).ok()?, step: step as i32, offset: offset as i32, scale: scale.into() };
+    let codes = levels.into_iter().map(|c| (c - offset) / step).collect();
+    let ty = CodeType { top: u32::try_from(top).ok()?, step, offset, scale: scale.into() };
     Some((Tensor::new(shape, Data::I32(codes)).ok()?, ty))
 }
 

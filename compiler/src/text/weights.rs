@@ -3,16 +3,19 @@
 use super::TextError;
 use crate::graph::Graph;
 use dorefa_runtime::tensor::{Data, Tensor};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorView};
 use std::collections::HashMap;
 use std::path::Path;
 
 /// Metadata key under which a safetensors file carries its graph's text.
 pub const GRAPH_KEY: &str = "dorefa.graph";
 
-/// A safetensors file in memory.
+/// A safetensors file in memory, its header read once: a network may have thousands of tensors.
 pub(super) struct File {
     bytes: Vec<u8>,
+    /// Where the data of the tensors begin.
+    data: usize,
+    header: Metadata,
 }
 
 impl File {
@@ -23,21 +26,23 @@ impl File {
 
     /// Checks the header of a file's bytes; `path` is what messages name.
     pub fn of_bytes(path: &Path, bytes: Vec<u8>) -> Result<File, TextError> {
-        SafeTensors::deserialize(&bytes)
+        let (length, header) = SafeTensors::read_metadata(&bytes)
             .map_err(|e| TextError::weights(path, format!("is no safetensors file: {e}")))?;
-        Ok(File { bytes })
+        // The length of the header stands before it.
+        Ok(File { bytes, data: length.saturating_add(8), header })
     }
 
     /// The tensor of a name; `None` where there is none, or none of a known element type.
     pub fn tensor(&self, name: &str) -> Option<Tensor> {
-        let all = SafeTensors::deserialize(&self.bytes).ok()?;
-        decode(&all.tensor(name).ok()?)
+        let info = self.header.info(name)?;
+        let (start, end) = info.data_offsets;
+        let data = self.bytes.get(self.data..)?.get(start..end)?;
+        decode(&TensorView::new(info.dtype, info.shape.clone(), data).ok()?)
     }
 
     /// The graph's text, if the file carries one.
     pub fn graph(&self) -> Option<String> {
-        let (_, header) = SafeTensors::read_metadata(&self.bytes).ok()?;
-        header.metadata().as_ref()?.get(GRAPH_KEY).cloned()
+        self.header.metadata().as_ref()?.get(GRAPH_KEY).cloned()
     }
 }
 
