@@ -6,8 +6,8 @@ use crate::graph::attrs::{AttrDef, Attrs, Kind};
 use crate::graph::types::{Dim, Elem, ValueType};
 use dorefa_runtime::tensor::Tensor;
 
-/// Elements of a tensor that an index list may make of one axis.
-pub const LONGEST: usize = 1 << 24;
+/// Elements that an index list may make of one axis.
+pub const LONGEST: usize = 1 << 20;
 
 /// Take.
 pub static TAKE: OpDef = OpDef {

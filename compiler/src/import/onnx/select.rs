@@ -249,7 +249,7 @@ fn pad(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Value, Fail> {
         }
         if places.contains(&-1) {
             let attrs = Attrs::new().with("axis", Attr::Int(at as i64)).with("indices", Attr::Ints(places));
-            x = im.add_with("take", node, &[x], attrs.with("value", Attr::Float(value)))?;
+            x = im.select(node, x, attrs.with("value", Attr::Float(value)))?;
         } else {
             x = im.taken(node, x, at, places)?;
         }
