@@ -1,9 +1,15 @@
-//! The ONNX project's own node tests, interpreted and compiled. `tests/conformance/cases.py` writes them where Python has the
-//! package `onnx`; a folder that already holds them is named by `DOREFAC_CONFORMANCE`. Where neither is there the test says
-//! SKIPPED. `DOREFAC_CONFORMANCE_FILTER` limits it to cases whose name contains that text.
+//! Files of single operators and of whole networks, interpreted and compiled, against what others make of them:
 //!
-//! Every case that imports must pass. The others are counted by the importer's own reason; the table goes to
-//! `report.txt` in the folder.
+//! * the ONNX project's own node tests (`tests/conformance/cases.py`, the package `onnx`);
+//! * every version of every operator from operator set 7 on, by ONNX Runtime (`versions.py`, the package `onnxruntime` too);
+//! * quantised networks, each in several dialects that compute the same floats (`dialects.py`), which agree bit for bit.
+//!
+//! Python is `python3` or what `DOREFAC_PYTHON` names; without the packages the tests are skipped. Node tests that lie in a
+//! folder already are named by `DOREFAC_CONFORMANCE`. `DOREFAC_CONFORMANCE_FILTER` limits all to cases whose name contains
+//! that text.
+//!
+//! Every node test that imports must pass. The others are counted by the importer's own reason; the table goes to
+//! `report.txt` in the folder. All other files must import.
 
 use dorefa_runtime::{Session, Tensor, io};
 use dorefac::codegen::target::Level;
@@ -11,30 +17,31 @@ use dorefac::compile::{Options, compile, profile};
 use dorefac::emit::jit::JitImage;
 use dorefac::graph::Graph;
 use dorefac::{import, interp, passes};
-use dorefac_tests::repository;
+use dorefac_tests::{repository, skip};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Where the cases lie, written if need be; the folder lives as long as the second value.
-fn cases() -> Option<(PathBuf, Option<tempfile::TempDir>)> {
-    if let Some(folder) = std::env::var_os("DOREFAC_CONFORMANCE") {
-        return Some((folder.into(), None));
-    }
+/// What a script of `tests/conformance` writes; `None` where Python or a package is absent.
+fn written(script: &str) -> Option<tempfile::TempDir> {
     let folder = tempfile::tempdir().expect("a folder");
     let python = std::env::var_os("DOREFAC_PYTHON").unwrap_or_else(|| "python3".into());
-    let script = repository().join("tests/conformance/cases.py");
-    let written = Command::new(python).arg(script).arg(folder.path()).output();
-    if written.is_ok_and(|o| o.status.success()) {
-        return Some((folder.path().to_owned(), Some(folder)));
+    let script = repository().join("tests/conformance").join(script);
+    let output = Command::new(python).arg(&script).arg(folder.path()).output();
+    if output.as_ref().is_ok_and(|o| o.status.success()) {
+        return Some(folder);
     }
-    eprintln!("SKIPPED: Python with the package onnx is absent; name it by DOREFAC_PYTHON");
+    let errors = output.map_or_else(|e| e.to_string(), |o| String::from_utf8_lossy(&o.stderr).into_owned());
+    let absent = errors.contains("ModuleNotFoundError") || errors.contains("No such file");
+    assert!(absent, "{}: {errors}", script.display());
+    skip("Python with the packages onnx and onnxruntime is absent; name it by DOREFAC_PYTHON");
     None
 }
 
 /// What became of a case.
 enum Outcome {
-    Passed,
+    /// The bits of its outputs as imported, and compiled.
+    Passed([Vec<Vec<u32>>; 2]),
     /// The importer or the lowering refused it: the operator, and why.
     Refused(String),
     Failed(String),
@@ -97,32 +104,59 @@ fn run(model: &Path) -> Outcome {
     };
     let jit = JitImage::new(&compiled.image).expect("links").into_model().expect("loads");
     let got = Session::new(&jit, 1).expect("session").run(&x).expect("runs");
-    let differs = want.iter().zip(&got).any(|(a, b)| bits(a) != bits(b));
-    if differs { Outcome::Failed("compiled code differs from the interpreter".to_owned()) } else { Outcome::Passed }
+    let all = |outputs: &[Tensor]| outputs.iter().map(bits).collect::<Vec<_>>();
+    let other = Level::parse("generic", &"aarch64-unknown-linux-gnu".parse().expect("a triple")).expect("levels");
+    if all(&want) != all(&got) {
+        return Outcome::Failed("compiled code differs from the interpreter".to_owned());
+    }
+    match compile(&lowered, &other, &Options::default()) {
+        Ok(_) => Outcome::Passed([all(&interpreted), all(&got)]),
+        Err(e) => Outcome::Failed(format!("compile for aarch64: {e}")),
+    }
+}
+
+/// What became of every case of a folder, in order of their names.
+fn outcomes(folder: &Path) -> Vec<(String, Outcome)> {
+    let filter = std::env::var("DOREFAC_CONFORMANCE_FILTER").unwrap_or_default();
+    let name = |p: &PathBuf| p.file_stem().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut models: Vec<PathBuf> = std::fs::read_dir(folder)
+        .expect("the folder of cases")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|p| p.extension().is_some_and(|e| e == "onnx") && name(p).contains(&filter))
+        .collect();
+    models.sort();
+    let half = models.len().div_ceil(2).max(1);
+    let all = |part: &[PathBuf]| part.iter().map(|m| (name(m), run(m))).collect::<Vec<_>>();
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = models.chunks(half).map(|part| scope.spawn(move || all(part))).collect();
+        parts.into_iter().flat_map(|p| p.join().expect("no panic")).collect()
+    })
+}
+
+/// The cases that failed, one a line, those that were refused among them.
+fn failures(outcomes: &[(String, Outcome)]) -> Vec<String> {
+    let failure = |(name, outcome): &(String, Outcome)| match outcome {
+        Outcome::Passed(_) => None,
+        Outcome::Refused(why) | Outcome::Failed(why) => Some(format!("{name}: {why}")),
+    };
+    outcomes.iter().filter_map(failure).collect()
 }
 
 #[test]
 fn node_tests() {
-    let Some((folder, _keep)) = cases() else { return };
-    let filter = std::env::var("DOREFAC_CONFORMANCE_FILTER").unwrap_or_default();
-    let mut models: Vec<PathBuf> = std::fs::read_dir(&folder)
-        .expect("the folder of cases")
-        .map(|entry| entry.expect("an entry").path())
-        .filter(|p| p.extension().is_some_and(|e| e == "onnx") && p.to_string_lossy().contains(&filter))
-        .collect();
-    models.sort();
-    let half = models.len().div_ceil(2).max(1);
-    let outcomes: Vec<Outcome> = std::thread::scope(|scope| {
-        let parts: Vec<_> =
-            models.chunks(half).map(|part| scope.spawn(|| part.iter().map(|m| run(m)).collect::<Vec<_>>())).collect();
-        parts.into_iter().flat_map(|p| p.join().expect("no panic")).collect()
-    });
+    let (folder, _keep) = match std::env::var_os("DOREFAC_CONFORMANCE") {
+        Some(folder) => (PathBuf::from(folder), None),
+        None => {
+            let Some(folder) = written("cases.py") else { return };
+            (folder.path().to_owned(), Some(folder))
+        }
+    };
     let (mut passed, mut failed, mut refused) = (0usize, Vec::new(), BTreeMap::<String, usize>::new());
-    for (model, outcome) in models.iter().zip(outcomes) {
+    for (name, outcome) in outcomes(&folder) {
         match outcome {
-            Outcome::Passed => passed += 1,
+            Outcome::Passed(_) => passed += 1,
             Outcome::Refused(why) => *refused.entry(why).or_default() += 1,
-            Outcome::Failed(why) => failed.push(format!("{}: {why}", model.display())),
+            Outcome::Failed(why) => failed.push(format!("{name}: {why}")),
         }
     }
     let mut report = format!("{passed} passed, {} failed, {} skipped\n", failed.len(), refused.values().sum::<usize>());
@@ -136,4 +170,32 @@ fn node_tests() {
     println!("{}", report.lines().next().unwrap_or_default());
     assert!(failed.is_empty(), "{report}");
     assert!(passed > 0, "{report}");
+}
+
+#[test]
+fn every_version_of_every_operator() {
+    let Some(folder) = written("versions.py") else { return };
+    let outcomes = outcomes(folder.path());
+    let failed = failures(&outcomes);
+    println!("{} files, {} failed", outcomes.len(), failed.len());
+    assert!(failed.is_empty() && !outcomes.is_empty(), "{}", failed.join("\n"));
+}
+
+/// A name is NETWORK.DIALECT.
+#[test]
+fn dialects_agree() {
+    let Some(folder) = written("dialects.py") else { return };
+    let outcomes = outcomes(folder.path());
+    let mut failed = failures(&outcomes);
+    let mut first = BTreeMap::new();
+    for (name, outcome) in &outcomes {
+        let (network, Outcome::Passed(bits)) = (name.split('.').next(), outcome) else { continue };
+        let (other, want) = *first.entry(network).or_insert((name, bits));
+        if want != bits {
+            let stage = if want[0] != bits[0] { "as imported" } else { "compiled" };
+            failed.push(format!("{name} differs from {other} {stage}"));
+        }
+    }
+    println!("{} files of {} networks, {} failed", outcomes.len(), first.len(), failed.len());
+    assert!(failed.is_empty() && !outcomes.is_empty(), "{}", failed.join("\n"));
 }

@@ -119,4 +119,20 @@ fn graphs_that_are_none() {
     let message = refused("many problems", &many);
     assert_eq!(message.lines().count(), 3, "{message}");
     assert!(message.contains("reads `lost`") && message.contains("Magic::Wand (opset not imported)"), "{message}");
+    // Three faults of different kinds: weights, an attribute, shapes.
+    let three = [
+        floats("w", &[1, 4, 1, 1], &[f32::INFINITY; 4]),
+        floats("g", &[7, 3], &[0.5; 21]),
+        node("Conv", &["x", "w"], &["a"], &[]),
+        node("Softmax", &["x"], &["b"], &[int("axis", 7)]),
+        node("Flatten", &["x"], &["f"], &[]),
+        node("Gemm", &["f", "g"], &["c"], &[]),
+        node("Relu", &["x"], &["y"], &[]),
+    ];
+    let message = refused("three faults", &three);
+    let lines: Vec<&str> = message.lines().collect();
+    let said =
+        ["a: Conv (opset 13): `w` is not finite", "b: Softmax (opset 13): axis 7", "c: Gemm (opset 13): multiplies"];
+    assert!(lines.len() == 3 && lines.iter().zip(said).all(|(line, part)| line.contains(part)), "{message}");
+    assert!(lines.iter().all(|line| line.contains("export")), "each says what to do: {message}");
 }

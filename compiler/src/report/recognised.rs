@@ -155,14 +155,14 @@ fn dialect(graph: &Graph, mut value: Value) -> &'static str {
             "multi_threshold" => return "FINN MultiThreshold",
             "sign" | "step" => return "sign in float steps",
             // Backwards: DequantizeLinear and Clip come before the rounding of QuantizeLinear, but after that of others.
-            "round" if clipped => return "QuantizeLinear, DequantizeLinear",
+            "round" if clipped => return "QuantizeLinear and DequantizeLinear, or their steps",
             "round" => rounded = true,
             "clip" if rounded => return "rounding in float steps",
             "clip" => clipped = true,
             "mul" | "div" | "add" | "sub" => scaled = true,
             "input" => return if rounded { "rounding in float steps" } else { "the network's input" },
             "constant" if rounded => return "rounding in float steps",
-            "constant" if scaled => return "DequantizeLinear of integers",
+            "constant" if scaled => return "integers times a scale, as DequantizeLinear",
             "constant" => return "constant values",
             "max_pool" | "reshape" | "transpose" | "relu" | "min" | "max" | "abs" | "tanh" => {}
             _ if rounded => return "rounding in float steps",

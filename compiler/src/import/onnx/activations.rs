@@ -1,7 +1,7 @@
 //! Activation functions and softmax, written in the few operators of the graph where those compute the same floats.
 
 use super::arith::unary;
-use super::context::{Fail, Importer, Known, axis, float};
+use super::context::{Fail, Importer, Known, axis, float, string};
 use super::proto::OnnxNode;
 use super::reduce::over;
 use crate::graph::Value;
@@ -40,6 +40,10 @@ pub(super) fn handle(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Option<Kn
         "Softplus" => {
             let x = im.input(node, 0)?;
             softplus(im, node, x)?
+        }
+        "Gelu" if string(node, "approximate", "none")? == "tanh" => {
+            let x = im.input(node, 0)?;
+            gelu(im, node, x)?
         }
         "Mish" => {
             let x = im.input(node, 0)?;
@@ -85,6 +89,19 @@ fn hard_sigmoid(im: &mut Importer<'_>, node: &OnnxNode, x: Value, alpha: f32, be
     let y = with(im, node, "mul", x, alpha)?;
     let y = with(im, node, "add", y, beta)?;
     bounded(im, node, y, Some(0.0), 1.0)
+}
+
+/// x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³)))
+fn gelu(im: &mut Importer<'_>, node: &OnnxNode, x: Value) -> Result<Value, Fail> {
+    let square = im.add("mul", node, &[x, x])?;
+    let cube = im.add("mul", node, &[square, x])?;
+    let small = with(im, node, "mul", cube, 0.044_715)?;
+    let sum = im.add("add", node, &[x, small])?;
+    let inner = with(im, node, "mul", sum, (2.0 / std::f32::consts::PI).sqrt())?;
+    let gate = im.add("tanh", node, &[inner])?;
+    let gate = with(im, node, "add", gate, 1.0)?;
+    let half = with(im, node, "mul", x, 0.5)?;
+    im.add("mul", node, &[half, gate])
 }
 
 /// ln(e^−|x| + 1) + max(x, 0): ln(e^x + 1) without overflow.

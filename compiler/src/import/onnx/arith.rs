@@ -59,12 +59,18 @@ pub(super) fn handle(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Option<Kn
         }
         "Identity" => return im.known(im.input_name(node, 0).ok_or("has no input")?).map(Some),
         "Dropout" => {
-            if im.input_name(node, 2).is_some() && im.scalar_input(node, 2)? != Some(0.0) {
+            // A rate of 0 drops nothing, in training neither.
+            let none = im.opset >= 12 && im.input_name(node, 1).is_some() && im.scalar_input(node, 1)? == Some(0.0);
+            if !none && im.input_name(node, 2).is_some() && im.scalar_input(node, 2)? != Some(0.0) {
                 return Err("drops values: export the model in inference mode (model.eval())".into());
             }
             return im.known(im.input_name(node, 0).ok_or("has no input")?).map(Some);
         }
-        "Cast" => return cast(im, node).map(Some),
+        "Cast" => return cast(im, node, int(node, "to", 0)?).map(Some),
+        "CastLike" => {
+            let to = kind(im, node)?;
+            return cast(im, node, to).map(Some);
+        }
         _ => return Ok(None),
     };
     if matches!(node.op_type.as_str(), "Equal" | "Greater" | "Less" | "GreaterOrEqual" | "LessOrEqual" | "Not") {
@@ -165,8 +171,7 @@ fn power(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Value, Fail> {
 }
 
 /// Casts: of values that depend on the image, floats become whole numbers towards zero, or truth values.
-fn cast(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Known, Fail> {
-    let to = int(node, "to", 0)?;
+fn cast(im: &mut Importer<'_>, node: &OnnxNode, to: i64) -> Result<Known, Fail> {
     let code = i32::try_from(to).unwrap_or(0);
     let known = im.known(im.input_name(node, 0).ok_or("has no input")?)?;
     match known {
@@ -199,6 +204,19 @@ fn cast(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Known, Fail> {
     }
     let tensor = Tensor::new(shape, Data::I64(ints)).map_err(|e| e.to_string())?;
     Ok(Known::Tensor(Arc::new(tensor)))
+}
+
+/// The element type of input 1, whose values are not read.
+fn kind(im: &mut Importer<'_>, node: &OnnxNode) -> Result<i64, Fail> {
+    let name = im.input_name(node, 1).ok_or("has no input 1")?;
+    match im.element_type(name) {
+        0 => {
+            let like = im.value(name)?;
+            // Of computed integers no more is known.
+            if im.is_integer(like) { Err("casts to the type of computed integers: use Cast".into()) } else { Ok(1) }
+        }
+        code => Ok(code.into()),
+    }
 }
 
 fn cast_value(im: &mut Importer<'_>, node: &OnnxNode, value: Value, code: i32) -> Result<Known, Fail> {

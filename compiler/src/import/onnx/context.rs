@@ -1,6 +1,7 @@
 //! What the importer knows while it walks over the nodes: values by name, and typed access to a node's inputs and attributes.
 
 use super::proto::{OnnxAttr, OnnxModel, OnnxNode};
+use super::symbolic::{LIST, as_ints};
 use super::tensor::RawTensor;
 use super::{node_name, tensor};
 use crate::graph::attrs::{Attr, Attrs};
@@ -72,6 +73,9 @@ pub(super) const BATCH: &str =
 /// The longest chain of constant nodes that is computed where an operator needs a constant.
 const DEPTH: usize = 200;
 
+/// Most indices that all selections of a file may have together.
+const INDICES: usize = 1 << 23;
+
 /// The state of an import.
 pub(super) struct Importer<'a> {
     /// Axes of a computed value in front of the file's own: 0 where the file's axis 0 is the batch, 1 where a sample is the
@@ -91,6 +95,10 @@ pub(super) struct Importer<'a> {
     makers: BTreeMap<&'a str, &'a OnnxNode>,
     dir: Option<&'a Path>,
     known: BTreeMap<String, Known>,
+    /// Short lists of integers that are also constants of the graph; they stay known as shape arithmetic.
+    listed: BTreeMap<String, Value>,
+    /// Indices of selections so far.
+    indices: usize,
     integers: BTreeSet<Value>,
 }
 
@@ -102,8 +110,22 @@ impl<'a> Importer<'a> {
         let outputs = |node: &'a OnnxNode| node.outputs.iter().map(move |name| (name.as_str(), node));
         let makers = nodes.iter().rev().flat_map(outputs).collect();
         let initializers = std::mem::take(&mut model.initializers);
-        let (known, integers, further) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
-        Importer { lead, further, graph, file_batch: None, opset, initializers, makers, dir, known, integers }
+        let (known, listed, integers) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let further = Vec::new();
+        Importer {
+            lead,
+            further,
+            graph,
+            file_batch: None,
+            opset,
+            initializers,
+            makers,
+            dir,
+            known,
+            listed,
+            indices: 0,
+            integers,
+        }
     }
 
     /// Names a value.
@@ -164,8 +186,14 @@ impl<'a> Importer<'a> {
 
     /// The value `name` in the graph; a constant is added to it when first read.
     pub fn value(&mut self, name: &str) -> Result<Value, Fail> {
-        let tensor = match self.known(name)? {
+        if let Some(&value) = self.listed.get(name) {
+            return Ok(value);
+        }
+        let known = self.known(name)?;
+        let list = as_ints(&known).is_some_and(|(list, _)| list.len() <= LIST);
+        let tensor = match known {
             Known::Value(value) => return Ok(value),
+            Known::Tensor(tensor) if list => (*tensor).clone(),
             Known::Tensor(tensor) => {
                 // Large weights are moved, not copied: the graph holds them from now on.
                 self.known.remove(name);
@@ -179,7 +207,10 @@ impl<'a> Importer<'a> {
         if let (Ok(value), true) = (&value, whole) {
             self.integers.insert(*value);
         }
-        self.define(name, value.as_ref().map_or(Known::Poisoned, |v| Known::Value(*v)));
+        match &value {
+            Ok(value) if list => drop(self.listed.insert(name.to_owned(), *value)),
+            other => self.define(name, other.as_ref().map_or(Known::Poisoned, |v| Known::Value(*v))),
+        }
         value
     }
 
@@ -347,7 +378,18 @@ impl<'a> Importer<'a> {
                 attrs.with("start", Attr::Int(start)).with("length", length),
             );
         }
-        self.add_with("take", node, &[value], attrs.with("indices", Attr::Ints(indices)))
+        self.select(node, value, attrs.with("indices", Attr::Ints(indices)))
+    }
+
+    /// Adds a selection. A few bytes of a file can ask for long lists of indices, so those of all selections are bounded.
+    pub fn select(&mut self, node: &OnnxNode, value: Value, attrs: Attrs) -> Result<Value, Fail> {
+        self.indices = self.indices.saturating_add(attrs.ints("indices").len());
+        if self.indices > INDICES {
+            return Err(
+                format!("selects with those before it more than {INDICES} elements by index: not supported").into()
+            );
+        }
+        self.add_with("take", node, &[value], attrs)
     }
 
     /// The value repeated along axes of extent 1 until it has `dims`, as the file counts axes; the ranks are equal.

@@ -12,6 +12,7 @@ mod finn;
 mod layers;
 mod limits;
 mod linear;
+mod normalise;
 pub mod proto;
 mod qdq;
 mod qonnx;
@@ -97,6 +98,7 @@ fn import(file: &str, mut model: OnnxModel, dir: Option<&Path>, lead: usize) -> 
     for what in &model.unsupported {
         problems.push(problem("", "", format!("uses {what}")));
     }
+    hoist(&mut model);
     let (nodes, inputs, outputs) =
         (std::mem::take(&mut model.nodes), std::mem::take(&mut model.inputs), std::mem::take(&mut model.outputs));
     let mut im = Importer::new(&mut model, &nodes, dir, lead);
@@ -140,12 +142,11 @@ fn import(file: &str, mut model: OnnxModel, dir: Option<&Path>, lead: usize) -> 
             Err(Fail::Poisoned) => (Known::Poisoned, None),
             Err(Fail::Message(message)) => (Known::Poisoned, Some(message)),
         };
-        // What is missing is told even where another input had a problem of its own.
-        let messages = match (&known, message) {
-            (_, Some(message)) => vec![message],
-            (Known::Poisoned, None) => im.missing_inputs(node),
-            _ => Vec::new(),
-        };
+        // What is missing is told even where another input, or the node, had a problem of its own.
+        let mut messages: Vec<String> = message.map(remedied).into_iter().collect();
+        if matches!(known, Known::Poisoned) {
+            messages.extend(im.missing_inputs(node));
+        }
         problems.extend(messages.into_iter().map(|m| problem(name, &operator(node, &model.opsets), m)));
         if let Some(output) = node.outputs.first() {
             im.define(output, known);
@@ -174,6 +175,43 @@ fn import(file: &str, mut model: OnnxModel, dir: Option<&Path>, lead: usize) -> 
         problems.extend(messages.into_iter().map(|m| problem("", "", m)));
     }
     if problems.is_empty() { Ok(graph) } else { Err(ImportError { problems }) }
+}
+
+/// A message that says what to do: most do so themselves.
+fn remedied(message: String) -> String {
+    let advice = ["export", "supported", "expected", "must", "store", "fold", "save"];
+    if advice.iter().any(|word| message.contains(word)) {
+        return message;
+    }
+    format!("{message}; correct that in the network and export it again")
+}
+
+/// Bytes from which on the tensor of a `Constant` is moved.
+const LARGE: usize = 1 << 16;
+
+/// Makes initialisers of large `Constant` nodes, whose data go as each is decoded: those of a node stay as long as the nodes.
+fn hoist(model: &mut OnnxModel) {
+    let OnnxModel { nodes, initializers, inputs, .. } = model;
+    let mut makers: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in nodes.iter().flat_map(|n| &n.outputs).chain(inputs.iter().map(|i| &i.name)) {
+        *makers.entry(name).or_default() += 1;
+    }
+    let movable = |node: &OnnxNode| {
+        let [name] = &*node.outputs else { return false };
+        let large = matches!(node.attributes.get("value"), Some(proto::OnnxAttr::Tensor(t)) if t.raw.len() >= LARGE);
+        let sole = makers.get(name.as_str()) == Some(&1) && !initializers.contains_key(name);
+        large && sole && node.op_type == "Constant" && matches!(node.domain.as_str(), "" | "ai.onnx")
+    };
+    let which: Vec<bool> = nodes.iter().map(movable).collect();
+    let mut which = which.into_iter();
+    nodes.retain_mut(|node| {
+        if which.next() != Some(true) {
+            return true;
+        }
+        let Some(proto::OnnxAttr::Tensor(tensor)) = node.attributes.remove("value") else { return true };
+        initializers.extend(node.outputs.first().map(|name| (name.clone(), *tensor)));
+        false
+    });
 }
 
 /// An output: a constant is one of every sample.
@@ -265,6 +303,7 @@ fn handle(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Known, Fail> {
                 linear::handle,
                 arith::handle,
                 activations::handle,
+                normalise::handle,
                 reduce::handle,
                 reshape::handle,
                 select::handle,

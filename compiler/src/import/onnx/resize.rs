@@ -81,6 +81,8 @@ fn resize(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Value, Fail> {
         let origins = (0..part.to).map(|o| part.origin(coordinates, o)).collect::<Result<Vec<_>, _>>()?;
         x = match &*mode {
             "nearest" => {
+                // Before operator set 11 nothing says how; ONNX's tests round up where the image shrinks.
+                let rounding = if old && part.scale < 1.0 { "ceil" } else { rounding };
                 let nearest = |&c: &f64| match rounding {
                     "floor" => Ok(part.clamped(c.floor())),
                     "ceil" => Ok(part.clamped(c.ceil())),

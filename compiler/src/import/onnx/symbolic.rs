@@ -91,7 +91,7 @@ const BINARY: &[&str] = &[
 ];
 
 /// The longest list that counts as shape arithmetic; longer ones are tensors.
-const LIST: usize = 4096;
+pub(super) const LIST: usize = 4096;
 
 /// A constant of the shape that is computed: integers of one axis are a list, others a tensor, repeated for the batch.
 fn constant_of_shape(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Known, Fail> {
@@ -125,7 +125,7 @@ fn constant_of_shape(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Known, Fa
 }
 
 /// Integers of rank 0 or 1.
-fn as_ints(known: &Known) -> Option<(Vec<Sym>, bool)> {
+pub(super) fn as_ints(known: &Known) -> Option<(Vec<Sym>, bool)> {
     match known {
         Known::Ints(list, scalar) => Some((list.clone(), *scalar)),
         Known::Tensor(t) if t.shape().len() <= 1 => {
@@ -184,9 +184,16 @@ fn constant(node: &OnnxNode) -> Result<Known, Fail> {
 }
 
 fn shape(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Known, Fail> {
-    let x = im.input(node, 0)?;
-    let dims: Vec<Sym> =
-        im.dims(x)?.iter().map(|d| if let Dim::Fixed(n) = d { Sym::Known(*n as i64) } else { Sym::Batch }).collect();
+    let known = im.known(im.input_name(node, 0).ok_or("has no input")?)?;
+    let dims: Vec<Sym> = match as_ints(&known) {
+        // That of a list, which need not become a constant of the graph for it.
+        Some((list, scalar)) => (0..usize::from(!scalar)).map(|_| Sym::Known(list.len() as i64)).collect(),
+        None => {
+            let x = im.input(node, 0)?;
+            let dims = im.dims(x)?;
+            dims.iter().map(|d| if let Dim::Fixed(n) = d { Sym::Known(*n as i64) } else { Sym::Batch }).collect()
+        }
+    };
     let bounds = bounds(int(node, "start", 0)?, int(node, "end", i64::MAX)?, dims.len());
     Ok(Known::Ints(dims.get(bounds).unwrap_or(&[]).to_vec(), false))
 }

@@ -203,3 +203,49 @@ fn flipped_bytes_never_panic() {
         let _ = from_bytes("m", &broken, None);
     }
 }
+
+/// A list that a float operator reads stays shape arithmetic: here the extents of x, read as a value first.
+#[test]
+fn lists_stay_lists_when_they_are_read_as_values() {
+    let fits = |extents: &[i64]| {
+        let parts = [
+            value(11, "x", extents),
+            value(12, "y", &[]),
+            longs("one", &[1]),
+            longs("end", &[3]),
+            longs("minus", &[-1]),
+            node("", "Shape", &["x"], "shape", &[]),
+            node("", "Slice", &["shape", "one", "end"], "dims", &[]),
+            node("", "Add", &["x", "dims"], "z", &[]),
+            node("", "Concat", &["minus", "dims"], "target", &[attr_int("axis", 0)]),
+            node("", "Flatten", &["z"], "f", &[]),
+            node("", "Reshape", &["f", "target"], "y", &[]),
+        ];
+        from_bytes("t.onnx", &model(&parts), None)
+    };
+    // Two numbers do not broadcast along three: the sum is refused, and nothing besides.
+    let message = fits(&[-1, 2, 3]).expect_err("does not fit").to_string();
+    assert!(message.contains("z: Add") && message.lines().count() == 1, "{message}");
+    let graph = fits(&[-1, 3, 2]).unwrap_or_else(|e| panic!("{e}"));
+    let x = Tensor::f32([1, 3, 2], vec![0.0; 6]).expect("fits");
+    let y = interp::run(&graph, &[x], true).expect("runs");
+    assert_eq!((y[0].shape(), y[0].as_f32()), (&[1usize, 3, 2][..], Some(&[3.0f32, 2.0, 3.0, 2.0, 3.0, 2.0][..])));
+}
+
+/// The data of a large `Constant` node are those of an initialiser.
+#[test]
+fn large_constant_nodes() {
+    let values: Vec<u8> = (0..40_000).flat_map(|i| (i as f32).to_le_bytes()).collect();
+    let tensor = [number(1, 40_000), number(2, 1), bytes(9, &values)].concat();
+    let attribute = [text(1, "value"), bytes(5, &tensor), number(20, 4)].concat();
+    let parts = [
+        value(11, "x", &[-1, 40_000]),
+        value(12, "y", &[]),
+        node("", "Constant", &[], "c", &[attribute]),
+        node("", "Add", &["x", "c"], "y", &[]),
+    ];
+    let graph = from_bytes("t.onnx", &model(&parts), None).unwrap_or_else(|e| panic!("{e}"));
+    let x = Tensor::f32([1, 40_000], vec![0.5; 40_000]).expect("fits");
+    let y = interp::run(&graph, &[x], true).expect("runs");
+    assert_eq!(y[0].as_f32().and_then(|v| v.last().copied()), Some(39_999.5));
+}
