@@ -109,13 +109,9 @@ pub(super) fn emit(
                     products(e, &k, [group, row], &sums, None);
                 });
             });
-            for i in 0..positions {
-                let x = e.add(x, i);
-                let p = task.position(e, y, x);
-                let sums = e.add(k.buffer, i * pitch * 4);
-                let done = task.finish_from(e, p, None, sums, I32X4);
-                result = std::mem::replace(&mut result, Ok(())).and(done);
-            }
+            let first = task.position(e, y, x);
+            let done = task.finish_row(e, first, positions, (k.buffer, pitch * 4), I32X4);
+            result = std::mem::replace(&mut result, Ok(())).and(done);
         });
         result
     })?;

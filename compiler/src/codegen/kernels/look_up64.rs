@@ -183,13 +183,9 @@ impl<'a, 'l> LookUp64<'a, 'l> {
                 e.times(self.blocks(), |e, block| self.product(e, task, m, strip, [at.flat, count, group, block]));
             });
             if let Finish::Sums { pitch } = self.finish {
-                e.times(strip.positions, |e, i| {
-                    let x = e.b.ins().iadd(x, i);
-                    let p = task.position(e, y, x);
-                    let lanes = e.at(m.lanes, i, pitch);
-                    let done = task.finish_from(e, p, None, lanes, I32X4);
-                    result = std::mem::replace(&mut result, Ok(())).and(done);
-                });
+                let first = task.position(e, y, x);
+                let done = task.finish_row(e, first, strip.positions, (m.lanes, pitch), I32X4);
+                result = std::mem::replace(&mut result, Ok(())).and(done);
             }
         });
         result

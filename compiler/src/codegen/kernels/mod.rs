@@ -16,6 +16,7 @@ mod split;
 mod split_input;
 mod split_lanes;
 mod store;
+mod wide_chain;
 
 pub use moves::Gather;
 
@@ -116,9 +117,16 @@ pub fn emit_step(
     let name = match step.main.and_then(|id| graph.node(id)) {
         None => {
             let source = task.operand(step.source, node)?.clone();
-            task.each_position(e, |task, e, position| {
-                task.finish(e, position, None, &mut |e, channel| {
-                    Ok(moves::load_broadcast(e, &source, task.result.buffer.image, position, channel))
+            task.each_row(e, |task, e, y| {
+                let zero = e.int(0);
+                let first = task.position(e, y, zero);
+                if task.row_of(e, &source, first)? {
+                    return Ok(());
+                }
+                task.each_column(e, y, |task, e, position| {
+                    task.finish(e, position, None, &mut |e, channel| {
+                        Ok(moves::load_broadcast(e, &source, task.result.buffer.image, position, channel))
+                    })
                 })
             })?;
             "element-wise"
@@ -358,15 +366,22 @@ impl Task<'_> {
         e: &mut Emitter<'_, '_>,
         mut body: impl FnMut(&Self, &mut Emitter<'_, '_>, Position) -> Result<(), KernelError>,
     ) -> Result<(), KernelError> {
-        let w = self.result.buffer.image.2;
-        self.each_row(e, |task, e, y| {
-            let mut result = Ok(());
-            e.times(w, |e, x| {
-                let p = task.position(e, y, x);
-                result = body(task, e, p);
-            });
-            result
-        })
+        self.each_row(e, |task, e, y| task.each_column(e, y, &mut body))
+    }
+
+    /// Calls `body` at every position of a row.
+    fn each_column(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        y: Value,
+        mut body: impl FnMut(&Self, &mut Emitter<'_, '_>, Position) -> Result<(), KernelError>,
+    ) -> Result<(), KernelError> {
+        let mut result = Ok(());
+        e.times(self.result.buffer.image.2, |e, x| {
+            let p = self.position(e, y, x);
+            result = body(self, e, p);
+        });
+        result
     }
 
     /// Calls `tile` at every position where `width` neighbours lie in `interior` (rows, columns of the result), `single` at

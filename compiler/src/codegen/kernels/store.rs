@@ -1,5 +1,6 @@
 //! The tail of every kernel: runs the chain over the channels of one position and stores the result in its layout.
 
+use super::wide_chain::packs_sixteen;
 use super::{KernelError, Position, Source, Task, moves};
 use crate::codegen::emitter::Emitter;
 use crate::graph::types::Layout;
@@ -32,10 +33,12 @@ impl Task<'_> {
             }
         };
         let layout = self.result.buffer.layout;
+        let wide = packs_sixteen(&self.result.buffer);
+        let mut codes = |e: &mut Emitter<'_, '_>, c| if wide { sixteen(e, c, &mut lanes) } else { lanes(e, c) };
         if layout == Layout::Bits {
-            self.store_bits(e, p, words, &mut lanes);
-        } else if layout == Layout::Nibbles && self.result.buffer.image.0.is_multiple_of(WIDE) {
-            self.store_nibbles(e, p, &mut lanes);
+            self.store_bits(e, p, words, &mut codes);
+        } else if wide {
+            self.store_nibbles(e, p, &mut codes);
         } else {
             let end = self.result.buffer.pitch();
             let (start, end) = match words {
@@ -66,6 +69,18 @@ impl Task<'_> {
             let at = e.at(lanes, channel, 4);
             Ok(e.load(ty, at, 0))
         })
+    }
+
+    /// Stores the codes of a position that lie in memory, a byte a channel; see [`packs_sixteen`].
+    pub(super) fn store_packed(&self, e: &mut Emitter<'_, '_>, p: Position, bytes: Value) {
+        let mut codes = |e: &mut Emitter<'_, '_>, channel: Value| {
+            let at = e.b.ins().iadd(bytes, channel);
+            e.load(types::I8X16, at, 0)
+        };
+        match self.result.buffer.layout {
+            Layout::Bits => self.store_bits(e, p, None, &mut codes),
+            _ => self.store_nibbles(e, p, &mut codes),
+        }
     }
 
     fn store_lanes(&self, e: &mut Emitter<'_, '_>, p: Position, channel: Value, v: Value) {
@@ -107,7 +122,7 @@ impl Task<'_> {
         e: &mut Emitter<'_, '_>,
         p: Position,
         words: Option<(Value, Value)>,
-        lanes: &mut dyn FnMut(&mut Emitter<'_, '_>, Value) -> Value,
+        codes: &mut dyn FnMut(&mut Emitter<'_, '_>, Value) -> Value,
     ) {
         let b = &self.result.buffer;
         let (group, planes, per_group) = (b.group, b.planes, b.group.div_ceil(64));
@@ -123,10 +138,9 @@ impl Task<'_> {
                 let channel = e.at(first, g, group);
                 let zero = e.int(0);
                 let sums: Vec<_> = (0..planes).map(|_| e.var(zero)).collect();
-                let wide = group.is_multiple_of(WIDE) && planes <= 8;
-                e.range(zero, valid, if wide { WIDE } else { 4 }, |e, i| {
+                e.range(zero, valid, if packs_sixteen(b) { WIDE } else { 4 }, |e, i| {
                     let c = e.b.ins().iadd(channel, i);
-                    let code = if wide { sixteen(e, c, lanes) } else { lanes(e, c) };
+                    let code = codes(e, c);
                     for (q, sum) in sums.iter().enumerate() {
                         let bits = plane_bits(e, code, q);
                         let bits = e.b.ins().uextend(types::I64, bits);
@@ -160,13 +174,13 @@ impl Task<'_> {
         &self,
         e: &mut Emitter<'_, '_>,
         p: Position,
-        lanes: &mut dyn FnMut(&mut Emitter<'_, '_>, Value) -> Value,
+        codes: &mut dyn FnMut(&mut Emitter<'_, '_>, Value) -> Value,
     ) {
         let (c, two) = (self.result.buffer.image.0, self.result.buffer.planes > 1);
         let row = e.at(self.result.base, p.flat, c / 4);
         let (zero, end) = (e.int(0), e.int(c));
         e.range(zero, end, WIDE, |e, channel| {
-            let codes = sixteen(e, channel, lanes);
+            let codes = codes(e, channel);
             let nibbles = |e: &mut Emitter<'_, '_>, q: usize| {
                 let mut v = plane_bits(e, codes, q);
                 for (by, mask) in [(8, 0x00FF_00FF), (4, 0x0F0F_0F0F)] {

@@ -64,6 +64,11 @@ impl Width {
         either!(self, a.vcvtdq2ps([to], [x]))
     }
 
+    /// Floats that 32 bits hold to integers, towards zero.
+    pub(super) fn truncate(self, a: &mut CodeAssembler, to: usize, x: usize) -> Done {
+        either!(self, a.vcvttps2dq([to], [x]))
+    }
+
     /// Floats to integers towards zero, saturating, NaN to 0. `limit` holds 2³¹; the spares are overwritten, and may
     /// hold neither `x` nor `limit`.
     pub(super) fn to_integer(

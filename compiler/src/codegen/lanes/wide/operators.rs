@@ -180,20 +180,22 @@ impl<'a> Writer<'a> {
 
     fn unary(&mut self, a: &mut CodeAssembler, op: Op, unary: Unary, to: usize, x: usize) -> Done {
         let width = self.leaf.width;
-        let constant = match implied(op) {
-            Some(bits) => self.register(a, self.leaf.plan.constant(bits), 1)?,
-            None => 0,
+        let constant = match implied(&self.leaf.nest.program, op) {
+            Some(bits) => Some(self.register(a, self.leaf.plan.constant(bits), 1)?),
+            None => None,
         };
+        let operand = constant.unwrap_or(x);
         match unary {
-            Unary::Neg => width.binary(a, Binary::Xor, to, [x, constant]),
-            Unary::Abs => width.binary(a, Binary::And, to, [x, constant]),
+            Unary::Neg => width.binary(a, Binary::Xor, to, [x, operand]),
+            Unary::Abs => width.binary(a, Binary::And, to, [x, operand]),
             Unary::Sqrt => width.square_root(a, to, x),
             Unary::Nearest => width.round(a, 0, to, x),
             Unary::Floor => width.round(a, 1, to, x),
             Unary::Ceil => width.round(a, 2, to, x),
             Unary::Trunc => width.round(a, 3, to, x),
             Unary::ToFloat => width.to_float(a, to, x),
-            Unary::ToInteger => width.to_integer(a, to, [x, constant], [self.spare(2), self.spare(3)]),
+            Unary::ToInteger if constant.is_none() => width.truncate(a, to, x),
+            Unary::ToInteger => width.to_integer(a, to, [x, operand], [self.spare(2), self.spare(3)]),
         }
     }
 

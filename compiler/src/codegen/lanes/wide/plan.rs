@@ -2,7 +2,7 @@
 //! the block that the caller passes. Must never know an instruction.
 
 use crate::codegen::lanes::nest::{Nest, Sink};
-use crate::codegen::lanes::program::{Access, Lane, Level as When, Op, Program, Type, Unary};
+use crate::codegen::lanes::program::{Access, Binary, Lane, Level as When, Op, Program, Type, Unary};
 use crate::codegen::tiles::Width;
 use cranelift_codegen::ir::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -66,9 +66,18 @@ pub struct Plan {
     constants: HashMap<u32, Place>,
 }
 
-/// The constant that an instruction of this operator takes besides its operands.
-pub fn implied(op: Op) -> Option<u32> {
+/// Whether a float was clipped to what an i32 holds; then it is no NaN either.
+pub fn bounded(program: &Program, x: Lane) -> bool {
+    let splat = |v: Lane| if let Op::Splat(bits) = program.node(v).op { Some(f32::from_bits(bits)) } else { None };
+    let Op::Binary(Binary::Less, low, above) = program.node(x).op else { return false };
+    let Op::Binary(Binary::Greater, _, below) = program.node(low).op else { return false };
+    splat(below).is_some_and(|v| v >= i32::MIN as f32) && splat(above).is_some_and(|v| v < i32::MAX as f32)
+}
+
+/// The constant that the instructions of this operator take besides its operands.
+pub fn implied(program: &Program, op: Op) -> Option<u32> {
     match op {
+        Op::Unary(Unary::ToInteger, x) if bounded(program, x) => None,
         Op::Unary(Unary::Neg, _) => Some(0x8000_0000),
         Op::Unary(Unary::Abs, _) => Some(0x7fff_ffff),
         Op::Unary(Unary::ToInteger, _) => Some((i32::MAX as f32).to_bits()),
@@ -192,7 +201,7 @@ impl Plan {
         for v in read.filter(|&v| program.node(v).level != When::Point) {
             *uses.entry(key(v)).or_default() += 1;
         }
-        for bits in self.point.iter().filter_map(|&v| implied(program.node(v).op)) {
+        for bits in self.point.iter().filter_map(|&v| implied(program, program.node(v).op)) {
             *uses.entry((false, bits)).or_default() += 1;
         }
         let mut order: Vec<_> = uses.into_iter().collect();

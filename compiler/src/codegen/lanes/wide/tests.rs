@@ -3,6 +3,7 @@
 
 use super::super::clif::{Played, Point};
 use super::super::nest::{Nest, Sink};
+use super::super::operators::clip;
 use super::super::program::{Access, Binary, Compare, Element, Lane, Level as When, Op, Program, Type, Unary};
 use super::{Leaf, widths};
 use crate::codegen::emitter::Emitter;
@@ -68,6 +69,8 @@ fn every(p: &mut Program, floats: &[Lane], integers: &[Lane]) -> (Vec<Lane>, Vec
     fs.extend(unary.iter().enumerate().map(|(i, &op)| p.unary(op, floats[i % floats.len()])));
     fs.push(p.unary(Unary::ToFloat, integers[0]));
     is.extend(floats.iter().map(|&f| p.unary(Unary::ToInteger, f)));
+    let clipped = clip(p, floats[0], -3.0, 100.0);
+    is.push(p.unary(Unary::ToInteger, clipped));
     is.push(p.shift_right(integers[0], 7));
     for (i, op) in [Compare::Equal, Compare::Above, Compare::AtLeast].into_iter().enumerate() {
         let ((a, b), (x, y)) = (pair(floats, i), pair(integers, i));

@@ -1,5 +1,8 @@
 //! The element-wise chain: every element-wise operator on four lanes (four neighbouring channels of one position), in the
-//! very order and rounding of the operator table. It must never know where the lanes come from.
+//! very order and rounding of the operator table; `program` records the same for wider lanes. It must never know where the
+//! lanes come from.
+
+mod program;
 
 use super::emitter::{Emitter, F32X4, I32X4};
 use super::lanes;
@@ -33,6 +36,8 @@ struct Link<'g> {
     channels: usize,
     constants: Vec<Option<Constant>>,
     tables: Vec<Value>,
+    /// The scale of a `decode` that is one for all channels.
+    scale: Option<f64>,
 }
 
 /// Reads the lanes of another value at the same position; the argument is the value.
@@ -82,7 +87,7 @@ impl<'g> Chain<'g> {
         let own = ty.shape.per_sample().first().copied().unwrap_or(1);
         let inner = channels / own.max(1);
         let operands = graph.operands(id);
-        let mut link = Link { id, op: node.op.name, channels, constants: Vec::new(), tables: Vec::new() };
+        let mut link = Link { id, op: node.op.name, channels, constants: Vec::new(), tables: Vec::new(), scale: None };
         let tensors: Vec<_> = operands.iter().map(|&v| graph.constant(v)).collect();
         match node.op.name {
             "batch_norm" => {
@@ -139,6 +144,7 @@ impl<'g> Chain<'g> {
                 let all: Vec<f64> = (0..channels.next_multiple_of(4))
                     .map(|c| if scales.len() == 1 { scales.first() } else { scales.get(c) }.copied().unwrap_or(0.0))
                     .collect();
+                link.scale = scales.first().copied().filter(|_| scales.len() == 1);
                 link.tables = vec![e.data("scale", pack::f64_bytes(&all))];
             }
             _ => {

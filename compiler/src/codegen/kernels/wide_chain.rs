@@ -1,0 +1,201 @@
+//! The chain on whole rows in eight or sixteen lanes: what [`Task::finish`] does a position and four lanes at a time. Codes go
+//! through a row of bytes, which is packed at last.
+
+use super::{KernelError, Operand, Position, Task};
+use crate::codegen::emitter::{Emitter, F32X4, I32X4};
+use crate::codegen::lanes::clif::Played;
+use crate::codegen::lanes::nest::{Nest, Sink};
+use crate::codegen::lanes::program::{Access, Element, Level, Program, Type};
+use crate::codegen::lanes::wide::{self, Leaf};
+use crate::graph::types::Layout;
+use cranelift_codegen::ir::{self, InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Value, types};
+
+/// Bytes of a row of codes that may lie on the stack.
+const ROW: usize = 1 << 15;
+/// Channels that are packed together.
+const SIXTEEN: usize = 16;
+
+impl Task<'_> {
+    /// Runs the chain on lanes of type `ty` that lie in memory, four bytes a channel, at `positions` neighbours from `first`
+    /// on, `pitch` bytes apart.
+    pub(super) fn finish_row(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        first: Position,
+        positions: usize,
+        (lanes, pitch): (Value, usize),
+        ty: ir::Type,
+    ) -> Result<(), KernelError> {
+        let element = if ty == F32X4 { Element::F32 } else { Element::I32 };
+        let source = Access { base: lanes, element, origin: 0, row: 0, column: pitch };
+        if self.in_wide_lanes(e, first, positions, source)? {
+            return Ok(());
+        }
+        let mut result = Ok(());
+        e.times(positions, |e, i| {
+            let (p, lanes) = (first.moved(e, i), e.at(lanes, i, pitch));
+            let done = self.finish_from(e, p, None, lanes, ty);
+            result = std::mem::replace(&mut result, Ok(())).and(done);
+        });
+        result
+    }
+
+    /// Runs the chain on a row of another value. Gives whether it did.
+    pub(super) fn row_of(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        source: &Operand,
+        first: Position,
+    ) -> Result<bool, KernelError> {
+        let ((c, _, w), b) = (source.buffer.image, &source.buffer);
+        if b.image != self.result.buffer.image || wide::widths(e).is_empty() || c * w > ROW {
+            return Ok(false);
+        }
+        if let Some(access) = at_position(e, source, first) {
+            return self.in_wide_lanes(e, first, w, access);
+        }
+        if !packs_sixteen(b) || b.planes > 2 {
+            return Ok(false);
+        }
+        let bytes = stack(e, c * w);
+        e.times(w, |e, i| {
+            let (p, to) = (first.moved(e, i), e.at(bytes, i, c));
+            unpack(e, source, p, to);
+        });
+        let access = Access { base: bytes, element: Element::U8, origin: 0, row: 0, column: c };
+        self.in_wide_lanes(e, first, w, access)
+    }
+
+    /// The chain as a leaf function of `positions` positions; gives whether it has that form.
+    fn in_wide_lanes(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        first: Position,
+        positions: usize,
+        source: Access,
+    ) -> Result<bool, KernelError> {
+        let (b, c) = (&self.result.buffer, self.result.buffer.image.0);
+        let fits = |width: &crate::codegen::tiles::Width| c.is_multiple_of(width.lanes());
+        let Some(width) = wide::widths(e).into_iter().find(fits) else { return Ok(false) };
+        let mut program = Program::default();
+        let entry = program.load(source, Level::Point);
+        let mut other = |e: &mut Emitter<'_, '_>, p: &mut Program, v| {
+            let operand = self.operands.get(&v).filter(|o| o.buffer.image == b.image)?;
+            Some(p.load(at_position(e, operand, first)?, Level::Point))
+        };
+        let Some(result) = self.chain.record(e, &mut program, self.step.source, entry, &mut other) else {
+            return Ok(false);
+        };
+        let packed = packs_sixteen(b) && c * positions <= ROW;
+        let to = match at_position(e, &self.result, first) {
+            Some(to) => to,
+            None if !packed => return Ok(false),
+            None => Access { base: stack(e, c * positions), element: Element::U8, origin: 0, row: 0, column: c },
+        };
+        let to = with_type(to, program.ty(result));
+        let nest = Nest { program, sinks: vec![Sink::Store(to, result)], image: [1, positions] };
+        let Some(leaf) = Leaf::of(&nest, width, e.fma) else { return Ok(false) };
+        let range = [e.int(0), e.int(c)];
+        let node = self.step.result.node;
+        leaf.call(e, &Played::of_width(positions), range).map_err(|what| (node, what))?;
+        if to.element == Element::U8 {
+            e.times(positions, |e, i| {
+                let (p, codes) = (first.moved(e, i), e.at(to.base, i, c));
+                self.store_packed(e, p, codes);
+            });
+        }
+        Ok(true)
+    }
+}
+
+impl Position {
+    /// So many columns on.
+    pub(super) fn moved(self, e: &mut Emitter<'_, '_>, columns: Value) -> Position {
+        Position { y: self.y, x: e.b.ins().iadd(self.x, columns), flat: e.b.ins().iadd(self.flat, columns) }
+    }
+}
+
+/// Whether codes are packed, and sixteen channels of them lie together.
+pub(super) fn packs_sixteen(b: &crate::lower::Buffer) -> bool {
+    match b.layout {
+        Layout::Bits => b.group.is_multiple_of(SIXTEEN) && b.planes <= 8,
+        Layout::Nibbles => b.image.0.is_multiple_of(SIXTEEN),
+        _ => false,
+    }
+}
+
+/// Where the elements of a value lie, channels innermost, from a position on.
+fn at_position(e: &mut Emitter<'_, '_>, o: &Operand, first: Position) -> Option<Access> {
+    if o.buffer.layout != Layout::Nhwc {
+        return None;
+    }
+    let column = o.buffer.pitch() * 4;
+    let element = if o.buffer.integer { Element::I32 } else { Element::F32 };
+    Some(Access { base: e.at(o.base, first.flat, column), element, origin: 0, row: 0, column })
+}
+
+/// Four bytes hold a float or an integer.
+fn with_type(to: Access, ty: Type) -> Access {
+    let element = match (to.element, ty) {
+        (Element::F32 | Element::I32, Type::F32) => Element::F32,
+        (Element::F32 | Element::I32, _) => Element::I32,
+        (other, _) => other,
+    };
+    Access { element, ..to }
+}
+
+fn stack(e: &mut Emitter<'_, '_>, bytes: usize) -> Value {
+    let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, bytes as u32, 6);
+    let slot = e.b.create_sized_stack_slot(slot);
+    e.b.ins().stack_addr(types::I64, slot, 0)
+}
+
+/// The codes of a position as bytes, sixteen channels at a time: each byte of a plane is spread to those that take a bit of it.
+fn unpack(e: &mut Emitter<'_, '_>, o: &Operand, p: Position, to: Value) {
+    let (c, planes) = (o.buffer.image.0, o.buffer.planes);
+    let nibbles = o.buffer.layout == Layout::Nibbles;
+    let per_byte = if nibbles { 4 } else { 8 };
+    let spread: Vec<u8> = (0..SIXTEEN).map(|i| (i / per_byte) as u8).collect();
+    let spread = constant(e, "spread", spread);
+    e.times(c / SIXTEEN, |e, i| {
+        let channel = e.mul(i, SIXTEEN);
+        let mut codes = e.splat_i32(0);
+        for q in 0..planes {
+            let (word, shift) = plane(e, o, p, channel, q);
+            let bits: Vec<u8> = (0..SIXTEEN).map(|i| 1 << (i % per_byte + shift)).collect();
+            let (bits, word) = (constant(e, "bits", bits), e.b.ins().splat(I32X4, word));
+            let word = e.cast(types::I8X16, word);
+            let word = e.shuffle_bytes(word, spread);
+            let word = e.b.ins().band(word, bits);
+            let set = e.b.ins().icmp(ir::condcodes::IntCC::Equal, word, bits);
+            let set = e.cast(I32X4, set);
+            let one = e.splat_i32(i32::from_ne_bytes([1 << q; 4]));
+            let set = e.b.ins().band(set, one);
+            codes = e.b.ins().bor(codes, set);
+        }
+        let to = e.b.ins().iadd(to, channel);
+        e.store(codes, to, 0);
+    });
+}
+
+/// The bits of sixteen channels of a plane, and how far up in each byte they lie.
+fn plane(e: &mut Emitter<'_, '_>, o: &Operand, p: Position, channel: Value, q: usize) -> (Value, usize) {
+    let b = &o.buffer;
+    if b.layout == Layout::Nibbles {
+        let row = e.at(o.base, p.flat, b.image.0 / 4);
+        let byte = e.b.ins().ushr_imm_u(channel, 2);
+        let at = e.b.ins().iadd(row, byte);
+        return (e.load(types::I32, at, 0), 4 * q);
+    }
+    let (word, bit) = super::word_of(e, b, channel);
+    let row = e.at(o.base, p.flat, b.planes * b.words() * 8);
+    let (at, byte) = (e.at(row, word, 8), e.b.ins().ushr_imm_u(bit, 3));
+    let at = e.b.ins().iadd(at, byte);
+    let at = e.add(at, q * b.words() * 8);
+    (e.b.ins().uload16(types::I32, MemFlagsData::new().with_notrap(), at, 0), 0)
+}
+
+fn constant(e: &mut Emitter<'_, '_>, name: &str, bytes: Vec<u8>) -> Value {
+    let at = e.data(name, bytes);
+    e.read(types::I8X16, at, 0)
+}
