@@ -15,6 +15,7 @@ mod pools;
 mod reduce;
 mod scalars;
 mod values;
+mod wide_pools;
 
 pub use noise::mix;
 

@@ -2,9 +2,11 @@
 
 use super::Frame;
 use super::fused::clear;
+use super::wide_pools;
 use crate::codegen::emitter::{Emitter, F32X4, I32X4};
 use crate::codegen::functions::later_if_greater;
 use crate::codegen::taps::Taps;
+use crate::codegen::tiles::Width;
 use crate::graph::attrs::{Attr, Attrs};
 use crate::graph::ops::Window;
 use crate::graph::types::Shape;
@@ -147,6 +149,12 @@ pub fn forward(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Resul
     let global = node.op.name.starts_with("global");
     let max = node.op.name == "max_pool";
     let whole = node.attrs.bool("count_padding", false);
+    if max
+        && unrolled(&window)
+        && let Some(width) = wide_pools::forward(e, &window, [&from, &to])?
+    {
+        return Ok(if width == Width::Zmm { "max pool, AVX-512" } else { "max pool, AVX2" });
+    }
     each(e, &window, |e, at, flat, channel| {
         let start = e.splat_f32(if max { f32::NEG_INFINITY } else { 0.0 });
         let read = |e: &mut Emitter<'_, '_>, flat: Value| {
