@@ -147,6 +147,49 @@ fn a_resumed_training_gives_the_same_file() {
     assert_eq!(code, Some(0), "{stderr}");
 }
 
+/// `--best` is kept over a resume that does not repeat it, and its checkpoint is a model.
+#[test]
+fn the_best_checkpoint_is_kept_over_a_resume() {
+    let place = Place::new();
+    let (net, out, best) = (place.text("net.dorefa"), place.text("out.safetensors"), place.text("best.safetensors"));
+    let data = place.data();
+    // A learning rate at which the accuracy goes up and down.
+    let start = [&net, "--data", &data, "--batch", "20", "--lr", "3e-2", "--epochs", "2", "--out", &out];
+    let (code, _, stderr) = place.train(&[&start[..], &["--best", &best]].concat());
+    assert_eq!(code, Some(0), "{stderr}");
+    let (code, stdout, stderr) = place.train(&["--resume", &out, "--epochs", "7", "--out", &out, "--json"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    let document: serde_json::Value = serde_json::from_str(&stdout).expect("one JSON document");
+    assert_eq!(document["best_checkpoint"], best, "{document}");
+    let epoch = document["best_epoch"].as_u64().expect("an epoch") as usize;
+    let table = std::fs::read_to_string(place.path("out.csv")).expect("table");
+    let accuracies: Vec<f64> = table.lines().skip(1).filter_map(|l| l.split(',').nth(6)?.parse().ok()).collect();
+    let greatest = accuracies.iter().copied().fold(0.0, f64::max);
+    assert_eq!(accuracies.iter().position(|a| *a == greatest), Some(epoch - 1), "{table}");
+    assert_eq!(document["best_accuracy"].as_f64(), Some(greatest), "{document}");
+    assert!(table.lines().nth(epoch).is_some_and(|l| l.ends_with(",1")), "{table}");
+    let scored = dorefac(&["eval", &best, "--data", &data, "--json"]);
+    let scored: serde_json::Value = serde_json::from_slice(&scored.stdout).expect("one JSON document");
+    assert_eq!(scored["accuracy"].as_f64(), Some(greatest), "{scored}");
+    // What cannot be kept is one message; `none` keeps it no longer.
+    let files = || std::fs::read_dir(place.0.path()).expect("folder").count();
+    let before = files();
+    for (arguments, word) in [
+        (&["--best", &out][..], "also the place"),
+        (&["--best", "best.bin"], ".safetensors"),
+        (&["--test", "none"], "no images"),
+        (&["--best", "none/best.safetensors"], "no folder"),
+    ] {
+        let (code, _, stderr) = place.train(&[&["--resume", &out, "--epochs", "8", "--out", &out], arguments].concat());
+        assert_eq!((code, stderr.matches("error: ").count()), (Some(2), 1), "{stderr}");
+        assert!(stderr.contains(word), "{stderr}");
+    }
+    let more = ["--resume", &out, "--epochs", "8", "--out", &out, "--best", "none", "--test", "none", "--json"];
+    let (code, stdout, stderr) = place.train(&more);
+    assert!(code == Some(0) && stdout.contains("\"best_checkpoint\":null"), "{stderr}");
+    assert_eq!(files(), before);
+}
+
 #[test]
 fn what_does_not_fit_is_one_message_and_leaves_no_file() {
     let place = Place::new();

@@ -62,14 +62,12 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Outcome {
-    if args.out.extension().is_none_or(|e| e != "safetensors") {
-        return Err(Failure::input(format!("{}: name the checkpoint FILE.safetensors", args.out.display())));
-    }
-    files::check(&[&args.out])?;
     let stop = stop_on_signal()?;
+    check_file(&args.out)?;
     let resume = args.resume.as_deref().map(Checkpoint::read).transpose().map_err(failure)?;
     let progress = resume.as_ref().map(Checkpoint::progress).transpose().map_err(failure)?;
     let settings = args.options.resolve(progress)?;
+    settings.best.as_deref().map(check_file).transpose()?;
     let (file, graph) = graph(args, &settings)?;
     let mut step = engine(args, file, &graph, &settings)?;
     start(&mut *step, &graph, args, settings.seed)?;
@@ -79,6 +77,11 @@ pub fn run(args: &Args) -> Outcome {
     let mut trainer = Trainer::new(&mut *step, options);
     if let Some(checkpoint) = &resume {
         trainer.resume(checkpoint).map_err(failure)?;
+        if let (Some(best), Ok(before)) = (&settings.best, checkpoint.progress())
+            && trainer.progress().best != before.best
+        {
+            eprintln!("note: {}: is not the best checkpoint so far; the best is sought from here on", best.display());
+        }
     }
     let mut show = show::Show::new(settings.epochs);
     let (train, validation) = (images.train.images(), images.validation.as_ref().map(|v| v.images()));
@@ -90,7 +93,15 @@ pub fn run(args: &Args) -> Outcome {
     let validation = images.validation.as_ref().map(|v| v as &dyn dorefa_runtime::train::Source);
     let summary = trainer.fit(&images.train, validation, &mut observer);
     show.finish();
-    report(args, &summary.map_err(failure)?)
+    report(args, settings.best.as_deref(), &summary.map_err(failure)?)
+}
+
+/// Checks the place of a checkpoint.
+fn check_file(file: &Path) -> Outcome {
+    if file.extension().is_none_or(|e| e != "safetensors") {
+        return Err(Failure::input(format!("{}: name the checkpoint FILE.safetensors", file.display())));
+    }
+    files::check(&[file])
 }
 
 /// The flag that the first Ctrl-C sets; the second one ends the process at once.
@@ -165,6 +176,7 @@ fn train_options(args: &Args, settings: &Settings, graph: &Graph, step: &dyn Ste
         schedule: settings.schedule.clone(),
         hyper: settings.hyper,
         output: Some(args.out.clone()),
+        best: settings.best.clone(),
         save_every: args.save_every,
         graph: Some(text::print(graph)),
         constants: constants(graph).filter(|(name, _)| !is_state(name)).collect(),
@@ -178,23 +190,26 @@ fn failure(error: TrainError) -> Failure {
 }
 
 /// Tells the result.
-fn report(args: &Args, summary: &Summary) -> Outcome {
+fn report(args: &Args, kept: Option<&Path>, summary: &Summary) -> Outcome {
     let out = args.out.display();
     let last = summary.history.last();
     let measured = |r: &dorefa_runtime::train::Record| r.validation.map(|v| v.1);
-    let best = summary.history.iter().filter_map(|r| Some((r.epoch, measured(r)?))).max_by(|a, b| a.1.total_cmp(&b.1));
+    let best = summary.best.as_ref().and_then(|r| Some((r.epoch, measured(r)?)));
+    let kept = kept.filter(|_| best.is_some()).map(|k| k.display().to_string());
     if args.json {
         let document = serde_json::json!({
             "checkpoint": out.to_string(), "epochs": summary.history.len(), "steps": summary.step,
             "train_loss": last.map(|r| r.loss), "train_accuracy": last.map(|r| r.accuracy),
             "loss": last.and_then(|r| r.validation).map(|v| v.0), "accuracy": last.and_then(measured),
-            "best_accuracy": best.map(|b| b.1), "interrupted": summary.interrupted,
+            "best_accuracy": best.map(|b| b.1), "best_epoch": best.map(|b| b.0), "best_checkpoint": kept,
+            "interrupted": summary.interrupted,
         });
         print(&document.to_string())?;
     } else if let Some(record) = last {
         let trained = format!("{} epochs, {} steps, loss {:.4}", summary.history.len(), summary.step, record.loss);
         let tested = measured(record).zip(best).map_or_else(String::new, |(now, (epoch, best))| {
-            format!(", {:.2} % right (best {:.2} % after epoch {epoch})", now * 100.0, best * 100.0)
+            let file = kept.map_or_else(String::new, |k| format!(": {k}"));
+            format!(", {:.2} % right (best {:.2} % after epoch {epoch}{file})", now * 100.0, best * 100.0)
         });
         print(&format!("{trained}{tested}: {out}"))?;
     }

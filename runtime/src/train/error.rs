@@ -37,6 +37,14 @@ pub enum TrainError {
         /// Images of the set.
         images: usize,
     },
+    /// The best checkpoint cannot be kept.
+    #[error("{file}: {problem}")]
+    Best {
+        /// Where it should be kept.
+        file: String,
+        /// Why not, and what to do.
+        problem: &'static str,
+    },
     /// The data set failed.
     #[error(transparent)]
     Data(#[from] DataError),

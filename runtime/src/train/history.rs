@@ -24,23 +24,32 @@ pub struct Record {
 /// The columns of the table.
 const HEADER: &str = "epoch,step,learning_rate,train_loss,train_accuracy,validation_loss,validation_accuracy";
 
-/// The table with a header line; numbers are written so that they read back exactly. The speed is the last column if
-/// `speed`: what is stored without it is the same at every repetition of a training.
-pub fn to_csv(records: &[Record], speed: bool) -> String {
-    let mut out = HEADER.to_owned();
-    out.push_str(if speed { ",images_per_s\n" } else { "\n" });
+/// The table with a header line; numbers are written so that they read back exactly.
+pub fn to_csv(records: &[Record]) -> String {
+    rows(records, "", |_| String::new())
+}
+
+/// As [`to_csv`], with two columns more, for people: the speed, which no two repetitions of a training have in common, and
+/// `best`, 1 in the row of the epoch `best`, else 0.
+pub fn to_table(records: &[Record], best: Option<u64>) -> String {
+    rows(records, ",images_per_s,best", |r| {
+        let speed = r.images_per_s.map_or_else(String::new, |v| format!("{v:.1}"));
+        format!(",{speed},{}", u8::from(best == Some(r.epoch)))
+    })
+}
+
+/// The table, `names` behind its header and `more` behind each row.
+fn rows(records: &[Record], names: &str, more: impl Fn(&Record) -> String) -> String {
+    let mut out = format!("{HEADER}{names}\n");
     for r in records {
         let (loss, accuracy) = r.validation.map_or_else(Default::default, |(l, a)| (l.to_string(), a.to_string()));
-        let _ = write!(out, "{},{},{},{},{},{loss},{accuracy}", r.epoch, r.step, r.lr, r.loss, r.accuracy);
-        if speed {
-            let _ = write!(out, ",{}", r.images_per_s.map_or_else(String::new, |v| format!("{v:.1}")));
-        }
-        out.push('\n');
+        let Record { epoch, step, lr, loss: train, accuracy: right, .. } = r;
+        let _ = writeln!(out, "{epoch},{step},{lr},{train},{right},{loss},{accuracy}{}", more(r));
     }
     out
 }
 
-/// Reads a table without the column of speeds; `None` where it is none.
+/// Reads a table as [`to_csv`] writes it; `None` where it is none.
 pub fn from_csv(text: &str) -> Option<Vec<Record>> {
     let mut lines = text.lines();
     let record = |line: &str| {
@@ -73,10 +82,12 @@ mod tests {
             images_per_s: None,
         };
         let records = [record(1, None), record(2, Some((2.0 / 3.0, 1.0)))];
-        assert_eq!(from_csv(&to_csv(&records, false)).unwrap(), records);
-        assert_eq!(from_csv(&to_csv(&[], false)).unwrap(), []);
-        assert!(to_csv(&[Record { images_per_s: Some(12.34), ..records[0].clone() }], true).ends_with(",,,12.3\n"));
-        for bad in ["", "epoch", &to_csv(&records, true), &to_csv(&records, false).replace("10", "x")] {
+        assert_eq!(from_csv(&to_csv(&records)).unwrap(), records);
+        assert_eq!(from_csv(&to_csv(&[])).unwrap(), []);
+        let quick = Record { images_per_s: Some(12.34), ..records[0].clone() };
+        assert!(to_table(std::slice::from_ref(&quick), None).ends_with(",,,12.3,0\n"));
+        assert!(to_table(&[quick], Some(1)).ends_with(",,,12.3,1\n"));
+        for bad in ["", "epoch", &to_table(&records, None), &to_csv(&records).replace("10", "x")] {
             assert!(from_csv(bad).is_none(), "{bad}");
         }
     }

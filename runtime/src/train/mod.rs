@@ -22,7 +22,8 @@
 //!     let test = Loader::new(data.open(Split::Test)?, LoaderOptions::default());
 //!
 //!     let output = Some("mnist.safetensors".into());
-//!     let options = TrainOptions { epochs: 5, seed, output, graph: Some(graph), ..TrainOptions::default() };
+//!     let best = Some("mnist-best.safetensors".into());
+//!     let options = TrainOptions { epochs: 5, seed, output, best, graph: Some(graph), ..TrainOptions::default() };
 //!     let mut trainer = Trainer::new(&mut step, options);
 //!     let summary = trainer.fit(&train, Some(&test), &mut |event| {
 //!         if let Event::Epoch(record) = event {
@@ -35,6 +36,7 @@
 //! }
 //! ```
 
+mod best;
 pub mod checkpoint;
 pub mod compile;
 mod error;

@@ -25,6 +25,9 @@ pub struct Progress {
     pub images: u64,
     /// The finished epochs.
     pub history: Vec<Record>,
+    /// The epoch, from 1, after which most validation images were labelled right, the earlier of equals: of all epochs, or
+    /// of those since a best checkpoint is kept. `None` where none was evaluated.
+    pub best: Option<u64>,
     /// The options that determine the result, by name: a resume must agree in them.
     pub options: BTreeMap<String, String>,
     /// Other options, by name: a resume may change them.
@@ -47,8 +50,16 @@ impl Progress {
         (self.loss_sum / images, self.correct as f64 / images)
     }
 
-    /// Ends the epoch.
+    /// The figures of the best epoch.
+    pub fn best_record(&self) -> Option<&Record> {
+        self.history.iter().find(|r| Some(r.epoch) == self.best)
+    }
+
+    /// Ends the epoch; `best` follows.
     pub fn close(&mut self, record: Record) {
+        if beats(&record, self.best_record()) {
+            self.best = Some(record.epoch);
+        }
         self.history.push(record);
         self.epoch += 1;
         (self.batch, self.loss_sum, self.correct, self.images) = (0, 0.0, 0, 0);
@@ -60,7 +71,7 @@ impl Progress {
         json!({
             "format": FORMAT, "step": self.step, "epoch": self.epoch, "batch": self.batch,
             "loss_sum": self.loss_sum.to_string(), "correct": self.correct, "images": self.images,
-            "history": to_csv(&self.history, false), "options": self.options, "notes": self.notes,
+            "history": to_csv(&self.history), "best": self.best, "options": self.options, "notes": self.notes,
         })
         .to_string()
     }
@@ -86,6 +97,15 @@ impl Progress {
             let pairs = value[key].as_object().and_then(|o| o.iter().map(pair).collect::<Option<_>>());
             pairs.ok_or_else(|| damaged(key))
         };
+        let best = match value.get("best") {
+            // An older program stored none: it follows from the epochs.
+            None => history.iter().fold(None, |best, r| if beats(r, best) { Some(r) } else { best }).map(|r| r.epoch),
+            Some(Value::Null) => None,
+            Some(_) => Some(number("best")?),
+        };
+        if best.is_some_and(|b| !history.iter().any(|r| r.epoch == b && r.validation.is_some())) {
+            return Err(damaged("best"));
+        }
         Ok(Progress {
             step: number("step")?,
             epoch: number("epoch")?,
@@ -94,15 +114,42 @@ impl Progress {
             correct: number("correct")?,
             images: number("images")?,
             history,
+            best,
             options: texts("options")?,
             notes: texts("notes")?,
         })
     }
 }
 
+/// Whether more validation images were labelled right after one epoch than after another.
+fn beats(record: &Record, best: Option<&Record>) -> bool {
+    let accuracy = |r: &Record| r.validation.map(|v| v.1);
+    accuracy(record) > best.and_then(accuracy) // None is less than any number
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_best_epoch_is_the_first_of_the_greatest_accuracy() {
+        let mut progress = Progress::default();
+        for (epoch, accuracy) in [(1, None), (2, Some(0.5)), (3, Some(0.75)), (4, Some(0.75)), (5, Some(0.25))] {
+            let validation = accuracy.map(|a| (1.0, a));
+            let (lr, loss, accuracy) = (1.0, 1.0, 0.5);
+            progress.close(Record { epoch, step: epoch, lr, loss, accuracy, validation, images_per_s: None });
+        }
+        assert_eq!((progress.best, progress.epoch), (Some(3), 5));
+        let text = progress.to_json();
+        assert_eq!(Progress::from_json(&text).unwrap(), progress);
+        let stored = |best: &str| Progress::from_json(&text.replace("\"best\":3,", best));
+        assert_eq!(stored("").unwrap().best, Some(3), "an older program's");
+        assert_eq!(stored("\"best\":null,").unwrap().best, None);
+        assert_eq!(stored("\"best\":2,").unwrap().best, Some(2));
+        for wrong in ["\"best\":1,", "\"best\":9,", "\"best\":\"3\","] {
+            assert!(stored(wrong).unwrap_err().contains("damaged (best)"), "{wrong}");
+        }
+    }
 
     #[test]
     fn progress_reads_back_exactly() {

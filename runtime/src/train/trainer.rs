@@ -1,8 +1,9 @@
 //! The loop of a training: epochs, validation, checkpoints, and what it tells its observer.
 
+use super::best;
 use super::checkpoint::Checkpoint;
 use super::error::TrainError;
-use super::history::{Record, to_csv};
+use super::history::{Record, to_table};
 use super::plot;
 use super::progress::Progress;
 use super::schedule::Schedule;
@@ -27,6 +28,8 @@ pub struct TrainOptions {
     pub hyper: Hyper,
     /// Where checkpoints go; the table and the plot stand beside them as `.csv` and `.svg`. `None` writes nothing.
     pub output: Option<PathBuf>,
+    /// Where the checkpoint of the epoch with the best validation accuracy so far is kept besides; the earlier of equals.
+    pub best: Option<PathBuf>,
     /// Also writes a checkpoint whenever so many steps are done; one is written after each epoch in any case.
     pub save_every: Option<u64>,
     /// The graph's native text, for the checkpoint.
@@ -48,7 +51,7 @@ pub enum Control {
     Stop,
 }
 
-/// What the observer sees. Answers to [`Event::Epoch`] and [`Event::Saved`] are ignored.
+/// What the observer sees. Answers to [`Event::Epoch`], [`Event::Best`] and [`Event::Saved`] are ignored.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// A step is done.
@@ -62,6 +65,8 @@ pub enum Event<'a> {
     },
     /// An epoch is done.
     Epoch(&'a Record),
+    /// The checkpoint of the best epoch so far is written.
+    Best(&'a Path),
     /// A checkpoint is written.
     Saved(&'a Path),
 }
@@ -98,6 +103,8 @@ pub struct Summary {
     pub step: u64,
     /// The epochs done.
     pub history: Vec<Record>,
+    /// The best of them, see [`Progress::best`].
+    pub best: Option<Record>,
 }
 
 /// Times of one call of `fit`.
@@ -129,7 +136,8 @@ impl<'a> Trainer<'a> {
         Trainer { step, options, progress, saved: false }
     }
 
-    /// Continues a checkpoint: the result is the same, bit by bit, as without the interruption.
+    /// Continues a checkpoint: the result is the same, bit by bit, as without the interruption. Where the best checkpoint
+    /// that it speaks of is no longer at [`TrainOptions::best`], the best epoch is sought anew from here on.
     ///
     /// # Errors
     /// When the checkpoint holds no training, another graph or other options, or tensors that do not fit; the state is as
@@ -152,7 +160,8 @@ impl<'a> Trainer<'a> {
         }
         checkpoint.restore(self.step, true)?;
         let notes = std::mem::take(&mut self.progress.notes);
-        self.progress = Progress { notes, ..stored.clone() };
+        let best = self.options.best.as_deref().map_or(stored.best, |path| best::resumed(path, stored));
+        self.progress = Progress { notes, best, ..stored.clone() };
         Ok(())
     }
 
@@ -164,7 +173,8 @@ impl<'a> Trainer<'a> {
     /// Trains until the epochs are done or `observer` stops it; `validation` is evaluated after each epoch.
     ///
     /// # Errors
-    /// When the data fail, a step refuses, a number is not finite, or a file cannot be written.
+    /// When the data fail, a step refuses, a number is not finite, or a file cannot be written; before any work when the
+    /// best checkpoint cannot be told or kept.
     pub fn fit(
         &mut self,
         train: &dyn Source,
@@ -175,6 +185,9 @@ impl<'a> Trainer<'a> {
             if let Some(source) = source.filter(|s| s.batches() == 0) {
                 return Err(TrainError::Empty { what, images: source.images() });
             }
+        }
+        if let Some(path) = &self.options.best {
+            best::check(path, self.options.output.as_deref(), validation.is_some())?;
         }
         let now = Instant::now();
         let mut clock = Clock { start: now, steps: 0, epoch: now, images: 0 };
@@ -189,6 +202,8 @@ impl<'a> Trainer<'a> {
             };
             let record = self.record(train.batches() as u64, measured, speed);
             self.progress.close(record);
+            // The best first: if the rest fails, the last checkpoint leads here again.
+            self.save_best(observer)?;
             self.save(observer)?;
             if let Some(record) = self.progress.history.last() {
                 observer(&Event::Epoch(record));
@@ -201,7 +216,9 @@ impl<'a> Trainer<'a> {
     }
 
     fn summary(&self, interrupted: bool) -> Summary {
-        Summary { interrupted, step: self.progress.step, history: self.progress.history.clone() }
+        let progress = &self.progress;
+        let (history, best) = (progress.history.clone(), progress.best_record().cloned());
+        Summary { interrupted, step: progress.step, history, best }
     }
 
     fn interrupted(&mut self, observer: &mut dyn FnMut(&Event<'_>) -> Control) -> Result<Summary, TrainError> {
@@ -313,6 +330,16 @@ impl<'a> Trainer<'a> {
         Checkpoint::of(self.step, &self.options.constants, self.options.graph.clone(), self.progress.clone())
     }
 
+    /// Writes the best checkpoint if the epoch that was closed is the best so far.
+    fn save_best(&self, observer: &mut dyn FnMut(&Event<'_>) -> Control) -> Result<(), TrainError> {
+        let Some(path) = self.options.best.as_ref().filter(|_| self.progress.best == Some(self.progress.epoch)) else {
+            return Ok(());
+        };
+        self.checkpoint().write(path).map_err(TrainError::Write)?;
+        observer(&Event::Best(path));
+        Ok(())
+    }
+
     /// Writes checkpoint, table and plot.
     fn save(&mut self, observer: &mut dyn FnMut(&Event<'_>) -> Control) -> Result<(), TrainError> {
         let Some(path) = self.options.output.clone() else { return Ok(()) };
@@ -320,7 +347,7 @@ impl<'a> Trainer<'a> {
         self.saved = true;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let history = &self.progress.history;
-        let beside = [("csv", to_csv(history, true)), ("svg", plot::svg(&name, history))];
+        let beside = [("csv", to_table(history, self.progress.best)), ("svg", plot::svg(&name, history))];
         for (suffix, text) in beside.into_iter().filter(|_| !history.is_empty()) {
             let written = io::replace(&path.with_extension(suffix), |to| to.write_all(text.as_bytes()));
             written.map_err(TrainError::Write)?;

@@ -5,6 +5,7 @@ use dorefa_runtime::train::schedule::{Schedule, Shape};
 use dorefa_runtime::train::{AdamForm, Decay, Hyper, Optimizer, Progress, StepOptions};
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// Options that a resumed training takes from its checkpoint where they are not given.
@@ -19,6 +20,9 @@ pub struct Options {
     /// Evaluate on this fraction of the training images instead, which are not trained on
     #[arg(long, value_name = "FRACTION")]
     validation: Option<f64>,
+    /// Keep the checkpoint with the best accuracy on the test or validation images here: .safetensors; none: no longer
+    #[arg(long, value_name = "FILE")]
+    best: Option<String>,
     /// At most so many images of each set
     #[arg(long, value_name = "IMAGES")]
     limit: Option<usize>,
@@ -84,6 +88,8 @@ pub struct Settings {
     pub test: Option<String>,
     /// Fraction held out for validation; 0: none.
     pub validation: f64,
+    /// Where the best checkpoint is kept.
+    pub best: Option<PathBuf>,
     /// At most so many images; 0: all.
     pub limit: usize,
     pub epochs: u64,
@@ -142,6 +148,7 @@ impl Options {
             return Err(Failure::input("--data is missing; name the data set, for example idx:PATH or digits"));
         }
         let test = stored.pick(&self.test, "test", String::new())?;
+        let best = stored.pick(&self.best, "best", String::new())?;
         let drop_last = self.drop_last.then_some(true);
         let resize = self.resize.then_some(true);
         let (step, hyper) = self.optimization(&stored)?;
@@ -156,6 +163,7 @@ impl Options {
                 |v| (0.0..1.0).contains(v),
                 "0 or more and below 1",
             )?,
+            best: Some(best).filter(|b| !b.is_empty() && b != "none").map(PathBuf::from),
             limit: stored.pick(&self.limit, "limit", 0)?,
             epochs: stored.pick(&self.epochs, "epochs", 20)?,
             batch: stored.number(&self.batch, "batch", 128, |b| *b > 0, "1 or more")?,
@@ -224,8 +232,9 @@ impl Settings {
     /// What a resume takes over but may change.
     pub fn notes(&self) -> BTreeMap<String, String> {
         let test = self.test.clone().unwrap_or_default();
+        let best = self.best.as_ref().map(|b| ("best", b.display().to_string()));
         let pairs = [("data", self.data.clone()), ("test", test), ("epochs", self.epochs.to_string())];
-        pairs.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()
+        pairs.into_iter().chain(best).map(|(k, v)| (k.to_owned(), v)).collect()
     }
 }
 

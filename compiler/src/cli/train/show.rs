@@ -41,6 +41,7 @@ impl Show {
                 }
             }
             Event::Epoch(record) => self.line(&epoch_line(record, self.epochs)),
+            Event::Best(file) => self.line(&format!("the best so far is kept: {}", file.display())),
             Event::Saved(_) => {}
         }
     }
