@@ -1,7 +1,9 @@
 //! From a graph after its passes to an image: lowering, code generation for each level, and the entry with its descriptor.
 
+mod choose;
 mod train;
 
+pub use choose::{Choice, Choices, Reason, Wish};
 pub use train::{CompiledStep as CompiledTraining, compile_training};
 
 use crate::codegen::CodegenError;
@@ -22,6 +24,9 @@ pub enum CompileError {
     /// The input: operators without a kernel, one each.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Unsupported(Vec<LowerError>),
+    /// Kernels that were asked for and cannot be had; one line each.
+    #[error("{}", .0.join("\n"))]
+    Kernels(Vec<String>),
     /// Our bug, or the machine's refusal.
     #[error(transparent)]
     Codegen(#[from] CodegenError),
@@ -35,6 +40,8 @@ pub struct Compiled {
     pub plan: Plan,
     /// The kernel of each step, of the first level.
     pub kernels: Vec<&'static str>,
+    /// The choice of each step, of the first level; `None` where it has no weights.
+    pub choices: Choices,
     /// The numeric profile.
     pub fma: bool,
 }
@@ -51,6 +58,8 @@ pub struct Options {
     pub keep_text: bool,
     /// Forces the numeric profile.
     pub fma: Option<bool>,
+    /// Kernels that are asked for.
+    pub kernels: Vec<Wish>,
     /// How `init_state` of a training step draws the parameters, by name, where its seed is not zero.
     pub draws: BTreeMap<String, Draw>,
 }
@@ -58,17 +67,18 @@ pub struct Options {
 /// Compiles `graph` for `levels`, which are of one architecture and ascend.
 ///
 /// # Errors
-/// Operators without a kernel, all at once; or a failure of code generation.
+/// Operators without a kernel, all at once; kernels that cannot be had; or a failure of code generation.
 pub fn compile(graph: &Graph, levels: &[Level], options: &Options) -> Result<Compiled, CompileError> {
     let Some(first) = levels.first() else { return Err(CodegenError::Spec("no CPU level".to_owned()).into()) };
     let fma = options.fma.unwrap_or_else(|| profile(levels)) && profile(levels);
-    let plan = lower::lower(graph).map_err(CompileError::Unsupported)?;
+    let (plan, mut choices) = choose::choose(graph, levels, fma, &options.kernels)?;
     check_ports(graph)?;
     let mut image = Image::new(first.arch);
     image.keep_text = options.keep_text;
     let (mut specs, mut kernels) = (Vec::new(), Vec::new());
-    for level in levels {
-        let steps = compile_steps(&mut image, graph, &plan, level, fma).map_err(|e| step_errors(graph, e))?;
+    for (level, choices) in levels.iter().zip(&choices) {
+        let chosen: Vec<_> = choices.iter().map(|c| c.as_ref().map(|c| c.kernel)).collect();
+        let steps = compile_steps(&mut image, graph, &plan, level, fma, &chosen).map_err(|e| step_errors(graph, e))?;
         specs.push(LevelSpec { level: level.clone(), steps: step_specs(graph, &plan, &steps), programs: None });
         if kernels.is_empty() {
             kernels = steps.iter().map(|s| s.kernel).collect();
@@ -92,7 +102,7 @@ pub fn compile(graph: &Graph, levels: &[Level], options: &Options) -> Result<Com
         train: None,
     };
     entry::finish(&mut image, &spec)?;
-    Ok(Compiled { image, plan, kernels, fma })
+    Ok(Compiled { image, plan, kernels, choices: choices.swap_remove(0), fma })
 }
 
 /// Most axes of an input or output: those of the binary interface.

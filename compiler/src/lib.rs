@@ -17,3 +17,4 @@ pub mod lower;
 pub mod passes;
 pub mod report;
 pub mod text;
+pub mod tune;

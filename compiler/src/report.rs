@@ -1,12 +1,13 @@
 //! What the compiler made of a model: one entry a step, for `--report`, `inspect` and the tables on standard output.
 //!
-//! The cycles are an estimate by [`cycles`], good to about a factor of two on one core; `bench --layers` measures.
+//! The cycles are an estimate, good to about a factor of two on one core; `bench --layers` measures, `bench --kernels` compares.
 
 mod recognised;
 
 pub use recognised::Recognised;
 
-use crate::compile::Compiled;
+use crate::codegen::kernels::choice::Candidate;
+use crate::compile::{Choice, Compiled};
 use crate::graph::types::{Elem, Layout, ValueType};
 use crate::graph::{Graph, Value};
 use crate::lower::{Buffer, Place, Step};
@@ -28,6 +29,9 @@ pub struct Layer {
     pub kernel: String,
     /// Why this kernel.
     pub why: String,
+    /// The kernels that can compute the layer with the layouts it has, with their predicted cycles a sample, the cheapest
+    /// first; empty where the operator has one kernel.
+    pub candidates: Vec<(&'static str, u64)>,
     /// Why the layer computes in float, if it does and could have been codes.
     pub fallback: Option<String>,
     /// Bits of weights and activations, 32 for float; `None` where it has no weights.
@@ -75,45 +79,24 @@ pub struct ModelReport {
     pub notes: Vec<(String, String)>,
 }
 
-/// Multiply-accumulates a cycle of a kernel, by the beginning of its name; measured on one 2.x GHz x86-64-v3 core.
-/// Bit-serial kernels do `RATE / (W·A)`.
-const RATES: &[(&str, f64)] = &[
-    ("float chain, AVX2", 13.0),
-    ("float chain, AVX-512", 15.0),
-    ("float", 6.0),
-    ("split integer, VNNI", 20.0),
-    ("split integer, AVX2", 12.0),
-    ("split integer", 3.0),
-    ("direct", 2.0),
-    ("bit-serial popcount, AVX-512", 300.0),
-    ("bit-serial", 40.0),
-    ("look-up 64, AVX-512", 250.0),
-    ("look-up 16, AVX2", 100.0),
-    ("look-up", 50.0),
-];
-
-/// Estimated cycles of a step on one sample:
-/// MACs / rate(kernel) + result elements · (2 + chain nodes) / 4 lanes, where rate is a table by kernel and a bit-serial
-/// kernel's is divided by W·A. Memory is taken to be fast enough.
-pub fn cycles(kernel: &str, bits: Option<(u32, u32)>, macs: u64, elements: u64, chain: usize) -> u64 {
-    let rate = RATES.iter().find(|(name, _)| kernel.starts_with(name)).map_or(8.0, |r| r.1);
-    let product = match bits {
-        Some((w, a)) if kernel.starts_with("bit-serial") => f64::from(w * a),
-        _ => 1.0,
-    };
-    (macs as f64 * product / rate + elements as f64 * (2 + chain) as f64 / 4.0).ceil() as u64
+/// Estimated cycles of a step without weights on one sample: those of its chain, two and one a node for four elements. Memory is
+/// taken to be fast enough. What layers with weights cost their kernels say (`codegen::kernels`).
+fn cycles(elements: u64, chain: usize) -> u64 {
+    (elements as f64 * (2 + chain) as f64 / 4.0).ceil() as u64
 }
 
 impl ModelReport {
     /// The report of a compiled graph.
     pub fn new(graph: &Graph, compiled: &Compiled, levels: &[String], notes: &passes::Report) -> ModelReport {
-        let steps = compiled.plan.steps.iter().zip(&compiled.kernels);
+        let steps = compiled.plan.steps.iter().zip(&compiled.kernels).zip(&compiled.choices);
         let image = &compiled.image;
         ModelReport {
             name: graph.name.clone(),
             levels: levels.to_vec(),
             numerics: if compiled.fma { "fma" } else { "nofma" },
-            layers: steps.map(|(step, kernel)| layer(graph, compiled, step, kernel, notes)).collect(),
+            layers: steps
+                .map(|((step, kernel), c)| layer(graph, compiled, (step, kernel, c.as_ref()), notes))
+                .collect(),
             arena: compiled.plan.arena,
             data: image.data.iter().map(|d| d.bytes.len() as u64).sum(),
             code: image.functions.iter().filter_map(|f| f.code.as_ref()).map(|c| c.bytes.len() as u64).sum(),
@@ -169,6 +152,7 @@ impl ModelReport {
             self.code,
             self.cycles()
         ));
+        lines.extend(self.layers.iter().filter_map(Layer::runners_up));
         lines.extend(self.notes.iter().map(|(layer, text)| format!("note: {layer}: {text}")));
         lines.join("\n")
     }
@@ -190,6 +174,14 @@ pub fn columns(rows: &[Vec<String>], numbers: usize) -> Vec<String> {
 }
 
 impl Layer {
+    /// Why the kernel, and what else could compute the layer, as a line; `None` where nothing else can.
+    fn runners_up(&self) -> Option<String> {
+        let others = self.candidates.iter().filter(|c| c.0 != self.kernel);
+        let others: Vec<String> = others.map(|(name, cycles)| format!("{name} ({cycles})")).collect();
+        let text = format!("kernel of {}: {} ({}), {}", self.node, self.kernel, self.cycles, self.why);
+        (!others.is_empty()).then(|| format!("{text}; others: {}", others.join(", ")))
+    }
+
     fn json(&self) -> Json {
         json!({
             "name": self.name,
@@ -198,6 +190,7 @@ impl Layer {
             "chain": self.chain,
             "kernel": self.kernel,
             "why": self.why,
+            "candidates": self.candidates.iter().map(|(k, c)| json!({"kernel": k, "estimated_cycles": c})).collect::<Vec<_>>(),
             "fallback": self.fallback,
             "weight_bits": self.bits.map(|b| b.0),
             "activation_bits": self.bits.map(|b| b.1),
@@ -215,7 +208,12 @@ impl Layer {
     }
 }
 
-fn layer(graph: &Graph, compiled: &Compiled, step: &Step, kernel: &str, notes: &passes::Report) -> Layer {
+fn layer(
+    graph: &Graph,
+    compiled: &Compiled,
+    (step, kernel, choice): (&Step, &str, Option<&Choice>),
+    notes: &passes::Report,
+) -> Layer {
     let first = step.main.or(step.chain.first().copied()).unwrap_or(step.result.node);
     let name = |id| graph.node(id).map_or(String::new(), |n| n.name.clone());
     let op = graph.node(first).map_or("", |n| n.op.name);
@@ -230,13 +228,17 @@ fn layer(graph: &Graph, compiled: &Compiled, step: &Step, kernel: &str, notes: &
     let elements = ty.and_then(|t| t.shape.sample_len()).unwrap_or(0) as u64;
     let chain = step.chain.len() - usize::from(step.main.is_none() && !step.chain.is_empty());
     let node = name(first);
+    let rounded = |c: &Candidate| (c.kernel.name(), c.cycles.ceil() as u64);
+    let candidates: Vec<_> = choice.map_or_else(Vec::new, |c| c.candidates.iter().map(rounded).collect());
+    let own = candidates.iter().find(|c| c.0 == kernel).copied();
     let note = notes.notes.iter().find(|n| n.layer == node && n.text.starts_with("stays float"));
     Layer {
         name: name(step.result.node),
         op,
         chain: nodes().skip(1).map(name).collect(),
         kernel: kernel.to_owned(),
-        why: why(op, kernel).to_owned(),
+        why: choice.map_or("the only kernel of this operator", |c| c.reason.text()).to_owned(),
+        candidates: candidates.clone(),
         fallback: note.map(|n| n.text.clone()),
         node,
         bits,
@@ -249,20 +251,7 @@ fn layer(graph: &Graph, compiled: &Compiled, step: &Step, kernel: &str, notes: &
         layout: buffer.map_or("", layout_name),
         place: buffer.map_or(String::new(), place),
         tasks: step.tasks,
-        cycles: cycles(kernel, bits, macs, elements, chain),
-    }
-}
-
-fn why(op: &str, kernel: &str) -> &'static str {
-    match op {
-        "int_conv" if kernel.starts_with("bit-serial") => "its input lies as bit planes",
-        "int_conv" if kernel.starts_with("split") => {
-            "its weights are fixed point, its sums need over 32 bits, or it reads pixels"
-        }
-        "int_conv" if kernel.starts_with("direct") => "its input does not lie as bit planes",
-        "int_conv" => "cheapest of the integer kernels at this level",
-        "conv" | "matmul" => "input or weights are no codes",
-        _ => "the only kernel of this operator",
+        cycles: own.map_or_else(|| cycles(elements, chain), |c| c.1),
     }
 }
 
@@ -312,15 +301,6 @@ pub fn stored_bits(ty: &ValueType) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_cost_model_is_monotone_in_its_quantities() {
-        let base = cycles("bit-serial popcount", Some((1, 2)), 100_000, 100, 1);
-        assert!(cycles("bit-serial popcount", Some((2, 2)), 100_000, 100, 1) > base);
-        assert!(cycles("bit-serial popcount", Some((1, 2)), 200_000, 100, 1) > base);
-        assert!(cycles("bit-serial popcount", Some((1, 2)), 100_000, 100, 9) > base);
-        assert!(cycles("float chain", Some((32, 32)), 100_000, 100, 1) > base);
-    }
 
     #[test]
     fn columns_align() {

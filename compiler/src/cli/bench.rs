@@ -3,8 +3,12 @@
 mod train;
 
 use super::engine::{self, Engine, Kind};
+use super::model::{self, Source};
 use super::pixels::Pixels;
+use super::tune::{self, TuneArgs};
 use super::{Failure, Outcome, print};
+use crate::compile::{Options, Wish};
+use crate::graph::Graph;
 use crate::report::columns;
 use dorefa_runtime::Model;
 use dorefa_runtime::model::{Layer, LayerTime};
@@ -15,7 +19,7 @@ use std::time::{Duration, Instant};
 /// Arguments of `dorefac bench`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  dorefac bench net.onnx --batch 16 --threads 2\n  dorefac bench net.so --layers --json"
+    after_help = "Examples:\n  dorefac bench net.onnx --batch 16 --threads 2\n  dorefac bench net.so --layers --json\n  dorefac bench net.onnx --kernels\n  dorefac bench net.onnx --tune --layers"
 )]
 pub struct Args {
     /// The model: .so, .onnx or .dorefa
@@ -35,6 +39,14 @@ pub struct Args {
     /// The model takes 8-bit pixels: [NAME=]u8,scale=S[,mean=A:B:C][,std=A:B:C]
     #[arg(long, value_name = "SPEC")]
     input: Vec<String>,
+    /// Compute a layer by this kernel: LAYER=NAME, or *=NAME for every layer that can; an unknown name lists all
+    #[arg(long, value_name = "LAYER=NAME", conflicts_with = "train")]
+    kernel: Vec<String>,
+    #[command(flatten)]
+    tune: TuneArgs,
+    /// Instead each layer under every kernel that can compute it, measured and predicted: least times of one thread
+    #[arg(long, conflicts_with_all = ["train", "kernel", "tune"])]
+    kernels: bool,
     /// Also each layer's time
     #[arg(long)]
     layers: bool,
@@ -51,6 +63,9 @@ struct Measured {
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Outcome {
+    if args.kernels {
+        return kernels(args);
+    }
     let measured = if args.train { train::measure(args)? } else { inference(args)? };
     let times = &measured.times;
     let (Some(median), Some(min)) = (times.get(times.len() / 2), times.first()) else { return Ok(()) };
@@ -63,9 +78,44 @@ pub fn run(args: &Args) -> Outcome {
     if measured.layers.is_empty() { Ok(()) } else { print(&table(&measured.layers).join("\n")) }
 }
 
+/// Runs of each model for a comparison of kernels, for each second.
+const ROUNDS: f64 = 30.0;
+
+fn kernels(args: &Args) -> Outcome {
+    let graph = graph(args, "--kernels")?;
+    let (lowered, _) = model::lowered(&args.model, &graph, model::native_fma())?;
+    let rounds = (args.seconds * ROUNDS).clamp(1.0, 10_000.0) as usize;
+    tune::compare(&args.model, &lowered, args.batch.max(1), rounds, args.json)
+}
+
+/// The graph of the model, for `option`, which asks for one.
+fn graph(args: &Args, option: &str) -> Result<Box<Graph>, Failure> {
+    let pixels = args.input.iter().map(|a| Pixels::parse(a)).collect::<Result<Vec<_>, _>>()?;
+    match model::load_with(&args.model, &pixels)? {
+        Source::Graph(graph) => Ok(graph),
+        Source::Compiled(_) => {
+            let text = format!("is compiled, so its kernels are chosen; {option} takes the .onnx or .dorefa");
+            Err(model::problem(&args.model, &text))
+        }
+    }
+}
+
+/// The kernels that the arguments ask for.
+fn wishes(args: &Args) -> Result<Vec<Wish>, Failure> {
+    let forced = model::wishes(&args.kernel)?;
+    if !args.tune.wanted() {
+        return Ok(forced);
+    }
+    let (lowered, _) = model::lowered(&args.model, &*graph(args, "--tune")?, model::native_fma())?;
+    let levels = model::levels("native", &target_lexicon::Triple::host())?;
+    let levels = (levels.as_slice(), "native");
+    let tuned = args.tune.wishes(&args.model, &lowered, levels, &Options::default(), args.batch.max(1))?;
+    Ok([tuned, forced].concat())
+}
+
 fn inference(args: &Args) -> Result<Measured, Failure> {
     let pixels = args.input.iter().map(|a| Pixels::parse(a)).collect::<Result<Vec<_>, _>>()?;
-    let mut engine = Engine::open(&args.model, Kind::Jit, args.threads, &pixels)?;
+    let mut engine = Engine::open_with(&args.model, Kind::Jit, args.threads, &pixels, &wishes(args)?)?;
     let inputs = engine::samples(&engine.inputs(), args.batch.max(1), 1)?;
     engine.run(&inputs)?;
     let times = times(args, || engine.run(&inputs).map(|_| ()))?;

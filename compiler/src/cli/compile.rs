@@ -6,6 +6,7 @@ use super::emit::Emit;
 use super::files::{self, Outputs};
 use super::model::{self, Source};
 use super::pixels::Pixels;
+use super::tune::TuneArgs;
 use super::{Failure, Outcome, print};
 use crate::codegen::image::Image;
 use crate::codegen::target::{Arch, Level};
@@ -48,6 +49,11 @@ pub struct Args {
     /// The caller passes 8-bit pixels: [NAME=]u8,scale=S[,mean=A:B:C][,std=A:B:C]; the value is (S·pixel − mean)/std
     #[arg(long, value_name = "SPEC")]
     input: Vec<String>,
+    /// Compute a layer by this kernel: LAYER=NAME, or *=NAME for every layer that can; an unknown name lists all
+    #[arg(long, value_name = "LAYER=NAME", conflicts_with = "train")]
+    kernel: Vec<String>,
+    #[command(flatten)]
+    tune: TuneArgs,
     /// Write a C header for the model
     #[arg(long)]
     header: Option<PathBuf>,
@@ -74,6 +80,7 @@ struct Target {
 pub fn run(args: &Args) -> Outcome {
     let mut emit = Emit::parse(&args.emit)?;
     let pixels = args.input.iter().map(|a| Pixels::parse(a)).collect::<Result<Vec<_>, _>>()?;
+    let kernels = model::wishes(&args.kernel)?;
     let suffix = args.output.extension().and_then(|s| s.to_str()).unwrap_or_default();
     check_names(args, suffix)?;
     let others = args.header.iter().chain(&args.report).chain(emit.paths());
@@ -89,7 +96,11 @@ pub fn run(args: &Args) -> Outcome {
     emit.graph("graph", &graph);
     let notes = passes::run(&mut graph, target.fma, &mut |name, g| emit.graph(name, g))
         .map_err(|e| model::problem(&args.model, &e))?;
-    let options = Options { fma: Some(target.fma), keep_text: emit.wants_code(), ..Options::default() };
+    let mut options = Options { fma: Some(target.fma), ..Options::default() };
+    let levels = (target.levels.as_slice(), args.cpu.as_deref().unwrap_or("x86-64-v3"));
+    let tuned = args.tune.wishes(&args.model, &graph, levels, &options, 1)?;
+    options.kernels = [tuned, kernels].concat();
+    options.keep_text = emit.wants_code();
     let compiled = model::compiled(&args.model, &graph, &target.levels, &options)?;
     emit.compiled(&graph, &compiled);
     let names: Vec<String> = target.levels.iter().map(|l| l.name.clone()).collect();

@@ -3,6 +3,7 @@
 use super::Failure;
 use super::model::{self, Source};
 use super::pixels::Pixels;
+use crate::compile::Wish;
 use crate::graph::{Graph, Value};
 use crate::interp;
 use dorefa_runtime::{Data, RunError, Session, Tensor};
@@ -45,15 +46,33 @@ impl Engine {
     /// # Errors
     /// When the file is wrong, or no level of a compiled model fits the CPU.
     pub fn open(path: &Path, kind: Kind, threads: u32, pixels: &[Pixels]) -> Result<Engine, Failure> {
+        Engine::open_with(path, kind, threads, pixels, &[])
+    }
+
+    /// As [`Engine::open`], some layers by the kernels that are asked for.
+    ///
+    /// # Errors
+    /// As [`Engine::open`]; when such a kernel cannot be had, or the model is compiled already.
+    pub fn open_with(
+        path: &Path,
+        kind: Kind,
+        threads: u32,
+        pixels: &[Pixels],
+        kernels: &[Wish],
+    ) -> Result<Engine, Failure> {
         let fma = model::native_fma();
         match (model::load_with(path, pixels)?, kind) {
+            (Source::Compiled(_), Kind::Jit) if !kernels.is_empty() => Err(model::problem(
+                path,
+                &"is compiled, so its kernels are chosen; --kernel takes the .onnx or .dorefa",
+            )),
             (Source::Compiled(model), Kind::Jit) => Self::session(&model, threads),
             (Source::Compiled(_), Kind::Interp) => {
                 Err(model::problem(path, &"is compiled; the interpreter runs graphs, pass the .onnx or .dorefa"))
             }
             (Source::Graph(graph), Kind::Jit) => {
                 let (lowered, _) = model::lowered(path, &graph, fma)?;
-                Self::session(&model::jit(path, &lowered)?.0, threads)
+                Self::session(&model::jit(path, &lowered, kernels)?.0, threads)
             }
             (Source::Graph(graph), Kind::Interp) => {
                 let (lowered, _) = model::lowered(path, &graph, fma)?;

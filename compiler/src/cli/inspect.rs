@@ -17,6 +17,9 @@ use std::path::PathBuf;
 pub struct Args {
     /// The model: .so, .onnx or .dorefa
     model: PathBuf,
+    /// Compute a layer by this kernel: LAYER=NAME, or *=NAME for every layer that can; an unknown name lists all
+    #[arg(long, value_name = "LAYER=NAME")]
+    kernel: Vec<String>,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -24,7 +27,11 @@ pub struct Args {
 
 /// Runs the subcommand: the steps of the compiled model; of one that cannot be compiled its operators, and every problem.
 pub fn run(args: &Args) -> Outcome {
+    let options = Options { kernels: model::wishes(&args.kernel)?, ..Options::default() };
     let graph = match model::load(&args.model) {
+        Ok(Source::Compiled(_)) if !options.kernels.is_empty() => {
+            return Err(model::problem(&args.model, &"is compiled, so its kernels are chosen; leave --kernel out"));
+        }
         Ok(Source::Compiled(model)) => return show(args, &of_model(&model), None),
         Ok(Source::Graph(graph)) => graph,
         Err(failure) => return Err(problems(args, json!({}), failure)),
@@ -41,7 +48,7 @@ pub fn run(args: &Args) -> Outcome {
         }
     };
     let mut document = ports(&lowered);
-    match model::compiled(&args.model, &lowered, &levels, &Options::default()) {
+    match model::compiled(&args.model, &lowered, &levels, &options) {
         Ok(compiled) => {
             let report = ModelReport::new(&lowered, &compiled, &[name.to_owned()], &notes);
             merge(&mut document, report.json());

@@ -18,6 +18,7 @@ mod model;
 mod pixels;
 mod run;
 mod train;
+mod tune;
 mod verify;
 
 use clap::{Parser, Subcommand};

@@ -3,7 +3,7 @@
 use super::Failure;
 use super::pixels::{self, Pixels};
 use crate::codegen::target::Level;
-use crate::compile::{self, Compiled, Options};
+use crate::compile::{self, Compiled, Options, Wish};
 use crate::emit::jit::JitImage;
 use crate::graph::Graph;
 use crate::jit::Jit;
@@ -113,13 +113,27 @@ pub fn levels(text: &str, target: &target_lexicon::Triple) -> Result<Vec<Level>,
     Level::parse(text, target).map_err(|e| Failure::Input(format!("--cpu {text}: {e}")))
 }
 
+/// The kernels that `--kernel LAYER=NAME` asks for.
+///
+/// # Errors
+/// When an argument has another form.
+pub fn wishes(arguments: &[String]) -> Result<Vec<Wish>, Failure> {
+    let wish = |text: &String| {
+        let (layer, kernel) = text.rsplit_once('=').filter(|(l, k)| !l.is_empty() && !k.is_empty())?;
+        Some(Wish { layer: layer.to_owned(), kernel: kernel.to_owned(), measured: false })
+    };
+    let bad = |text: &String| Failure::Input(format!("--kernel {text}: write LAYER=NAME, or *=NAME for every layer"));
+    arguments.iter().map(|text| wish(text).ok_or_else(|| bad(text))).collect()
+}
+
 /// Compiles a lowered graph for this machine, in memory; gives the plan besides.
 ///
 /// # Errors
-/// When the model cannot be compiled.
-pub fn jit(file: &Path, graph: &Graph) -> Result<(Model, Plan), Failure> {
+/// When the model cannot be compiled, or a kernel that is asked for cannot be had.
+pub fn jit(file: &Path, graph: &Graph, kernels: &[Wish]) -> Result<(Model, Plan), Failure> {
     let levels = levels("native", &target_lexicon::Triple::host())?;
-    let compiled = compiled(file, graph, &levels, &Options::default())?;
+    let options = Options { kernels: kernels.to_vec(), ..Options::default() };
+    let compiled = compiled(file, graph, &levels, &options)?;
     let image = JitImage::new(&compiled.image).map_err(|e| problem(file, &e))?;
     Ok((image.into_model().map_err(Failure::run)?, compiled.plan))
 }

@@ -26,6 +26,9 @@ pub struct Args {
     /// 8-bit pixels: [NAME=]u8,scale=S[,mean=A:B:C][,std=A:B:C]
     #[arg(long, value_name = "FILE|SPEC")]
     input: Vec<String>,
+    /// Compute a layer by this kernel: LAYER=NAME, or *=NAME for every layer that can; an unknown name lists all
+    #[arg(long, value_name = "LAYER=NAME")]
+    kernel: Vec<String>,
     /// Random samples
     #[arg(long, default_value_t = 8)]
     samples: usize,
@@ -49,6 +52,10 @@ pub fn run(args: &Args) -> Outcome {
             return Err(model::problem(&args.model, &"is a graph; --against is for a .so, leave it out"));
         }
     };
+    let kernels = model::wishes(&args.kernel)?;
+    if given.is_some() && !kernels.is_empty() {
+        return Err(model::problem(&args.model, &"is compiled, so its kernels are chosen; leave --kernel out"));
+    }
     let (mut pixels, files) = pixels::split(&args.input)?;
     if let Some(model) = &given {
         pixels.extend(Pixels::of_metadata(&engine::metadata(model))?);
@@ -66,7 +73,7 @@ pub fn run(args: &Args) -> Outcome {
             })?;
             (model, plan)
         }
-        None => model::jit(source, &lowered)?,
+        None => model::jit(source, &lowered, &kernels)?,
     };
     let steps = same_steps(&lowered, &plan, &model);
     if !steps {

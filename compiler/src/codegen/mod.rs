@@ -8,7 +8,7 @@ mod emitter;
 pub mod entry;
 mod functions;
 pub mod image;
-mod kernels;
+pub mod kernels;
 mod lanes;
 pub mod products;
 pub mod steps;

@@ -3,10 +3,11 @@
 use super::CodegenError;
 use super::emitter::Emitter;
 use super::image::{FunctionId, Image};
+use super::kernels::choice::Kernel;
 use super::kernels::emit_step;
 use super::target::{self, Level};
 use crate::graph::{Graph, NodeId};
-use crate::lower::{Plan, Step, train};
+use crate::lower::{Plan, train};
 use cranelift_codegen::Context;
 use cranelift_codegen::ir::{AbiParam, Signature, UserFuncName, types};
 use cranelift_codegen::isa::{CallConv, TargetIsa};
@@ -39,7 +40,7 @@ fn signature(convention: CallConv) -> Signature {
     s
 }
 
-/// Compiles every step of `plan` for `level`.
+/// Compiles every step of `plan` for `level`, layers with weights by `kernels`, one a step.
 ///
 /// # Errors
 /// Every node that the kernels cannot run, or the first failure of code generation.
@@ -49,29 +50,19 @@ pub fn compile_steps(
     plan: &Plan,
     level: &Level,
     fma: bool,
+    kernels: &[Option<Kernel>],
 ) -> Result<Vec<CompiledStep>, Vec<StepError>> {
     let isa = target::isa(level).map_err(|e| vec![StepError::Codegen(e.into())])?;
     let (mut steps, mut problems) = (Vec::new(), Vec::new());
-    for step in &plan.steps {
-        match compile_step(image, graph, plan, step, level, fma, &*isa) {
+    for (i, step) in plan.steps.iter().enumerate() {
+        let kernel = kernels.get(i).copied().flatten();
+        let name = graph.node(step.result.node).map_or("step", |n| &n.name);
+        match define(image, name, level, fma, &*isa, |e| emit_step(e, graph, plan, step, kernel)) {
             Ok(step) => steps.push(step),
             Err(error) => problems.push(error),
         }
     }
     if problems.is_empty() { Ok(steps) } else { Err(problems) }
-}
-
-fn compile_step(
-    image: &mut Image,
-    graph: &Graph,
-    plan: &Plan,
-    step: &Step,
-    level: &Level,
-    fma: bool,
-    isa: &dyn TargetIsa,
-) -> Result<CompiledStep, StepError> {
-    let name = graph.node(step.result.node).map_or("step", |n| &n.name);
-    define(image, name, level, fma, isa, |e| emit_step(e, graph, plan, step))
 }
 
 /// Compiles every step of a training plan for `level`.
@@ -162,7 +153,8 @@ mod tests {
             let triple = triple.parse().expect("a triple");
             for level in Level::parse(cpu, &triple).expect("levels") {
                 let mut image = Image::new(level.arch);
-                let steps = compile_steps(&mut image, &graph, &plan, &level, level.has_fma());
+                let kernels: Vec<_> = plan.steps.iter().map(|s| s.main.map(|_| Kernel::Float)).collect();
+                let steps = compile_steps(&mut image, &graph, &plan, &level, level.has_fma(), &kernels);
                 let steps = steps.unwrap_or_else(|e| panic!("{}: {}", level.name, e[0]));
                 assert_eq!(steps.len(), plan.steps.len());
             }

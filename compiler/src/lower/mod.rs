@@ -165,6 +165,14 @@ fn is(node: &crate::graph::Node, names: &[&str]) -> bool {
 /// # Errors
 /// One problem for every operator without a kernel.
 pub fn lower(graph: &Graph) -> Result<Plan, Vec<LowerError>> {
+    lower_with(graph, &BTreeMap::new())
+}
+
+/// As [`lower`], the inputs of some integer layers lying as `wanted` says, where their codes can.
+///
+/// # Errors
+/// As [`lower`].
+pub fn lower_with(graph: &Graph, wanted: &BTreeMap<NodeId, Layout>) -> Result<Plan, Vec<LowerError>> {
     let mut problems = Vec::new();
     let mut plan = Plan::default();
     let mut done: BTreeMap<Value, ()> = graph.inputs().iter().map(|&n| (Value { node: n, port: 0 }, ())).collect();
@@ -230,7 +238,7 @@ pub fn lower(graph: &Graph) -> Result<Plan, Vec<LowerError>> {
         done.insert(result, ());
         plan.steps.push(Step { main, chain, source, result, tasks: 1 });
     }
-    problems.extend(place_buffers(graph, &mut plan).err().unwrap_or_default());
+    problems.extend(place_buffers(graph, &mut plan, wanted).err().unwrap_or_default());
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -314,7 +322,7 @@ fn taps(graph: &Graph, id: NodeId) -> usize {
     weights.map_or(4, |s| s.iter().skip(1).product::<usize>().max(1))
 }
 
-fn place_buffers(graph: &Graph, plan: &mut Plan) -> Result<(), Vec<LowerError>> {
+fn place_buffers(graph: &Graph, plan: &mut Plan, wanted: &BTreeMap<NodeId, Layout>) -> Result<(), Vec<LowerError>> {
     let mut problems = Vec::new();
     let inputs = graph.inputs().iter().enumerate().map(|(i, &n)| (Value { node: n, port: 0 }, Some(i)));
     let values: Vec<_> = inputs.chain(plan.steps.iter().map(|s| (s.result, None))).collect();
@@ -327,7 +335,7 @@ fn place_buffers(graph: &Graph, plan: &mut Plan) -> Result<(), Vec<LowerError>> 
         let output = graph.outputs().iter().position(|(_, v)| *v == value);
         let integer = ty.elem != Elem::F32;
         let planes = ty.codes().map_or(0, |c| c.bits() as usize);
-        let (layout, group) = choose_layout(graph, value, input.is_some() || output.is_some(), image);
+        let (layout, group) = choose_layout(graph, value, input.is_some() || output.is_some(), image, wanted);
         if output.is_some() && integer {
             problems.push(refuse(node.name.clone(), node.op, "an output of the graph must be f32"));
         }
@@ -343,22 +351,30 @@ fn place_buffers(graph: &Graph, plan: &mut Plan) -> Result<(), Vec<LowerError>> 
 
 /// Codes that a convolution reads lie as bit planes, grouped as it groups them; the caller's tensors are dense; the rest has
 /// its channels innermost.
-fn choose_layout(graph: &Graph, value: Value, callers: bool, image: (usize, usize, usize)) -> (Layout, usize) {
+fn choose_layout(
+    graph: &Graph,
+    value: Value,
+    callers: bool,
+    image: (usize, usize, usize),
+    wanted: &BTreeMap<NodeId, Layout>,
+) -> (Layout, usize) {
     if callers {
         return (Layout::Dense, image.0);
     }
     let users = graph.users(value);
+    let asked = users.iter().find_map(|(node, port)| wanted.get(node).filter(|_| *port == 0));
     // Fixed-point layers read any layout, so they have a say only where nobody else has.
     let wide = users
         .iter()
         .any(|&(node, _)| wide_accumulator(graph, Value { node, port: 0 }) && !split::fixed_point(graph, node))
         || !users.is_empty() && users.iter().all(|&(node, _)| split::fixed_point(graph, node));
-    if let Some(bits) = graph.value_type(value).and_then(|t| t.codes()).map(|c| c.bits()).filter(|_| !wide) {
+    let planar = !wide && asked != Some(&Layout::Nhwc);
+    if let Some(bits) = graph.value_type(value).and_then(|t| t.codes()).map(|c| c.bits()).filter(|_| planar) {
         let groups = readers_groups(graph, value);
         let group = image.0 / groups.last().copied().unwrap_or(1);
         // Whole quads, and whole words, are the same however they are grouped: if they are whole for every reader.
         let whole = |n: usize| group.is_multiple_of(n) && groups.iter().all(|g| (image.0 / g).is_multiple_of(n));
-        if bits <= 2 && whole(4) && reads_by_look_up(graph, value) {
+        if bits <= 2 && whole(4) && asked.map_or_else(|| reads_by_look_up(graph, value), |l| *l == Layout::Nibbles) {
             return (Layout::Nibbles, group);
         }
         if (groups.len() <= 1 && (group == image.0 || whole(4))) || whole(64) {

@@ -78,7 +78,17 @@ pub struct Split {
 impl Split {
     /// The split of a layer with these weight levels (O, C/groups, KH, KW) for input levels `lo` … `hi`; `None` where no sum
     /// of such products is sure to be exact.
-    pub fn new(g: &Geometry, weights: &[i64], (lo, hi): (i64, i64), products: Products) -> Option<Split> {
+    pub fn new(g: &Geometry, weights: &[i64], levels: (i64, i64), products: Products) -> Option<Split> {
+        Split::first(g, levels, products, |s| weights.chunks(g.taps().max(1)).all(|row| s.exact(row, levels)))
+    }
+
+    /// As [`Split::new`], knowing of the weights only that none is beyond ±`greatest`.
+    pub fn bounded(g: &Geometry, greatest: i64, levels: (i64, i64), products: Products) -> Option<Split> {
+        Split::first(g, levels, products, |s| s.bounds(g.taps(), greatest, levels))
+    }
+
+    /// The first way of splitting that `exact` proves.
+    fn first(g: &Geometry, (lo, hi): (i64, i64), products: Products, exact: impl Fn(&Split) -> bool) -> Option<Split> {
         let inner = g.channels / g.groups;
         let joined = g.groups == 1 && g.dilations[1] == 1;
         let (runs, length) =
@@ -90,13 +100,27 @@ impl Split {
         if lo < most.0 || hi > most.1 {
             return None;
         }
-        let split = |&(bits, planes)| Split { products, bits, planes, runs, length };
-        forms.iter().map(split).find(|s| weights.chunks(g.taps().max(1)).all(|row| s.exact(row, (lo, hi))))
+        forms.iter().map(|&(bits, planes)| Split { products, bits, planes, runs, length }).find(exact)
+    }
+
+    /// Whether no sum of `taps` products of weights up to ±`greatest` can leave its 32 bits.
+    fn bounds(&self, taps: usize, greatest: i64, (lo, hi): (i64, i64)) -> bool {
+        let last = self.bits as usize * (self.planes - 1);
+        // Every digit but the last is balanced; the last is what is left, rounded.
+        let rest = if self.planes == 1 { greatest } else { (greatest >> last) + 1 };
+        let digit = if self.planes == 1 { rest } else { rest.max(1 << (self.bits - 1)) };
+        let sum = |w: i64| (taps as i64).checked_mul(w)?.checked_mul(lo.abs().max(hi.abs()));
+        rest <= self.top() && sum(digit).is_some_and(|r| r < 1 << 31) && sum(greatest).is_some_and(|r| r < self.most())
+    }
+
+    /// The greatest digit that is multiplied.
+    fn top(&self) -> i64 {
+        if self.products == Products::Pairs { i16::MAX.into() } else { i8::MAX.into() }
     }
 
     /// Whether no sum of an output's products can leave its 32 bits.
     fn exact(&self, row: &[i64], levels: (i64, i64)) -> bool {
-        let top: i64 = if self.products == Products::Pairs { i16::MAX.into() } else { i8::MAX.into() };
+        let top = self.top();
         let sums = (0..self.planes).map(|p| row.iter().map(|&w| self.digit(w, p)).collect::<Vec<_>>());
         let fits = |digits: Vec<i64>| {
             digits.iter().all(|d| (-top - 1..=top).contains(d)) && reach(&digits, levels).is_some_and(|r| r < 1 << 31)
@@ -245,6 +269,26 @@ mod tests {
         assert_eq!(Split::new(&g, &many, pixels, Products::Pairs).map(|s| (s.bits, s.planes)), Some((8, 3)));
         // Signed levels are no bytes without a sign.
         assert_eq!(Split::new(&g, &many, (-1, 1), Products::Quads), None);
+    }
+
+    #[test]
+    fn what_bounds_prove_holds_for_the_worst_weights() {
+        for products in [Products::Pairs, Products::Quads] {
+            for greatest in [1, 3, 127, 128, 255, 2047, 32_640] {
+                for channels in [1, 16, 300, 9216] {
+                    let g = geometry(channels, [1, 1], 1);
+                    let Some(bounded) = Split::bounded(&g, greatest, (0, 255), products) else { continue };
+                    for w in [greatest, -greatest, (greatest / 2).max(1)] {
+                        let row = vec![w; g.taps()];
+                        assert!(bounded.exact(&row, (0, 255)), "{products:?} {greatest} {channels} {w}");
+                    }
+                }
+            }
+        }
+        let one = geometry(128, [3, 3], 1);
+        assert_eq!(Split::bounded(&one, 1, (0, 3), Products::Quads).map(|s| s.planes), Some(1));
+        assert_eq!(Split::bounded(&one, 255, (0, 255), Products::Quads).map(|s| s.planes), Some(2));
+        assert_eq!(Split::bounded(&one, 1, (-1, 1), Products::Quads), None);
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub fn run(args: &Args, graph: &Graph, target: &Target, mut emit: Emit) -> Outco
     })?;
     emit.graph("graph", &step.train);
     let draws = text::training_draws(graph, text::First::default());
-    let options = Options { fma: Some(target.fma), keep_text: emit.wants_code(), draws };
+    let options = Options { fma: Some(target.fma), keep_text: emit.wants_code(), draws, ..Options::default() };
     let compiled = compile_training(&step.train, &step.evaluate, &target.levels, &options)
         .map_err(|e| model::problem(&args.model, &e))?;
     let ([graph, _], [plan, _]) = (&compiled.graphs, &compiled.plans);

@@ -2,15 +2,17 @@
 //! +0, bias last (numerics contract, rule 5). Vectors run over output channels.
 //!
 //! One position × up to 48 outputs: 12 chains in flight, each multiply-add reading its weights from memory. Where all taps
-//! are valid the inner loop only moves two pointers, or a tile of AVX2 or AVX-512 runs. Cost: 6 to 7 MAC a cycle with
-//! 128-bit FMA, 12 to 15 with AVX2. Needs nothing beyond the level's base.
+//! are valid the inner loop only moves two pointers, or a tile of AVX2 or AVX-512 runs. Cost: see [`cycles`]. Needs nothing
+//! beyond the level's base.
 
+use super::choice::Kernel;
+use super::layer::{Layer, demand};
 use super::{KernelError, Operand, Position, Task};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, F32X4};
 use crate::codegen::image::FunctionId;
 use crate::codegen::taps::Taps;
-use crate::codegen::target::x86;
+use crate::codegen::target::{Level, x86};
 use crate::codegen::tiles::FloatShape;
 use crate::graph::Node;
 use crate::graph::ops::Geometry;
@@ -41,12 +43,35 @@ struct FloatLayer {
     wide: Option<(FunctionId, FloatShape)>,
 }
 
-pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Result<&'static str, KernelError> {
-    let layer = prepare(e, task, node)?;
+/// Whether level and layer allow the kernel: tiles are neighbouring positions, and fused.
+pub(super) fn fits(layer: &Layer<'_>, level: &Level, kernel: Kernel) -> Result<(), String> {
+    let wide = match kernel {
+        Kernel::FloatAvx512 => x86::AVX512,
+        Kernel::FloatAvx2 => 0,
+        _ => return Ok(()),
+    };
+    demand(level.has_x86(x86::AVX2 | x86::FMA | wide), "the level lacks the instructions")?;
+    demand(layer.fma, "the numeric profile is nofma")?;
+    demand(layer.g.output != [1, 1], "it has one position")
+}
+
+/// 6.5 MAC a cycle with 128-bit FMA, 13 with AVX2, 15 with AVX-512, outputs by the block; then the chain. One position is bound
+/// by reading its weights.
+pub(super) fn cycles(layer: &Layer<'_>, kernel: Kernel) -> f64 {
+    let rate = match kernel {
+        Kernel::FloatAvx512 => 15.0,
+        Kernel::FloatAvx2 => 13.0,
+        _ => 6.5,
+    };
+    layer.macs(1, 16) / rate + layer.chain()
+}
+
+/// Emits the kernel.
+pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node, kernel: Kernel) -> Result<(), KernelError> {
+    let layer = prepare(e, task, node, kernel)?;
     let flat = layer.g.output == [1, 1];
     if flat {
-        task.each_position(e, |task, e, p| single(e, task, &layer, p))?;
-        return Ok("float chain");
+        return task.each_position(e, |task, e, p| single(e, task, &layer, p));
     }
     let interior = layer.g.interior();
     let width = layer.wide.map_or(1, |(_, shape)| shape.positions);
@@ -68,15 +93,10 @@ pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Res
             result
         },
         |task, e, p| single(e, task, &layer, p),
-    )?;
-    Ok(match layer.wide {
-        Some((_, shape)) if shape.lanes == 16 => "float chain, AVX-512",
-        Some(_) => "float chain, AVX2",
-        None => "float chain",
-    })
+    )
 }
 
-fn prepare(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Result<FloatLayer, KernelError> {
+fn prepare(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node, kernel: Kernel) -> Result<FloatLayer, KernelError> {
     let fail = |m: &str| (node.id, m.to_owned());
     let operands = task.graph.operands(node.id);
     let shape =
@@ -99,9 +119,9 @@ fn prepare(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Result<Floa
     }
     let buffer = task.lane_buffer(e, pitch * POSITIONS);
     let mut layer = FloatLayer { g, input, weights: table, bias, buffer, tile, pitch, wide: None };
-    let x86 = e.level.has_x86(x86::AVX2 | x86::FMA);
-    if x86 && e.fma && layer.g.output != [1, 1] {
-        layer.wide = Some(wide_tile(e, &layer).map_err(|m| (node.id, m.to_string()))?);
+    if kernel != Kernel::Float {
+        let avx512 = kernel == Kernel::FloatAvx512;
+        layer.wide = Some(wide_tile(e, &layer, avx512).map_err(|m| (node.id, m.to_string()))?);
     }
     Ok(layer)
 }
@@ -248,14 +268,17 @@ fn inside(e: &mut Emitter<'_, '_>, layer: &FloatLayer, p: Position) {
     });
 }
 
-fn wide_tile(e: &mut Emitter<'_, '_>, layer: &FloatLayer) -> Result<(FunctionId, FloatShape), CodegenError> {
+fn wide_tile(
+    e: &mut Emitter<'_, '_>,
+    layer: &FloatLayer,
+    avx512: bool,
+) -> Result<(FunctionId, FloatShape), CodegenError> {
     let g = &layer.g;
     let (_, h, w) = layer.input.buffer.image;
     let (plane, scale) = match layer.input.buffer.layout {
         Layout::Dense => (h * w * 4, 4),
         _ => (4, layer.input.buffer.pitch() * 4),
     };
-    let avx512 = e.level.has(x86::AVX512);
     let [lanes, vectors, positions] = FloatShape::of(avx512, layer.tile, g.interior()[1].len());
     let shape = FloatShape {
         lanes,

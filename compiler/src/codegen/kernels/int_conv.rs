@@ -5,15 +5,16 @@
 //! acc = sa·(sw·P + ow·S) + Σ_tap oa·Σ_c(weight level), P = Σ 2^(p+q)·popcount(u_q & v_p), S = Σ 2^p·popcount(v_p).
 //! Only valid taps are summed, so a padding tap holds level 0 whatever the codes mean: no correction is left to do.
 //!
-//! Cost: about 30/(W·A/2) MAC a cycle on x86-64 with scalar popcnt. Accumulator: wrapping i32, exact because the proved
+//! Cost: see [`cycles`]. Accumulator: wrapping i32, exact because the proved
 //! range of the result fits i32; wider ranges go to the direct kernel. Needs POPCNT on x86-64.
 
+use super::choice::Kernel;
+use super::layer::Layer;
 use super::{KernelError, Operand, Task, int_direct, look_up, look_up64, popcount, split};
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::taps::Taps;
 use crate::graph::ops::Geometry;
-use crate::graph::types::{CodeType, Layout};
-use crate::graph::{Node, Value as GraphValue};
+use crate::graph::types::CodeType;
 use crate::lower::pack::{self, OUTPUT_TILE};
 use cranelift_codegen::ir::{InstBuilder, StackSlotData, StackSlotKind, Value, types};
 use cranelift_frontend::Variable;
@@ -27,40 +28,35 @@ pub(super) struct IntLayer<'a> {
     pub input: Operand,
 }
 
-pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Result<&'static str, KernelError> {
-    let fail = |m: &str| (node.id, m.to_owned());
-    let operands = task.graph.operands(node.id);
-    let ty = |i: usize| operands.get(i).and_then(|&v| task.graph.value_type(v)).ok_or(fail("no operand"));
-    let code = |i: usize| ty(i)?.codes().cloned().ok_or(fail("an operand holds no codes"));
-    let g = Geometry::new(&node.attrs, &ty(0)?.shape, &ty(1)?.shape).map_err(|m| (node.id, m))?;
-    let codes = operands.get(1).and_then(|&v| task.graph.constant(v)).and_then(|t| t.as_i32());
-    let codes = codes.ok_or(fail("the weight codes must be constant"))?;
-    let input = task.main_operand(node.id, 0)?.clone();
-    let layer = IntLayer { g, a: code(0)?, w: code(1)?, codes, input };
-    let acc = node.types.first().and_then(|t| t.acc()).ok_or(fail("the result is no accumulator"))?;
-    if split::wanted(task, node.id, &layer.input, acc)
-        && let Some(name) = split::emit(e, task, &layer, acc)?
-    {
-        return Ok(name);
+/// Emits an integer layer by a kernel that fits it.
+pub(super) fn emit(
+    e: &mut Emitter<'_, '_>,
+    task: &Task<'_>,
+    about: &Layer<'_>,
+    kernel: Kernel,
+) -> Result<(), KernelError> {
+    let input = task.main_operand(about.node, 0)?.clone();
+    let codes = about.codes.ok_or((about.node, "the layer holds no codes".to_owned()))?;
+    let layer = IntLayer { g: about.g.clone(), a: codes.a.clone(), w: codes.w.clone(), codes: codes.values, input };
+    match kernel {
+        Kernel::LookUp64 => look_up64::LookUp64::new(&layer, about).emit(e, task),
+        Kernel::LookUp16Avx2 => look_up::emit(e, task, &layer, true),
+        Kernel::LookUp16 => look_up::emit(e, task, &layer, false),
+        Kernel::PopcountAvx512 => popcount::emit(e, task, &layer),
+        Kernel::Popcount => bit_serial(e, task, &layer),
+        Kernel::SplitVnni | Kernel::SplitAvx2 | Kernel::Split => split::emit(e, task, &layer, about, kernel),
+        Kernel::Direct => int_direct::emit(e, task, &layer),
+        Kernel::DirectWide => int_direct::emit_wide(e, task, &layer, codes.acc),
+        Kernel::FloatAvx512 | Kernel::FloatAvx2 | Kernel::Float => Err((about.node, "computes codes".to_owned())),
     }
-    if layer.input.buffer.image.0 != layer.g.channels {
-        return Err(fail("its sums leave 64 bits no room for a channel of the greatest code; scale the weights"));
-    }
-    let own = GraphValue { node: node.id, port: 0 };
-    if !acc.fits_i32() || task.step.source != own {
-        return int_direct::emit_wide(e, task, &layer, acc).map(|()| "direct integer, 64 bits");
-    }
-    match layer.input.buffer.layout {
-        Layout::Nibbles => match look_up64::LookUp64::of(e, task, &layer, acc) {
-            Some(kernel) => kernel.emit(e, task),
-            None => look_up::emit(e, task, &layer),
-        },
-        Layout::Bits => match popcount::emit(e, task, &layer)? {
-            Some(name) => Ok(name),
-            None => bit_serial(e, task, &layer).map(|()| "bit-serial popcount"),
-        },
-        Layout::Nhwc | Layout::Dense => int_direct::emit(e, task, &layer).map(|()| "direct integer"),
-    }
+}
+
+/// Of the scalar kernel: 60 MAC a cycle and pair of bits with channels by 64 and outputs by four, 30 cycles and more a position
+/// for the list of taps, then the chain.
+pub(super) fn cycles(layer: &Layer<'_>) -> f64 {
+    let [w, a] = layer.bits();
+    let taps = layer.positions() * (10 + 2 * layer.g.kernel[0] * layer.g.kernel[1]) as f64;
+    layer.macs(64, OUTPUT_TILE) * w * a / 60.0 + taps + layer.chain()
 }
 
 /// The valid taps of one position as a list on the stack: (input address, byte offset of the tap's weight words).

@@ -1,8 +1,9 @@
 //! Direct integer convolution on i32 codes, one output at a time: for groups too narrow for bit planes (depthwise layers),
-//! and for accumulators beyond 32 bits. Accumulator: wrapping i32, exact because the proved range fits, or i64. Cost: about
-//! one MAC in two cycles.
+//! and for accumulators beyond 32 bits. Accumulator: wrapping i32, exact because the proved range fits, or i64. Cost:
+//! see [`cycles`].
 
 use super::int_conv::IntLayer;
+use super::layer::{Layer, demand, thresholds};
 use super::{KernelError, Position, Task};
 use crate::codegen::emitter::{Emitter, F32X4, I32X4};
 use crate::codegen::taps::Taps;
@@ -10,6 +11,17 @@ use crate::graph::types::{AccType, Layout};
 use crate::lower::pack;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value, types};
+
+/// Whether the kernel with accumulators of 64 bits fits: it gives what the decode or threshold behind the layer does.
+pub(super) fn fits_wide(layer: &Layer<'_>) -> Result<(), String> {
+    demand(layer.input.image.0 == layer.g.channels, "it appends a channel to its input")?;
+    demand(layer.in_lanes().is_err(), "its accumulators fit lanes of 32 bits")
+}
+
+/// 2 cycles a MAC, then the chain.
+pub(super) fn cycles(layer: &Layer<'_>) -> f64 {
+    layer.macs(1, 1) * 2.0 + layer.chain()
+}
 
 pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, layer: &IntLayer<'_>) -> Result<(), KernelError> {
     outputs(e, task, layer, I32X4, |e, p, o, weights| output(e, layer, weights, p, o, types::I32))
@@ -23,7 +35,7 @@ pub(super) fn emit_wide(
     layer: &IntLayer<'_>,
     acc: &AccType,
 ) -> Result<(), KernelError> {
-    if let Some((rows, top)) = task.thresholds(task.step.source.node) {
+    if let Some((rows, top)) = thresholds(task.graph, task.step.source.node) {
         let rows = e.data("thresholds", rows.iter().flat_map(|t| t.to_le_bytes()).collect());
         return outputs(e, task, layer, I32X4, |e, p, o, weights| {
             let sum = output(e, layer, weights, p, o, types::I64);

@@ -4,18 +4,19 @@
 //!
 //! A tile is up to 4 neighbouring positions × 16 outputs. Padding taps read a row of zero bytes, whose table is all zero.
 //!
-//! Two blocks of outputs go to an AVX2 tile where the level has it.
+//! Two blocks of outputs go to an AVX2 tile where there is one.
 //!
-//! Cost: about 50/W MAC a cycle with 128-bit shuffles, twice that with AVX2. Limits: an entry is at most 3·4 = 12 (2 bits) or 4 (1 bit), so a u8 lane
-//! holds 20 or 60 look-ups; u16 sums hold K·top ≤ 65 535, which lowering checks. Needs SSSE3 on x86-64 (`tbl` on aarch64).
+//! Cost: see [`cycles`]. Limits: an entry is at most 3·4 = 12 (2 bits) or 4 (1 bit), so a u8 lane
+//! holds 20 or 60 look-ups; u16 sums hold K·top ≤ 65 535. Needs SSSE3 on x86-64 (`tbl` on aarch64).
 
 use super::int_conv::IntLayer;
+use super::layer::{Layer, demand};
 use super::{KernelError, Task};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::image::FunctionId;
 use crate::codegen::taps::Taps;
-use crate::codegen::target::x86;
+use crate::codegen::target::{Level, x86};
 use crate::codegen::tiles::LookUpShape;
 use crate::lower::pack::{self, LOOK_UP_TILE};
 use cranelift_codegen::ir::{InstBuilder, StackSlotData, StackSlotKind, Type, Value, types};
@@ -59,11 +60,31 @@ impl LookUp<'_, '_> {
     }
 }
 
+/// Whether level and layer allow the kernel, `wide` with the AVX2 tile.
+pub(super) fn fits(layer: &Layer<'_>, level: &Level, wide: bool) -> Result<(), String> {
+    demand(!wide || level.has_x86(x86::AVX2), "the level lacks AVX2")?;
+    layer.in_lanes()?;
+    let (Some(c), g) = (layer.codes, &layer.g) else { return Ok(()) };
+    let outputs = g.outputs / g.groups;
+    demand(g.output != [1, 1], "it has one position")?;
+    demand(outputs.is_multiple_of(LOOK_UP_TILE), "the outputs of a group are no multiple of 16")?;
+    demand(!wide || outputs >= 2 * LOOK_UP_TILE, "a group has fewer than 32 outputs")?;
+    demand(g.taps() * c.a.top as usize <= u16::MAX.into(), "its sums could pass 65535")
+}
+
+/// 50 MAC a cycle and weight bit with 128-bit shuffles, twice that with AVX2, then the chain.
+pub(super) fn cycles(layer: &Layer<'_>, wide: bool) -> f64 {
+    let rate = if wide { 100.0 } else { 50.0 };
+    layer.macs(4, LOOK_UP_TILE) * layer.bits()[0] / rate + layer.chain()
+}
+
+/// Emits the kernel, `wide` with the AVX2 tile.
 pub(super) fn emit(
     e: &mut Emitter<'_, '_>,
     task: &Task<'_>,
     layer: &IntLayer<'_>,
-) -> Result<&'static str, KernelError> {
+    wide: bool,
+) -> Result<(), KernelError> {
     let g = &layer.g;
     let width = g.output[1];
     let positions = width.min(4);
@@ -81,7 +102,7 @@ pub(super) fn emit(
     let k = LookUp { layer, positions, tables, weights, offsets, zeros, pointers, buffer, pitch };
     let outputs = g.outputs / g.groups;
     let shape = LookUpShape { positions, taps, quads: k.quads(), limit: k.limit() };
-    let tile = if e.level.has_x86(x86::AVX2) && outputs >= 2 * LOOK_UP_TILE {
+    let tile = if wide {
         let failed = |m: CodegenError| (task.step.result.node, m.to_string());
         Some((shape.function(e.image).map_err(failed)?, task.lane_buffer(e, positions * LOOK_UP_TILE)))
     } else {
@@ -114,8 +135,7 @@ pub(super) fn emit(
             result = std::mem::replace(&mut result, Ok(())).and(done);
         });
         result
-    })?;
-    Ok(if tile.is_some() { "look-up 16, AVX2" } else { "look-up 16" })
+    })
 }
 
 /// Fills in the taps' pointers: `pointers[position·taps + tap]`.

@@ -4,17 +4,20 @@
 //!
 //! Where nothing but thresholds follow, the tile stores codes; else it leaves accumulators for the chain.
 //!
-//! Cost: 250 to 300 MAC a cycle for 1-bit weights, a W-th of that for W bits. Limits: code 0 is level 0, codes of at most 2
+//! Cost: see [`cycles`]. Limits: code 0 is level 0, codes of at most 2
 //! bits in the nibble layout, the greatest sum of products of codes 65 535, 32 outputs a group. Needs AVX-512 with VBMI.
 
 use super::int_conv::IntLayer;
+use super::layer::{Layer, demand, thresholds};
 use super::{KernelError, Task};
 use crate::codegen::emitter::{Emitter, I32X4};
-use crate::codegen::target::x86;
+use crate::codegen::target::{Level, x86};
 use crate::codegen::tiles::TablesShape;
 use crate::codegen::tiles::look_up_avx512::{self, Finish, ROW_ENTRY, Store};
 use crate::codegen::{CodegenError, FunctionId};
-use crate::graph::types::{AccType, Layout};
+use crate::graph::Graph;
+use crate::graph::types::Layout;
+use crate::lower::Step;
 use crate::lower::strips::{self, BLOCK, Strips, TABLE};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Value, types};
@@ -51,21 +54,39 @@ struct Memory {
     column_sums: Value,
 }
 
+/// Whether level and layer allow the kernel.
+pub(super) fn fits(layer: &Layer<'_>, level: &Level) -> Result<(), String> {
+    demand(level.has_x86(x86::V4 | x86::VBMI), "the level lacks AVX-512 with VBMI")?;
+    layer.in_lanes()?;
+    let (Some(c), g) = (layer.codes, &layer.g) else { return Ok(()) };
+    let outputs = g.outputs / g.groups;
+    demand(c.a.offset == 0, "its activation code 0 is not level 0")?;
+    demand(g.kernel[1] <= WIDEST, "its window is wider than 7")?;
+    demand(g.output != [1, 1], "it has one position")?;
+    demand(outputs >= 32 && outputs.is_multiple_of(16), "the outputs of a group are no 32 or more by 16")?;
+    // All weight planes are summed in 16 bits; accumulators that fit signed ones may wrap on the way.
+    let greatest = (g.taps() as u64).saturating_mul(u64::from(c.a.top)).saturating_mul(c.w.top.into());
+    let exact = matches!(finish(layer), Finish::Codes { .. }) || greatest <= u16::MAX.into();
+    demand(exact, "its sums could pass 65535 before the chain reads them")
+}
+
+/// Channels by six and outputs by 64 are looked up, 250 MAC a cycle and weight bit; a table costs 4 cycles, and is made again
+/// for the columns that neighbouring strips share. Codes are stored by the tile, sums go through the chain.
+pub(super) fn cycles(layer: &Layer<'_>) -> f64 {
+    let (g, s) = (&layer.g, Strips::of(&layer.g));
+    let columns = s.wide * s.columns(s.positions) + s.narrow * s.columns(s.positions.max(2) - 1);
+    let tables = (columns * g.input[0] * g.groups * s.sixes) as f64;
+    let stored = match finish(layer) {
+        Finish::Codes { .. } => 0.0,
+        Finish::Sums { .. } => layer.chain(),
+    };
+    layer.macs(strips::SIX, BLOCK) * layer.bits()[0] / 250.0 + tables * 4.0 + stored
+}
+
 impl<'a, 'l> LookUp64<'a, 'l> {
-    /// The kernel, if level and layer allow it.
-    pub(super) fn of(e: &Emitter<'_, '_>, task: &Task<'_>, layer: &'a IntLayer<'l>, acc: &AccType) -> Option<Self> {
-        let g = &layer.g;
-        let level = e.level.has_x86(x86::V4 | x86::VBMI);
-        let outputs = g.outputs / g.groups;
-        let fits = layer.a.offset == 0 && g.kernel[1] <= WIDEST && outputs >= 32 && outputs.is_multiple_of(16);
-        if !level || !fits {
-            return None;
-        }
-        let finish = finish(task, layer, acc);
-        // All weight planes are summed in 16 bits; accumulators that fit signed ones may wrap on the way.
-        let greatest = (g.taps() as u64).checked_mul(u64::from(layer.a.top))?.checked_mul(layer.w.top.into())?;
-        let exact = matches!(finish, Finish::Codes { .. }) || greatest <= u16::MAX.into();
-        exact.then(|| LookUp64 { layer, strips: Strips::of(g), finish })
+    /// The kernel on a layer that it fits.
+    pub(super) fn new(layer: &'a IntLayer<'l>, about: &Layer<'_>) -> Self {
+        LookUp64 { layer, strips: Strips::of(&layer.g), finish: finish(about) }
     }
 
     fn blocks(&self) -> usize {
@@ -80,7 +101,8 @@ impl<'a, 'l> LookUp64<'a, 'l> {
         self.layer.w.offset != 0
     }
 
-    pub(super) fn emit(&self, e: &mut Emitter<'_, '_>, task: &Task<'_>) -> Result<&'static str, KernelError> {
+    /// Emits the kernel.
+    pub(super) fn emit(&self, e: &mut Emitter<'_, '_>, task: &Task<'_>) -> Result<(), KernelError> {
         let m = self.memory(e, task);
         let s = &self.strips;
         let mut result = Ok(());
@@ -97,7 +119,7 @@ impl<'a, 'l> LookUp64<'a, 'l> {
                 result = std::mem::replace(&mut result, Ok(())).and(done);
             });
         }
-        result.map(|()| "look-up 64, AVX-512")
+        result
     }
 
     fn memory(&self, e: &mut Emitter<'_, '_>, task: &Task<'_>) -> Memory {
@@ -112,7 +134,7 @@ impl<'a, 'l> LookUp64<'a, 'l> {
         let column_sums = stack(s.sums_pitch() * 2);
         let thresholds = match self.finish {
             Finish::Codes { top, .. } => {
-                let (t, _) = only_thresholds(task).unwrap_or_default();
+                let (t, _) = only_thresholds(task.graph, task.step).unwrap_or_default();
                 Some(e.data("thresholds", strips::thresholds(t, top, [g.groups, g.outputs / g.groups])))
             }
             Finish::Sums { .. } => None,
@@ -348,16 +370,17 @@ impl<'a, 'l> LookUp64<'a, 'l> {
 }
 
 /// The thresholds that follow, if nothing else does.
-fn only_thresholds<'t>(task: &'t Task<'_>) -> Option<(&'t [i64], usize)> {
-    let [only] = *task.step.chain else { return None };
-    task.thresholds(only)
+fn only_thresholds<'g>(graph: &'g Graph, step: &Step) -> Option<(&'g [i64], usize)> {
+    let [only] = *step.chain else { return None };
+    thresholds(graph, only)
 }
 
 /// Codes where only thresholds follow that 16 bits can compare, and the stored codes lie by whole blocks.
-fn finish(task: &Task<'_>, layer: &IntLayer<'_>, acc: &AccType) -> Finish {
+fn finish(layer: &Layer<'_>) -> Finish {
     let sums = Finish::Sums { pitch: Strips::of(&layer.g).lanes_pitch() * 4 };
-    let Some((rows, top)) = only_thresholds(task) else { return sums };
-    let (b, g) = (&task.result.buffer, &layer.g);
+    let Some((rows, top)) = only_thresholds(layer.graph, layer.step) else { return sums };
+    let Some(acc) = layer.codes.map(|c| c.acc) else { return sums };
+    let (b, g) = (layer.result, &layer.g);
     let outputs = g.outputs / g.groups;
     let narrow = acc.lo >= -32_766 && acc.hi <= 32_766;
     if !narrow || !(1..=3).contains(&top) || rows.len() != g.outputs * (top + 1) {

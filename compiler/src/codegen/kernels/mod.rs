@@ -1,10 +1,12 @@
-//! Kernels: one file each, registered in [`emit_step`]. This file holds what they share: the task's prologue, access to
-//! values in any layout, and the tail that runs the chain and stores.
+//! Kernels: one file each, those of layers with weights registered in `choice`, the rest in [`emit_step`]. This file holds what
+//! they share: the task's prologue, access to values in any layout, and the tail that runs the chain and stores.
 
+pub mod choice;
 mod float_conv;
 mod folds;
 mod int_conv;
 mod int_direct;
+pub mod layer;
 mod look_up;
 mod look_up64;
 mod moves;
@@ -23,11 +25,13 @@ pub use moves::Gather;
 use super::chain::Chain;
 use super::emitter::{Emitter, F32X4, I32X4};
 use crate::graph::types::Layout;
-use crate::graph::{Graph, NodeId, Value as GraphValue};
+use crate::graph::{Graph, Node, NodeId, Value as GraphValue};
 use crate::lower::split::stored as split_stored;
 use crate::lower::{Buffer, Place, Plan, Step};
+use choice::Kernel;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Value, types};
+use layer::Layer;
 use std::collections::BTreeMap;
 
 /// What went wrong in a kernel: the node and the reason.
@@ -77,7 +81,8 @@ const INPUTS: i32 = 32;
 const OUTPUTS: i32 = 40;
 const ARENA: i32 = 48;
 
-/// Emits the body of a step's task function `(call, i, worker)`; returns the kernel's name for the report.
+/// Emits the body of a step's task function `(call, i, worker)`, a layer with weights by `kernel`, which fits it; returns the
+/// kernel's name for the report.
 ///
 /// # Errors
 /// The node that the kernels cannot run, and why.
@@ -86,6 +91,7 @@ pub fn emit_step(
     graph: &Graph,
     plan: &Plan,
     step: &Step,
+    kernel: Option<Kernel>,
 ) -> Result<&'static str, KernelError> {
     let entry = e.b.create_block();
     e.b.append_block_params_for_function_params(entry);
@@ -132,8 +138,7 @@ pub fn emit_step(
             "element-wise"
         }
         Some(main) => match main.op.name {
-            "conv" | "matmul" => float_conv::emit(e, &task, main)?,
-            "int_conv" => int_conv::emit(e, &task, main)?,
+            "conv" | "matmul" | "int_conv" => weights(e, &task, plan, kernel, main)?,
             "max_pool" | "average_pool" | "code_pool" | "sum_pool" => pool::windows(e, &task, main)?,
             "global_average_pool" => pool::global(e, &task, main)?,
             "softmax" => rows::softmax(e, &task, main)?,
@@ -143,6 +148,24 @@ pub fn emit_step(
     };
     e.b.ins().return_(&[]);
     Ok(name)
+}
+
+/// Emits a layer with weights.
+fn weights(
+    e: &mut Emitter<'_, '_>,
+    task: &Task<'_>,
+    plan: &Plan,
+    kernel: Option<Kernel>,
+    main: &Node,
+) -> Result<&'static str, KernelError> {
+    let fail = || (main.id, "no kernel was chosen".to_owned());
+    let layer = Layer::of(task.graph, plan, task.step, e.fma)?.ok_or_else(fail)?;
+    let kernel = kernel.ok_or_else(fail)?;
+    match layer.codes {
+        Some(_) => int_conv::emit(e, task, &layer, kernel)?,
+        None => float_conv::emit(e, task, main, kernel)?,
+    }
+    Ok(kernel.name())
 }
 
 fn address(e: &mut Emitter<'_, '_>, call: Value, sample: Value, buffer: &Buffer, arena: usize) -> Value {
@@ -305,13 +328,6 @@ impl Task<'_> {
                 (e.mul(a, 64 / tile), e.min(b, all))
             }
         }
-    }
-
-    /// The rows and the greatest code of a node, if it is a threshold.
-    fn thresholds(&self, node: NodeId) -> Option<(&[i64], usize)> {
-        let threshold = self.graph.node(node).filter(|n| n.op.name == "threshold")?;
-        let rows = self.graph.operands(node).get(1).and_then(|&v| self.graph.constant(v))?.as_i64()?;
-        Some((rows, usize::try_from(threshold.attrs.int("top", 1)).ok()?))
     }
 
     /// This worker's `plan.scratch` bytes, aligned to 64.

@@ -1,27 +1,45 @@
 //! Bit-serial convolution with 512-bit vectors: the sums of `int_conv`, its reference, for up to 64 outputs at a time. It
 //! serves whatever lies in bit planes: fully connected layers, activations of more than 2 bits, odd numbers of channels.
 //!
-//! Cost: 330/(W·A) MAC a cycle. Limits: W·A ≤ 16, A ≤ 8; i64 lanes hold every sum. Needs AVX-512 with VPOPCNTDQ.
+//! Cost: see [`cycles`]. Limits: W·A ≤ 16, A ≤ 8; i64 lanes hold every sum. Needs AVX-512 with VPOPCNTDQ.
 
 use super::int_conv::{IntLayer, add_offsets, box_sum, gather_taps, tap_list};
+use super::layer::{Layer, demand};
 use super::{KernelError, Task};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, I32X4};
-use crate::codegen::target::x86;
+use crate::codegen::target::{Level, x86};
 use crate::codegen::tiles::PopcountShape;
 use crate::lower::pack;
 use cranelift_codegen::ir::InstBuilder;
 
-/// Emits the kernel if level and layer allow it, and gives its name.
-pub(super) fn emit(
-    e: &mut Emitter<'_, '_>,
-    task: &Task<'_>,
-    layer: &IntLayer<'_>,
-) -> Result<Option<&'static str>, KernelError> {
+/// Whether level and layer allow the kernel.
+pub(super) fn fits(layer: &Layer<'_>, level: &Level) -> Result<(), String> {
+    demand(level.has_x86(x86::V4 | x86::VPOPCNTDQ), "the level lacks AVX-512 with VPOPCNTDQ")?;
+    layer.in_lanes()?;
+    demand(vectors(layer).is_some(), "it has more than 16 pairs of bits")
+}
+
+/// 330 MAC a cycle and pair of bits, channels by 64 and outputs by the tile's, 30 cycles a position for the list of taps, then
+/// the chain.
+pub(super) fn cycles(layer: &Layer<'_>) -> f64 {
+    let [w, a] = layer.bits();
+    let taps = layer.positions() * (10 + 2 * layer.g.kernel[0] * layer.g.kernel[1]) as f64;
+    layer.macs(64, 8 * vectors(layer).unwrap_or(1)) * w * a / 330.0 + taps + layer.chain()
+}
+
+/// Vectors of eight outputs a tile.
+fn vectors(layer: &Layer<'_>) -> Option<usize> {
+    PopcountShape::vectors([layer.codes?.w.bits() as usize, layer.input.planes])
+}
+
+/// Emits the kernel.
+pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, layer: &IntLayer<'_>) -> Result<(), KernelError> {
     let (g, b) = (&layer.g, &layer.input.buffer);
     let planes = [layer.w.bits() as usize, b.planes];
-    let level = e.level.has_x86(x86::V4 | x86::VPOPCNTDQ);
-    let Some(vectors) = PopcountShape::vectors(planes).filter(|_| level) else { return Ok(None) };
+    let Some(vectors) = PopcountShape::vectors(planes) else {
+        return Err((task.step.result.node, "has too many bit planes for this kernel".to_owned()));
+    };
     let (inner, outputs, taps) = (g.channels / g.groups, g.outputs / g.groups, g.kernel[0] * g.kernel[1]);
     let (words, tile, plane_stride) = (inner.div_ceil(64), 8 * vectors, b.words() * 8);
     let blocks = outputs.div_ceil(tile);
@@ -60,6 +78,5 @@ pub(super) fn emit(
             });
         });
         task.finish_from(e, p, range, buffer, I32X4)
-    })?;
-    Ok(Some("bit-serial popcount, AVX-512"))
+    })
 }

@@ -1,23 +1,25 @@
-//! Split integers: convolution of codes with fixed-point weights, or with any weights whose accumulators need more than 32
+//! Split integers: convolution of codes with weights of any bits, fixed point among them, and accumulators beyond 32
 //! bits. Weights are two digits of 12 bits multiplied as i16, or three of 8 bits multiplied as bytes (`lower::split`); each
 //! digit's sums fit 32 bits, which is proved from the weights, and are combined exactly.
 //!
 //! A task copies the input rows that a few output rows need into a strip on its stack: levels side by side in (y, x, c)
-//! order, zeros for padding. Every position is then like every other. The kernel also does the layer's decode or threshold,
-//! because a lane of 32 bits holds no accumulator.
+//! order, zeros for padding. Every position is then like every other. Where a lane of 32 bits holds no accumulator, the kernel
+//! also does the layer's decode or threshold.
 //!
-//! Cost: 3 MAC a cycle with 128-bit pmaddwd, 12 to 15 with AVX2, 20 with AVX-512 VNNI. Needs nothing beyond the level's
-//! base.
+//! Cost: see [`cycles`]. Needs nothing beyond the level's base.
 
+use super::choice::Kernel;
 use super::int_conv::IntLayer;
+use super::layer::{Layer, demand, thresholds};
 use super::split_lanes::Finish;
-use super::{KernelError, Operand, Task, split_input, split_lanes};
+use super::{KernelError, Task, split_input, split_lanes};
 use crate::codegen::emitter::{Emitter, F32X4, I32X4};
 use crate::codegen::image::FunctionId;
+use crate::codegen::target::{Level, x86};
 use crate::codegen::tiles::{SplitFinish, SplitShape};
+use crate::graph::Value as GraphValue;
 use crate::graph::ops::Geometry;
-use crate::graph::types::{AccType, Layout};
-use crate::graph::{NodeId, Value as GraphValue};
+use crate::graph::types::Layout;
 use crate::lower::split::{self, Products, TILE};
 use cranelift_codegen::ir::{InstBuilder, StackSlotData, StackSlotKind, Value, types};
 
@@ -54,12 +56,76 @@ pub(super) struct SplitLayer<'a> {
     pub direct: bool,
 }
 
-/// Whether the layer `node` is this kernel's: fixed-point weights, an accumulator beyond 32 bits, or the caller's pixels.
-pub(super) fn wanted(task: &Task<'_>, node: NodeId, input: &Operand, acc: &AccType) -> bool {
-    split::fixed_point(task.graph, node) || !acc.fits_i32() || input.buffer.layout == Layout::Dense
+/// Whether level and layer allow the kernel: the instructions, sums that are proved, and a window that fits a strip.
+pub(super) fn fits(layer: &Layer<'_>, level: &Level, kernel: Kernel) -> Result<(), String> {
+    match kernel {
+        Kernel::SplitVnni => demand(SplitShape::quads(level), "the level lacks AVX-512 VNNI")?,
+        Kernel::SplitAvx2 => demand(level.has_x86(x86::AVX2), "the level lacks AVX2")?,
+        _ => {}
+    }
+    let split = digits(layer, kernel).ok_or("its levels or sums do not fit the digits of its weights")?;
+    demand(strip(layer, &split, kernel).is_some(), "its window is too long for a strip")
 }
 
-/// Emits the layer; `None` where its sums could overflow, which the direct kernel then computes.
+/// Products of digits a cycle: 6 with 128-bit pmaddwd, 26 with AVX2, 60 with AVX-512 VNNI; runs are filled up to whole steps,
+/// outputs to blocks of 16. Copying a strip takes 2.5 cycles a level, as often as windows of neighbouring strips overlap; then
+/// the chain.
+pub(super) fn cycles(layer: &Layer<'_>, kernel: Kernel) -> f64 {
+    let g = &layer.g;
+    let rate = match kernel {
+        Kernel::SplitVnni => 60.0,
+        Kernel::SplitAvx2 => 26.0,
+        _ => 6.0,
+    };
+    let Some(split) = digits(layer, kernel) else { return f64::INFINITY };
+    let Some((_, strip)) = strip(layer, &split, kernel) else { return f64::INFINITY };
+    let run = (split.runs[0] * split.runs[1] * split.steps() * split.products.together()) as f64;
+    let outputs = (split.blocks(g) * TILE * g.groups) as f64;
+    let strips = g.output[0].div_ceil(strip.extents[0]) * g.output[1].div_ceil(strip.extents[1]);
+    let copied = (strips * strip.tall * strip.row / split.products.element()) as f64;
+    layer.positions() * outputs * run * split.planes as f64 / rate + copied * 2.5 + layer.chain()
+}
+
+/// What the kernel multiplies.
+fn products(kernel: Kernel) -> Products {
+    if kernel == Kernel::SplitVnni { Products::Quads } else { Products::Pairs }
+}
+
+/// The layer's weights as digits, if all sums are sure to be exact.
+fn digits(layer: &Layer<'_>, kernel: Kernel) -> Option<split::Split> {
+    let (codes, products) = (layer.codes?, products(kernel));
+    let greatest = codes.w.levels().0.abs().max(codes.w.levels().1.abs());
+    let small = !split::fixed_point(layer.graph, layer.node);
+    let bounded = small.then(|| split::Split::bounded(&layer.g, greatest, codes.a.levels(), products)).flatten();
+    bounded.or_else(|| split::Split::new(&layer.g, &levels(layer), codes.a.levels(), products))
+}
+
+/// The levels of the weights; those of falling channels, whose thresholds hold for the negated accumulator, negated.
+fn levels(layer: &Layer<'_>) -> Vec<i64> {
+    let Some(codes) = layer.codes else { return Vec::new() };
+    let mut weights: Vec<i64> = codes.values.iter().map(|&u| codes.w.level(u.into())).collect();
+    if let Some((rows, top)) = thresholds(layer.graph, layer.step.source.node) {
+        for (weights, row) in weights.chunks_mut(layer.g.taps().max(1)).zip(rows.chunks(top + 1)) {
+            if row.last().is_some_and(|&d| d < 0) {
+                weights.iter_mut().for_each(|w| *w = -*w);
+            }
+        }
+    }
+    weights
+}
+
+/// The tile and the strip: of the widest tile that has room, at least the window of one position.
+fn strip(layer: &Layer<'_>, split: &split::Split, kernel: Kernel) -> Option<(Option<SplitShape>, Strip)> {
+    let tile = |width: usize| match kernel {
+        Kernel::SplitVnni | Kernel::SplitAvx2 => Some(SplitShape::of(split.products, split.planes, width)),
+        _ => None,
+    };
+    let tiles = [layer.g.output[1], 1].map(tile);
+    let strips = tiles.map(|t| extents(&layer.g, split, t.map_or(1, |s| s.positions), layer.step.tasks));
+    tiles.into_iter().zip(strips).find(|(_, s)| s.size <= LONGEST)
+}
+
+/// Emits the kernel.
 ///
 /// # Errors
 /// The node that could not be emitted, and why.
@@ -67,9 +133,10 @@ pub(super) fn emit(
     e: &mut Emitter<'_, '_>,
     task: &Task<'_>,
     layer: &IntLayer<'_>,
-    acc: &AccType,
-) -> Result<Option<&'static str>, KernelError> {
-    let Some((layer, name)) = prepare(e, task, layer, acc)? else { return Ok(None) };
+    about: &Layer<'_>,
+    kernel: Kernel,
+) -> Result<(), KernelError> {
+    let layer = prepare(e, task, layer, about, kernel)?;
     let g = &layer.layer.g;
     let words = task.splits_channels().then(|| task.word_range(e));
     let (start, end) = task.row_range(e);
@@ -89,47 +156,31 @@ pub(super) fn emit(
             });
         });
     });
-    result.map(|()| Some(name))
+    result
 }
 
 fn prepare<'a>(
     e: &mut Emitter<'_, '_>,
     task: &Task<'_>,
     layer: &'a IntLayer<'a>,
-    acc: &AccType,
-) -> Result<Option<(SplitLayer<'a>, &'static str)>, KernelError> {
-    let (g, levels) = (&layer.g, layer.a.levels());
-    let mut weights: Vec<i64> = layer.codes.iter().map(|&u| layer.w.level(u.into())).collect();
-    let node = task.step.main.unwrap_or(task.step.result.node);
-    // The threshold that enters the chain, if it is one.
-    let rows = task.thresholds(task.step.source.node);
-    // Thresholds of a falling channel hold for the negated accumulator.
-    if let Some((rows, top)) = rows {
-        for (weights, row) in weights.chunks_mut(g.taps().max(1)).zip(rows.chunks(top + 1)) {
-            if row.last().is_some_and(|&d| d < 0) {
-                weights.iter_mut().for_each(|w| *w = -*w);
-            }
-        }
-    }
-    let products = if SplitShape::quads(e.level) { Products::Quads } else { Products::Pairs };
-    let split = split::Split::new(g, &weights, levels, products);
-    let Some(split) = split.or_else(|| split::Split::new(g, &weights, levels, Products::Pairs)) else {
-        return Ok(None);
-    };
-    // The window of one position at least must fit.
-    let tiles = [g.output[1], 1].map(|width| SplitShape::of(e.level, split.products, split.planes, width));
-    let extents = tiles.map(|t| extents(g, &split, t.map_or(1, |s| s.positions), task.step.tasks));
-    let found = tiles.into_iter().zip(extents).find(|(_, s)| s.size <= LONGEST);
-    let Some((shape, Strip { extents, tall, row, size })) = found else { return Ok(None) };
+    about: &Layer<'_>,
+    kernel: Kernel,
+) -> Result<SplitLayer<'a>, KernelError> {
+    let (g, node) = (&layer.g, about.node);
+    let does_not_fit = || (node, "does not fit the split-integer kernel".to_owned());
+    let split = digits(about, kernel).ok_or_else(does_not_fit)?;
+    let (shape, Strip { extents, tall, row, size }) = strip(about, &split, kernel).ok_or_else(does_not_fit)?;
+    let scale = |o| about.codes.map_or(1.0, |c| c.acc.scale_of(o));
     let positions = shape.map_or(1, |s| s.positions);
     let pixel = g.channels * split.products.element();
     let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, size as u32, 6);
     let slot = e.b.create_sized_stack_slot(slot);
     let strip = e.b.ins().stack_addr(types::I64, slot, 0);
-    let finish = match rows {
+    // The threshold that enters the chain, if it is one.
+    let finish = match thresholds(task.graph, task.step.source.node) {
         Some((rows, top)) => Finish::Threshold { table: e.data("thresholds", split.thresholds(g, rows, top)), top },
         None if task.step.source == (GraphValue { node, port: 0 }) => Finish::Raw,
-        None => Finish::Decode { table: e.data("scales", split.scales(g, |o| acc.scale_of(o))) },
+        None => Finish::Decode { table: e.data("scales", split.scales(g, scale)) },
     };
     let mut kind = finish.kind();
     let direct = match shape {
@@ -141,7 +192,7 @@ fn prepare<'a>(
     };
     let pitch = g.outputs.next_multiple_of(4) + TILE;
     let buffer = task.lane_buffer(e, pitch * positions);
-    let weights = e.data("weights", split.weights(g, &weights));
+    let weights = e.data("weights", split.weights(g, &levels(about)));
     let tile = match shape {
         None => None,
         Some(shape) => {
@@ -152,12 +203,7 @@ fn prepare<'a>(
             Some((shape.function(e.image).map_err(|m| (node, m.to_string()))?, shape))
         }
     };
-    let name = match tile {
-        None => "split integer",
-        Some((_, shape)) => shape.name(),
-    };
-    let layer = SplitLayer { layer, split, weights, finish, strip, row, extents, tall, tile, buffer, pitch, direct };
-    Ok(Some((layer, name)))
+    Ok(SplitLayer { layer, split, weights, finish, strip, row, extents, tall, tile, buffer, pitch, direct })
 }
 
 /// Whether a step's result are codes of few bits that whole tiles and blocks make, so that the tile can store them.

@@ -90,12 +90,11 @@ impl SplitShape {
         level.has_x86(x86::AVX512 | x86::VNNI)
     }
 
-    /// The tile of a level for rows of `width` positions, if it has one; [`SplitShape::with`] completes it.
-    pub fn of(level: &Level, products: Products, planes: usize, width: usize) -> Option<SplitShape> {
+    /// The tile for rows of `width` positions: AVX-512 VNNI's for quads, AVX2's for pairs; [`SplitShape::with`] completes it.
+    pub fn of(products: Products, planes: usize, width: usize) -> SplitShape {
         let instructions = match products {
             Products::Quads => Instructions::Vnni,
-            Products::Pairs if level.has_x86(x86::AVX2) => Instructions::Avx2,
-            Products::Pairs => return None,
+            Products::Pairs => Instructions::Avx2,
         };
         let sums = if instructions == Instructions::Vnni { 27 } else { 12 };
         let most = (sums / planes.max(1)).min(width.max(1));
@@ -103,7 +102,7 @@ impl SplitShape {
         let positions = (most.div_ceil(2)..=most).rev().min_by_key(|p| width.next_multiple_of(*p)).unwrap_or(1);
         let (loops, steps) = ([0; 3], [0; 2]);
         let finish = SplitFinish::Raw;
-        Some(SplitShape { instructions, positions, planes, bits: 0, loops, steps, position: 0, pitch: 0, finish })
+        SplitShape { instructions, positions, planes, bits: 0, loops, steps, position: 0, pitch: 0, finish }
     }
 
     /// The tile for a layer: `steps` from one row and run to the next, `position` and `pitch` from one position's levels and
@@ -118,14 +117,6 @@ impl SplitShape {
     ) -> SplitShape {
         let loops = [split.runs[0], split.runs[1], split.steps()];
         SplitShape { bits: split.bits, loops, steps, position, pitch, finish, ..self }
-    }
-
-    /// The kernel's name.
-    pub fn name(self) -> &'static str {
-        match self.instructions {
-            Instructions::Avx2 => "split integer, AVX2",
-            Instructions::Vnni => "split integer, VNNI",
-        }
     }
 
     /// The function `(input, weights, out, table)`: the first position's first level, the block's weights, its first result,

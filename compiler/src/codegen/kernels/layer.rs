@@ -1,0 +1,112 @@
+//! A layer with weights as its kernels are asked about it, before any code is emitted: what it computes, where its operands
+//! lie, what follows.
+
+use super::KernelError;
+use crate::graph::ops::Geometry;
+use crate::graph::types::{AccType, CodeType};
+use crate::graph::{Graph, Node, NodeId, Value};
+use crate::lower::split::stored;
+use crate::lower::{Buffer, Plan, Step};
+
+/// The operators of layers with weights.
+pub const OPERATORS: [&str; 3] = ["conv", "matmul", "int_conv"];
+
+/// A layer with weights.
+pub struct Layer<'g> {
+    pub(super) graph: &'g Graph,
+    pub(super) step: &'g Step,
+    pub(super) node: NodeId,
+    pub(super) g: Geometry,
+    /// The numeric profile.
+    pub(super) fma: bool,
+    /// `None` of a float layer.
+    pub(super) codes: Option<Codes<'g>>,
+    pub(super) input: &'g Buffer,
+    pub(super) result: &'g Buffer,
+}
+
+/// The operands of an integer layer.
+#[derive(Clone, Copy)]
+pub(super) struct Codes<'g> {
+    pub a: &'g CodeType,
+    pub w: &'g CodeType,
+    pub acc: &'g AccType,
+    /// The weights' codes.
+    pub values: &'g [i32],
+}
+
+impl<'g> Layer<'g> {
+    /// The layer of a step; `None` where its kernel has no weights.
+    ///
+    /// # Errors
+    /// The node that no kernel can run, and why.
+    pub fn of(graph: &'g Graph, plan: &'g Plan, step: &'g Step, fma: bool) -> Result<Option<Layer<'g>>, KernelError> {
+        let layer = |n: &&Node| OPERATORS.contains(&n.op.name);
+        let Some(node) = step.main.and_then(|id| graph.node(id)).filter(layer) else { return Ok(None) };
+        let fail = |m: &str| (node.id, m.to_owned());
+        let operands = graph.operands(node.id);
+        let operand = |i: usize| operands.get(i).copied().ok_or(fail("no operand"));
+        let ty = |i: usize| graph.value_type(operand(i)?).ok_or(fail("no operand"));
+        let g = Geometry::new(&node.attrs, &ty(0)?.shape, &ty(1)?.shape).map_err(|m| (node.id, m))?;
+        let codes = if node.op.name == "int_conv" {
+            let code = |i: usize| ty(i)?.codes().ok_or(fail("an operand holds no codes"));
+            let values = graph.constant(operand(1)?).and_then(|t| t.as_i32());
+            let values = values.ok_or(fail("the weight codes must be constant"))?;
+            let acc = node.types.first().and_then(|t| t.acc()).ok_or(fail("the result is no accumulator"))?;
+            Some(Codes { a: code(0)?, w: code(1)?, acc, values })
+        } else {
+            None
+        };
+        let buffer = |v: Value, m: &str| plan.buffers.get(&v).ok_or(fail(m));
+        let input = buffer(stored(graph, operand(0)?), "operand 0 is not in memory")?;
+        let result = buffer(step.result, "the result has no place")?;
+        Ok(Some(Layer { graph, step, node: node.id, g, fma, codes, input, result }))
+    }
+
+    /// Whether the kernel leaves 32-bit accumulators to the chain, and finds all its channels in memory.
+    pub(super) fn in_lanes(&self) -> Result<(), String> {
+        let own = self.step.source == Value { node: self.node, port: 0 };
+        if self.input.image.0 != self.g.channels {
+            return Err("it appends a channel to its input".to_owned());
+        }
+        match self.codes {
+            Some(c) if !c.acc.fits_i32() || !own => Err("its accumulators need more than lanes of 32 bits".to_owned()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Bits of weights and of activations; 32 of floats.
+    pub(super) fn bits(&self) -> [f64; 2] {
+        self.codes.map_or([32.0; 2], |c| [c.w.bits().into(), c.a.bits().into()])
+    }
+
+    /// Multiply-accumulates of a sample where the channels of a group come by `inner` and its outputs by `outputs`.
+    pub(super) fn macs(&self, inner: usize, outputs: usize) -> f64 {
+        let g = &self.g;
+        let per_group =
+            (g.channels / g.groups).next_multiple_of(inner) * (g.outputs / g.groups).next_multiple_of(outputs);
+        (g.output[0] * g.output[1] * g.kernel[0] * g.kernel[1] * g.groups * per_group) as f64
+    }
+
+    /// Positions of the result.
+    pub(super) fn positions(&self) -> f64 {
+        (self.g.output[0] * self.g.output[1]) as f64
+    }
+
+    /// Cycles of the chain in lanes of four: two for load and store and one a node.
+    pub(super) fn chain(&self) -> f64 {
+        self.positions() * self.g.outputs as f64 * (2 + self.step.chain.len()) as f64 / 4.0
+    }
+}
+
+/// The rows and the greatest code of a node, if it is a threshold.
+pub(super) fn thresholds(graph: &Graph, node: NodeId) -> Option<(&[i64], usize)> {
+    let threshold = graph.node(node).filter(|n| n.op.name == "threshold")?;
+    let rows = graph.operands(node).get(1).and_then(|&v| graph.constant(v))?.as_i64()?;
+    Some((rows, usize::try_from(threshold.attrs.int("top", 1)).ok()?))
+}
+
+/// The reason `why` where `fits` is not so.
+pub(super) fn demand(fits: bool, why: &str) -> Result<(), String> {
+    if fits { Ok(()) } else { Err(why.to_owned()) }
+}

@@ -1,0 +1,202 @@
+//! Every kernel that this machine has, forced one by one on the same layers, with codes at their greatest, at their least, and
+//! mixed: the interpreter's bits. And what a kernel that cannot be had says.
+
+use dorefa_runtime::{Session, Tensor};
+use dorefac::codegen::kernels::choice::Kernel;
+use dorefac::codegen::target::{Arch, Level, host_features};
+use dorefac::compile::{CompileError, Options, Wish, compile, profile};
+use dorefac::emit::jit::JitImage;
+use dorefac::graph::Graph;
+use dorefac::{interp, passes, text};
+use std::collections::BTreeSet;
+
+/// What weights or pixels are.
+#[derive(Clone, Copy, Debug)]
+enum Fill {
+    Greatest,
+    Least,
+    Mixed,
+    /// No small multiples of anything.
+    Rough,
+}
+
+impl Fill {
+    const ALL: [Fill; 3] = [Fill::Greatest, Fill::Least, Fill::Mixed];
+
+    fn value(self, i: usize) -> f32 {
+        match self {
+            Fill::Greatest => 1.0,
+            Fill::Least => -1.0,
+            Fill::Mixed => ((i * 7919 + 13) % 97) as f32 / 48.0 - 1.0,
+            Fill::Rough => (i as f32 * 1.7).sin(),
+        }
+    }
+}
+
+/// A network with the layer `c` over `channels` channels of codes of `bits`, whose weights are `weights` of the text.
+fn network(channels: usize, size: usize, input: &str, layer: &str, weights: Fill) -> Graph {
+    let source = format!(
+        "dorefa 1\ngraph g(x: f32[N, {channels}, {size}, {size}]) -> (y) {{\n  a = {input}\n  {}\n}}\n",
+        layer.replace("; ", "\n  ")
+    );
+    let values = |name: &str| {
+        // The layer that is forced has these, the others always the same.
+        let fill = if name == "w" { weights } else { Fill::Mixed };
+        let shape = source.split(&format!("@{name}: f32[")).nth(1)?.split(']').next()?;
+        let dims: Vec<usize> = shape.split(", ").filter_map(|d| d.parse().ok()).collect();
+        Tensor::f32(dims.clone(), (0..dims.iter().product()).map(|i| fill.value(i)).collect()).ok()
+    };
+    let mut graph = text::parse(&source, "forced.dorefa", &values)
+        .unwrap_or_else(|p| panic!("{}", p.iter().map(ToString::to_string).collect::<String>()));
+    passes::run(&mut graph, profile(&levels()), &mut |_, _| {}).expect("passes");
+    graph
+}
+
+fn levels() -> Vec<Level> {
+    Level::parse("native", &target_lexicon::Triple::host()).expect("levels")
+}
+
+fn options(layer: &str, kernel: &str) -> Options {
+    let wish = Wish { layer: layer.to_owned(), kernel: kernel.to_owned(), measured: false };
+    Options { kernels: vec![wish], ..Options::default() }
+}
+
+/// Forces every kernel on the layer `c`; gives those that it can have.
+fn force_all(graph: &Graph, channels: usize, size: usize) -> BTreeSet<Kernel> {
+    let levels = levels();
+    let (fma, mut possible) = (profile(&levels), BTreeSet::new());
+    for kernel in Kernel::ALL {
+        let compiled = match compile(graph, &levels, &options("c", &kernel.word())) {
+            Ok(compiled) => compiled,
+            Err(CompileError::Kernels(lines)) => {
+                assert!(lines.len() == 1 && lines[0].contains("; possible are "), "{lines:?}");
+                continue;
+            }
+            Err(other) => panic!("{other}"),
+        };
+        assert!(compiled.kernels.contains(&kernel.name()), "{:?}", compiled.kernels);
+        possible.insert(kernel);
+        let jit = JitImage::new(&compiled.image).expect("links").into_model().expect("loads");
+        for fill in Fill::ALL {
+            let shape = vec![2, channels, size, size];
+            let x = Tensor::f32(shape.clone(), (0..shape.iter().product()).map(|i| fill.value(i)).collect());
+            let x = [x.expect("fits")];
+            let want = interp::run(graph, &x, fma).expect("runs");
+            for threads in [1, 3] {
+                let got = Session::new(&jit, threads).expect("session").run(&x).expect("runs");
+                let bits = |t: &[Tensor]| {
+                    t.iter().flat_map(|t| t.as_f32().unwrap_or(&[]).iter().map(|v| v.to_bits())).collect::<Vec<_>>()
+                };
+                assert!(bits(&want) == bits(&got), "{kernel:?}, pixels {fill:?}, {threads} threads");
+            }
+        }
+    }
+    possible
+}
+
+/// The kernels of `all` that the machine has the instructions for.
+fn here(all: &[Kernel]) -> BTreeSet<Kernel> {
+    let has = |level: &str| {
+        let levels = Level::parse(level, &"x86_64-unknown-linux-gnu".parse().expect("a triple")).expect("a level");
+        Arch::host() == Some(Arch::X86_64) && levels.iter().all(|l| l.features & !host_features() == 0)
+    };
+    let runs = |k: &Kernel| match k {
+        Kernel::LookUp64 => has("x86-64-v4+vbmi"),
+        Kernel::PopcountAvx512 => has("x86-64-v4+vpopcntdq"),
+        Kernel::SplitVnni => has("x86-64-v4+vnni"),
+        Kernel::FloatAvx512 => has("x86-64-v4"),
+        Kernel::LookUp16Avx2 | Kernel::SplitAvx2 | Kernel::FloatAvx2 => has("x86-64-v3"),
+        _ => true,
+    };
+    all.iter().copied().filter(runs).collect()
+}
+
+const BITS: [Kernel; 2] = [Kernel::PopcountAvx512, Kernel::Popcount];
+const SPLIT: [Kernel; 3] = [Kernel::SplitVnni, Kernel::SplitAvx2, Kernel::Split];
+const LOOK_UP: [Kernel; 3] = [Kernel::LookUp64, Kernel::LookUp16Avx2, Kernel::LookUp16];
+
+#[test]
+fn few_bits_by_every_kernel() {
+    for (w, a) in [(1, 1), (1, 2), (2, 2)] {
+        let input = format!("quantize_activation(x, bits={a})");
+        let layer = format!("c = conv(a, quantize_weights(@w: f32[64, 128, 3, 3], bits={w}), pads=[1, 1, 1, 1])");
+        for (tail, weights) in Fill::ALL.map(|f| ("y = relu(c)", f)).into_iter().chain([(
+            "q = quantize_activation(c, bits=2); y = conv(q, quantize_weights(@v: f32[16, 64, 1, 1], bits=1))",
+            Fill::Mixed,
+        )]) {
+            let graph = network(128, 9, &input, &format!("{layer}; {tail}"), weights);
+            let possible = force_all(&graph, 128, 9);
+            let all = [&BITS[..], &SPLIT, &LOOK_UP, &[Kernel::Direct]].concat();
+            assert_eq!(possible, here(&all), "W{w}A{a}");
+        }
+    }
+}
+
+#[test]
+fn many_bits_by_every_kernel() {
+    for (w, a, popcounts) in [(4, 4, &BITS[..]), (3, 5, &BITS[..]), (8, 8, &BITS[1..])] {
+        let input = format!("quantize_activation(x, bits={a})");
+        let layer =
+            format!("c = conv(a, quantize_weights(@w: f32[24, 64, 3, 3], bits={w}), strides=[2, 2]); y = relu(c)");
+        for weights in Fill::ALL {
+            let possible = force_all(&network(64, 9, &input, &layer, weights), 64, 9);
+            assert_eq!(possible, here(&[popcounts, &SPLIT, &[Kernel::Direct]].concat()), "W{w}A{a}");
+        }
+    }
+}
+
+#[test]
+fn groups_rows_fixed_point_and_floats_by_every_kernel() {
+    let codes = "quantize_activation(x, bits=2)";
+    let grouped =
+        "c = conv(a, quantize_weights(@w: f32[128, 64, 3, 3], bits=1), groups=2, pads=[1, 1, 1, 1]); y = relu(c)";
+    let flat = "c = conv(a, quantize_weights(@w: f32[130, 64, 6, 6], bits=2)); y = relu(c)";
+    let depthwise = "c = conv(a, quantize_weights(@w: f32[8, 1, 3, 3], bits=2), groups=8); y = relu(c)";
+    let fixed = "c = conv(a, @w: f32[24, 16, 3, 3]); y = relu(c)";
+    let float = "c = conv(a, @w: f32[24, 16, 3, 3], pads=[1, 1, 1, 1]); y = relu(c)";
+    for weights in Fill::ALL {
+        let all = [&BITS[..], &SPLIT, &LOOK_UP, &[Kernel::Direct]].concat();
+        assert_eq!(force_all(&network(128, 7, codes, grouped, weights), 128, 7), here(&all));
+        let row = [&BITS[..], &SPLIT, &[Kernel::Direct]].concat();
+        assert_eq!(force_all(&network(64, 6, codes, flat, weights), 64, 6), here(&row));
+        let possible = force_all(&network(8, 6, codes, depthwise, weights), 8, 6);
+        assert!(possible.is_superset(&here(&[Kernel::Direct, Kernel::Split])), "{possible:?}");
+        let floats = [Kernel::FloatAvx512, Kernel::FloatAvx2, Kernel::Float];
+        assert_eq!(force_all(&network(16, 7, "abs(x)", float, weights), 16, 7), here(&floats));
+    }
+    let wide = [&SPLIT[..], &[Kernel::DirectWide]].concat();
+    assert_eq!(force_all(&network(16, 7, codes, fixed, Fill::Rough), 16, 7), here(&wide));
+}
+
+#[test]
+fn what_cannot_be_had_is_one_line_with_what_can() {
+    let layer = "c = conv(a, quantize_weights(@w: f32[64, 64, 3, 3], bits=1)); y = relu(c)";
+    let graph = network(64, 7, "quantize_activation(x, bits=2)", layer, Fill::Mixed);
+    let triple = "x86_64-unknown-linux-gnu".parse().expect("a triple");
+    let level = |text: &str| Level::parse(text, &triple).expect("levels");
+    let refused = |levels: &[Level], layer: &str, kernel: &str| match compile(&graph, levels, &options(layer, kernel)) {
+        Err(CompileError::Kernels(lines)) if lines.len() == 1 => lines[0].clone(),
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("compiled"),
+    };
+    let v3 = level("x86-64-v3");
+    let text = refused(&v3, "c", "look-up-64-avx-512");
+    assert!(text.contains("VBMI (x86-64-v3)") && text.contains("possible are look-up-16-avx2, look-up-16, "), "{text}");
+    let text = refused(&v3, "c", "look-up-63");
+    assert!(text.contains("there is no kernel look-up-63; there are look-up-64-avx-512, "), "{text}");
+    let text = refused(&v3, "d", "split-integer");
+    assert!(text.contains("there is no layer d with weights; there are c"), "{text}");
+    let text = refused(&v3, "c", "float-chain");
+    assert!(text.contains("it computes floats, the layer codes"), "{text}");
+    let text = refused(&level("x86-64-v3,x86-64-v4+vbmi"), "c", "look-up 64, AVX-512");
+    assert!(text.contains("(x86-64-v3)"), "{text}");
+    let text = refused(&v3, "*", "split-integer-vnni");
+    assert!(text.contains("no layer can be computed"), "{text}");
+    // For all layers that can; and a layer by name says more than all.
+    let compiled = compile(&graph, &v3, &options("*", "bit-serial-popcount")).expect("compiles");
+    assert!(compiled.kernels.contains(&"bit-serial popcount"), "{:?}", compiled.kernels);
+    let mut both = options("c", "Split Integer");
+    both.kernels.extend(options("*", "look-up-16").kernels);
+    let compiled = compile(&graph, &v3, &both).expect("compiles");
+    assert!(compiled.kernels.contains(&"split integer"), "{:?}", compiled.kernels);
+}
