@@ -61,7 +61,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Compile a model to a shared object, object file or archive
-    Compile(compile::Args),
+    Compile(Box<compile::Args>),
     /// Run a model on a file of inputs
     Run(run::Args),
     /// Show a model's layers, bit widths, shapes and sizes

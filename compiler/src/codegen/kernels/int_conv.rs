@@ -51,12 +51,12 @@ pub(super) fn emit(
     }
 }
 
-/// Of the scalar kernel: 60 MAC a cycle and pair of bits with channels by 64 and outputs by four, 30 cycles and more a position
-/// for the list of taps, then the chain.
+/// Of the scalar kernel: 60 MAC a cycle and pair of bits with channels by 64 and outputs by four, 10 cycles a position and 2 a
+/// tap for the list of taps; then the chain. One position is bound by reading its weights.
 pub(super) fn cycles(layer: &Layer<'_>) -> f64 {
     let [w, a] = layer.bits();
     let taps = layer.positions() * (10 + 2 * layer.g.kernel[0] * layer.g.kernel[1]) as f64;
-    layer.macs(64, OUTPUT_TILE) * w * a / 60.0 + taps + layer.chain()
+    layer.macs(64, OUTPUT_TILE) * w * a / 60.0 + taps + layer.reading(w, 1.0) + layer.chain()
 }
 
 /// The valid taps of one position as a list on the stack: (input address, byte offset of the tap's weight words).

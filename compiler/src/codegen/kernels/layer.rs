@@ -8,6 +8,9 @@ use crate::graph::{Graph, Node, NodeId, Value};
 use crate::lower::split::stored;
 use crate::lower::{Buffer, Plan, Step};
 
+/// Bytes of weights that stay in the near caches from one pass to the next.
+const NEAR: f64 = 1e6;
+
 /// The operators of layers with weights.
 pub const OPERATORS: [&str; 3] = ["conv", "matmul", "int_conv"];
 
@@ -93,9 +96,20 @@ impl<'g> Layer<'g> {
         (self.g.output[0] * self.g.output[1]) as f64
     }
 
-    /// Cycles of the chain in lanes of four: two for load and store and one a node.
+    /// Cycles of the chain in lanes of four: two for a load, a store and each node.
     pub(super) fn chain(&self) -> f64 {
-        self.positions() * self.g.outputs as f64 * (2 + self.step.chain.len()) as f64 / 4.0
+        self.positions() * self.g.outputs as f64 * (2 + self.step.chain.len()) as f64 / 2.0
+    }
+
+    /// Cycles of reading packed weights of so many bits each, `passes` times: 5 bytes a cycle the first time, which only a single
+    /// position feels, 16 from a distant cache where the near one does not hold them.
+    pub(super) fn reading(&self, bits: f64, passes: f64) -> f64 {
+        let bytes = (self.g.taps() * self.g.outputs) as f64 * bits / 8.0;
+        match () {
+            () if self.positions() <= 1.0 => bytes / 5.0,
+            () if bytes > NEAR => bytes * passes / 16.0,
+            () => 0.0,
+        }
     }
 }
 

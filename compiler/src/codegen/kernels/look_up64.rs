@@ -70,17 +70,17 @@ pub(super) fn fits(layer: &Layer<'_>, level: &Level) -> Result<(), String> {
     demand(exact, "its sums could pass 65535 before the chain reads them")
 }
 
-/// Channels by six and outputs by 64 are looked up, 250 MAC a cycle and weight bit; a table costs 4 cycles, and is made again
-/// for the columns that neighbouring strips share. Codes are stored by the tile, sums go through the chain.
+/// Channels by six and outputs by 64 are looked up, 250 MAC a cycle and weight bit; a table costs 3 cycles, and is made again
+/// for the columns that neighbouring strips share. Codes are stored by the tile, sums go through the chain in wide lanes.
 pub(super) fn cycles(layer: &Layer<'_>) -> f64 {
     let (g, s) = (&layer.g, Strips::of(&layer.g));
     let columns = s.wide * s.columns(s.positions) + s.narrow * s.columns(s.positions.max(2) - 1);
     let tables = (columns * g.input[0] * g.groups * s.sixes) as f64;
     let stored = match finish(layer) {
         Finish::Codes { .. } => 0.0,
-        Finish::Sums { .. } => layer.chain(),
+        Finish::Sums { .. } => layer.chain() / 3.0,
     };
-    layer.macs(strips::SIX, BLOCK) * layer.bits()[0] / 250.0 + tables * 4.0 + stored
+    layer.macs(strips::SIX, BLOCK) * layer.bits()[0] / 250.0 + tables * 3.0 + stored
 }
 
 impl<'a, 'l> LookUp64<'a, 'l> {

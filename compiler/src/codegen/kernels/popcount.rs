@@ -20,12 +20,12 @@ pub(super) fn fits(layer: &Layer<'_>, level: &Level) -> Result<(), String> {
     demand(vectors(layer).is_some(), "it has more than 16 pairs of bits")
 }
 
-/// 330 MAC a cycle and pair of bits, channels by 64 and outputs by the tile's, 30 cycles a position for the list of taps, then
-/// the chain.
+/// 330 MAC a cycle and pair of bits, channels by 64 and outputs by the tile's, 10 cycles a position and 2 a tap for the list
+/// of taps; then the chain. One position is bound by reading its weights.
 pub(super) fn cycles(layer: &Layer<'_>) -> f64 {
     let [w, a] = layer.bits();
     let taps = layer.positions() * (10 + 2 * layer.g.kernel[0] * layer.g.kernel[1]) as f64;
-    layer.macs(64, 8 * vectors(layer).unwrap_or(1)) * w * a / 330.0 + taps + layer.chain()
+    layer.macs(64, 8 * vectors(layer).unwrap_or(1)) * w * a / 330.0 + taps + layer.reading(w, 1.0) + layer.chain()
 }
 
 /// Vectors of eight outputs a tile.

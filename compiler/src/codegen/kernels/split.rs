@@ -67,23 +67,27 @@ pub(super) fn fits(layer: &Layer<'_>, level: &Level, kernel: Kernel) -> Result<(
     demand(strip(layer, &split, kernel).is_some(), "its window is too long for a strip")
 }
 
-/// Products of digits a cycle: 6 with 128-bit pmaddwd, 26 with AVX2, 60 with AVX-512 VNNI; runs are filled up to whole steps,
-/// outputs to blocks of 16. Copying a strip takes 2.5 cycles a level, as often as windows of neighbouring strips overlap; then
-/// the chain.
+/// Products of digits a cycle: 6 with 128-bit pmaddwd, 22 with AVX2, 105 with AVX-512 VNNI; runs are filled up to whole steps,
+/// outputs to blocks of 16. Copying a strip takes a cycle for every bit plane of a level, 2 for a pixel, as often as windows of
+/// neighbouring strips overlap; all weights are read for every tile; then the chain.
 pub(super) fn cycles(layer: &Layer<'_>, kernel: Kernel) -> f64 {
     let g = &layer.g;
     let rate = match kernel {
-        Kernel::SplitVnni => 60.0,
-        Kernel::SplitAvx2 => 26.0,
+        Kernel::SplitVnni => 105.0,
+        Kernel::SplitAvx2 => 22.0,
         _ => 6.0,
     };
     let Some(split) = digits(layer, kernel) else { return f64::INFINITY };
-    let Some((_, strip)) = strip(layer, &split, kernel) else { return f64::INFINITY };
+    let Some((tile, strip)) = strip(layer, &split, kernel) else { return f64::INFINITY };
     let run = (split.runs[0] * split.runs[1] * split.steps() * split.products.together()) as f64;
     let outputs = (split.blocks(g) * TILE * g.groups) as f64;
     let strips = g.output[0].div_ceil(strip.extents[0]) * g.output[1].div_ceil(strip.extents[1]);
     let copied = (strips * strip.tall * strip.row / split.products.element()) as f64;
-    layer.positions() * outputs * run * split.planes as f64 / rate + copied * 2.5 + layer.chain()
+    let products = layer.positions() * outputs * run * split.planes as f64;
+    let tiles = layer.positions() / tile.map_or(1, |t| t.positions) as f64;
+    let bits = (8 * split.products.element() * split.planes) as f64;
+    let copy = if layer.input.layout == Layout::Dense { 2.0 } else { layer.bits()[1] };
+    products / rate + copied * copy + layer.reading(bits, tiles) + layer.chain()
 }
 
 /// What the kernel multiplies.
