@@ -2,7 +2,7 @@
 
 use dorefa_runtime::{Session, Tensor};
 use dorefac::codegen::target::Level;
-use dorefac::compile::{Options, compile, profile};
+use dorefac::compile::{Options, Wish, compile, profile};
 use dorefac::emit::jit::JitImage;
 use dorefac::{interp, passes, text};
 
@@ -20,6 +20,17 @@ fn check_on(
     body: &str,
     weights: &dyn Fn(&str) -> Option<Tensor>,
     pixel: impl Fn(usize) -> f32,
+) -> Vec<&'static str> {
+    check_with(extents, body, weights, pixel, &Options::default())
+}
+
+/// [`check_on`] with options of the compiler.
+fn check_with(
+    extents: &[usize],
+    body: &str,
+    weights: &dyn Fn(&str) -> Option<Tensor>,
+    pixel: impl Fn(usize) -> f32,
+    options: &Options,
 ) -> Vec<&'static str> {
     let dims = extents.iter().map(|d| format!(", {d}")).collect::<String>();
     let source = format!("dorefa 1\ngraph g(x: f32[N{dims}]) -> (y) {{\n  {}\n}}\n", body.replace("; ", "\n  "));
@@ -39,7 +50,7 @@ fn check_on(
         if stage == "imported" && (body.contains("quantize_") || body.contains("spread")) {
             continue;
         }
-        let compiled = compile(graph, &levels, &Options::default());
+        let compiled = compile(graph, &levels, options);
         let compiled = compiled.unwrap_or_else(|e| panic!("{stage}: {e}\n{source}"));
         kernels.clone_from(&compiled.kernels);
         let jit = JitImage::new(&compiled.image).expect("links").into_model().expect("loads");
@@ -286,9 +297,13 @@ fn layer_by_look_up([c, h, width]: [usize; 3], o: usize, kernel: [usize; 2], [w,
         let weights = (0..o * taps).map(|i| if (i / taps).is_multiple_of(2) { 1.0 } else { -1.0 }).collect();
         (name == "w").then(|| Tensor::f32([o, inner, kh, kw], weights).expect("fits"))
     };
+    // Others may be predicted to be cheaper for these shapes.
+    let wish = Wish { layer: "c".to_owned(), kernel: "look-up-64-avx-512".to_owned(), measured: false };
+    let options = Options { kernels: has_vbmi().then_some(wish).into_iter().collect(), ..Options::default() };
     for body in [format!("{conv}; y = relu(c)"), tail(1), tail(2)] {
-        let noise = check_on(&[c, h, width], &body, &|_| None, |i| (i * 7919 % 97) as f32 / 90.0);
-        let greatest = check_on(&[c, h, width], &body, &most, |_| 1.0);
+        let noise = |i: usize| (i * 7919 % 97) as f32 / 90.0;
+        let noise = check_with(&[c, h, width], &body, &|_| None, noise, &options);
+        let greatest = check_with(&[c, h, width], &body, &most, |_| 1.0, &options);
         for kernels in [noise, greatest] {
             assert!(!has_vbmi() || kernels.contains(&"look-up 64, AVX-512"), "{kernels:?}\n{body}");
         }

@@ -68,8 +68,8 @@ pub(super) fn fits(layer: &Layer<'_>, level: &Level, kernel: Kernel) -> Result<(
 }
 
 /// Products of digits a cycle: 6 with 128-bit pmaddwd, 22 with AVX2, 105 with AVX-512 VNNI; runs are filled up to whole steps,
-/// outputs to blocks of 16. Copying a strip takes a cycle for every bit plane of a level, 2 for a pixel, as often as windows of
-/// neighbouring strips overlap; all weights are read for every tile; then the chain.
+/// outputs to blocks of 16. Copying a strip takes a cycle for every bit plane of a level, one for an integer, 2 for a pixel, as
+/// often as windows of neighbouring strips overlap; all weights are read for every tile; then the chain.
 pub(super) fn cycles(layer: &Layer<'_>, kernel: Kernel) -> f64 {
     let g = &layer.g;
     let rate = match kernel {
@@ -86,7 +86,11 @@ pub(super) fn cycles(layer: &Layer<'_>, kernel: Kernel) -> f64 {
     let products = layer.positions() * outputs * run * split.planes as f64;
     let tiles = layer.positions() / tile.map_or(1, |t| t.positions) as f64;
     let bits = (8 * split.products.element() * split.planes) as f64;
-    let copy = if layer.input.layout == Layout::Dense { 2.0 } else { layer.bits()[1] };
+    let copy = match layer.input.layout {
+        Layout::Dense => 2.0,
+        Layout::Nhwc => 1.0,
+        Layout::Nibbles | Layout::Bits => layer.bits()[1],
+    };
     products / rate + copied * copy + layer.reading(bits, tiles) + layer.chain()
 }
 
