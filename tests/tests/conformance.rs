@@ -2,6 +2,7 @@
 //!
 //! * the ONNX project's own node tests (`tests/conformance/cases.py`, the package `onnx`);
 //! * every version of every operator from operator set 7 on, by ONNX Runtime (`versions.py`, the package `onnxruntime` too);
+//! * the quantisers of QONNX and FINN in every rounding mode, by their definitions (`quantisers.py`);
 //! * quantised networks, each in several dialects that compute the same floats (`dialects.py`), which agree bit for bit.
 //!
 //! Python is `python3` or what `DOREFAC_PYTHON` names; without the packages the tests are skipped. Node tests that lie in a
@@ -174,7 +175,17 @@ fn node_tests() {
 
 #[test]
 fn every_version_of_every_operator() {
-    let Some(folder) = written("versions.py") else { return };
+    all_pass("versions.py");
+}
+
+#[test]
+fn quantisers_in_every_mode() {
+    all_pass("quantisers.py");
+}
+
+/// Every file that a script writes imports and gives what stands beside it.
+fn all_pass(script: &str) {
+    let Some(folder) = written(script) else { return };
     let outcomes = outcomes(folder.path());
     let failed = failures(&outcomes);
     println!("{} files, {} failed", outcomes.len(), failed.len());

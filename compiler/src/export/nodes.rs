@@ -262,6 +262,9 @@ impl Writer<'_> {
             "quant" | "bipolar_quant" | "multi_threshold" if self.dialect == Dialect::Float => {
                 return Err("is no operator of the dialect `float`: pass --dialect qonnx".to_owned());
             }
+            "quant" if attrs.int("bits", 8) == 1 && attrs.bool("signed", true) => {
+                return Err("has the levels −1 and 0, which the dialect takes for ±1: quantise it to 2 bits".to_owned());
+            }
             "quant" => {
                 inputs.push(self.scalar(&format!("{name}_bits"), attrs.int("bits", 8) as f32));
                 let mode = attrs.word("mode", "half_even");

@@ -125,7 +125,7 @@ pub fn quant_bounds(bits: i64, signed: bool, narrow: bool) -> (f32, f32) {
 pub static QUANT: OpDef = OpDef {
     name: "quant",
     doc: "QONNX Quant / IntQuant: t = x/s + z; clamp; round; (t − z)·s. Inputs x, s, z, which broadcast. Signed 1-bit \
-          narrow means ±1 (QKeras) and is imported as bipolar_quant.",
+          ones mean ±1 in that dialect and are imported as bipolar_quant.",
     inputs: (3, 3),
     attrs: &[
         AttrDef { name: "bits", kind: Kind::Int, required: true, doc: "bits, 1 … 24" },

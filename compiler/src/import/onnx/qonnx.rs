@@ -51,17 +51,30 @@ fn quant(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Value, Fail> {
     let (signed, narrow) = (int(node, "signed", 1)? != 0, int(node, "narrow", 0)? != 0);
     let mode = mode(node, "ROUND")?;
     let (x, s) = (im.input(node, 0)?, im.input(node, 1)?);
-    if bits == 1 && signed && narrow {
-        // QKeras writes its binary quantiser so; it means ±1, not a single level.
-        return im.add("bipolar_quant", node, &[x, s]);
-    }
     let z = im.input(node, 2)?;
+    if bits == 1 && signed {
+        return binary(im, node, [x, s, z]);
+    }
     let attrs = Attrs::new()
         .with("bits", Attr::Int(bits))
         .with("signed", Attr::Bool(signed))
         .with("narrow", Attr::Bool(narrow))
         .with("mode", Attr::Word(mode));
     im.add_with("quant", node, &[x, s, z], attrs)
+}
+
+/// Signed quantisers of one bit mean ±1 in this dialect, narrow or not (QKeras writes its binary quantiser so, and QONNX
+/// computes it so): ((x/s + z ≥ 0 ? 1 : −1) − z)·s.
+fn binary(im: &mut Importer<'_>, node: &OnnxNode, [x, s, z]: [Value; 3]) -> Result<Value, Fail> {
+    let zeros = im.graph.constant(z).and_then(|t| t.as_f32()).is_some_and(|v| v.iter().all(|&z| z == 0.0));
+    if zeros {
+        return im.add("bipolar_quant", node, &[x, s]);
+    }
+    let mut y = im.elementwise("div", node, &[x, s], Attrs::new())?;
+    y = im.elementwise("add", node, &[y, z], Attrs::new())?;
+    y = im.add("step", node, &[y])?;
+    y = im.elementwise("sub", node, &[y, z], Attrs::new())?;
+    im.elementwise("mul", node, &[y, s], Attrs::new())
 }
 
 /// In the primitive steps of its definition. Version 1 has five inputs: round(x/s + z) / 2^(in − out), rounded, (− z)·s.

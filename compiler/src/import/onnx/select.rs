@@ -210,7 +210,9 @@ fn pad(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Value, Fail> {
         let (at, n) = extent(im, x, a)?.ok_or(BATCH)?;
         let total = (n as i64).checked_add(b).and_then(|t| t.checked_add(c));
         if !total.is_some_and(|t| (1..=LONGEST as i64).contains(&t)) {
-            return Err(format!("pads axis {a} of {n} elements by {b} and {c}").into());
+            let limit =
+                if total.is_some_and(|t| t < 1) { "less than 1".into() } else { format!("more than {LONGEST}") };
+            return Err(format!("pads axis {a} of {n} elements by {b} and {c}: {limit} must not come out").into());
         }
         each.push((at, n, b, c));
     }
