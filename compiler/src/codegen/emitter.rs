@@ -3,7 +3,9 @@
 use super::image::{DataId, FunctionId, Image, import_data, import_function};
 use super::target::{Arch, Level};
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{self, AbiParam, InstBuilder, MemFlagsData, Signature, Type, Value, types};
+use cranelift_codegen::ir::{
+    self, AbiParam, InstBuilder, MemFlagsData, Signature, StackSlotData, StackSlotKind, Type, Value, types,
+};
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, Variable};
 
@@ -85,6 +87,13 @@ impl Emitter<'_, '_> {
     pub fn data_address(&mut self, id: DataId) -> Value {
         let global = import_data(self.b.func, id);
         self.b.ins().symbol_value(types::I64, global)
+    }
+
+    /// The address of so many bytes on the stack, aligned to a power of two.
+    pub fn stack(&mut self, bytes: usize, align: usize) -> Value {
+        let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, bytes as u32, align.ilog2() as u8);
+        let slot = self.b.create_sized_stack_slot(slot);
+        self.b.ins().stack_addr(types::I64, slot, 0)
     }
 
     /// Calls a tile: a leaf function of 64-bit arguments without a result.

@@ -30,7 +30,7 @@ use crate::lower::split::stored as split_stored;
 use crate::lower::{Buffer, Place, Plan, Step};
 use choice::Kernel;
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Value, types};
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
 use layer::Layer;
 use std::collections::BTreeMap;
 
@@ -433,8 +433,6 @@ impl Task<'_> {
 
     /// A buffer on the stack for one position's results, `channels` elements of 4 bytes and some room.
     fn lane_buffer(&self, e: &mut Emitter<'_, '_>, channels: usize) -> Value {
-        let size = (channels.next_multiple_of(64) + 64) * 4;
-        let slot = e.b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, size as u32, 4));
-        e.b.ins().stack_addr(types::I64, slot, 0)
+        e.stack((channels.next_multiple_of(64) + 64) * 4, 16)
     }
 }

@@ -8,10 +8,12 @@ use crate::codegen::lanes::nest::{Nest, Sink};
 use crate::codegen::lanes::program::{Access, Element, Level, Program, Type};
 use crate::codegen::lanes::wide::{self, Leaf};
 use crate::graph::types::Layout;
-use cranelift_codegen::ir::{self, InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Value, types};
+use cranelift_codegen::ir::{self, InstBuilder, MemFlagsData, Value, types};
 
 /// Bytes of a row of codes that may lie on the stack.
 const ROW: usize = 1 << 15;
+/// Bytes of a cache line.
+const LINE: usize = 64;
 /// Channels that are packed together.
 const SIXTEEN: usize = 16;
 
@@ -57,7 +59,7 @@ impl Task<'_> {
         if !packs_sixteen(b) || b.planes > 2 {
             return Ok(false);
         }
-        let bytes = stack(e, c * w);
+        let bytes = e.stack(c * w, LINE);
         e.times(w, |e, i| {
             let (p, to) = (first.moved(e, i), e.at(bytes, i, c));
             unpack(e, source, p, to);
@@ -90,7 +92,7 @@ impl Task<'_> {
         let to = match at_position(e, &self.result, first) {
             Some(to) => to,
             None if !packed => return Ok(false),
-            None => Access { base: stack(e, c * positions), element: Element::U8, origin: 0, row: 0, column: c },
+            None => Access { base: e.stack(c * positions, LINE), element: Element::U8, origin: 0, row: 0, column: c },
         };
         let to = with_type(to, program.ty(result));
         let nest = Nest { program, sinks: vec![Sink::Store(to, result)], image: [1, positions] };
@@ -142,12 +144,6 @@ fn with_type(to: Access, ty: Type) -> Access {
         (other, _) => other,
     };
     Access { element, ..to }
-}
-
-fn stack(e: &mut Emitter<'_, '_>, bytes: usize) -> Value {
-    let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, bytes as u32, 6);
-    let slot = e.b.create_sized_stack_slot(slot);
-    e.b.ins().stack_addr(types::I64, slot, 0)
 }
 
 /// The codes of a position as bytes, sixteen channels at a time: each byte of a plane is spread to those that take a bit of it.

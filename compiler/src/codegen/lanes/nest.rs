@@ -54,7 +54,7 @@ impl Nest {
         played: &mut Played,
         [start, stop]: [Value; 2],
     ) -> Result<Option<Width>, String> {
-        if let Some(&width) = wide::widths(e).first()
+        if let Some(width) = Width::of(e.level)
             && let Some(leaf) = Leaf::of(self, width, e.fma)
         {
             leaf.call(e, played, [start, stop])?;

@@ -4,7 +4,7 @@ use super::Samples;
 use super::tile::TileFunction;
 use crate::codegen::emitter::Emitter;
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{InstBuilder, StackSlotData, StackSlotKind, Value, types};
+use cranelift_codegen::ir::{InstBuilder, Value, types};
 use cranelift_frontend::Variable;
 
 /// Positions of an image and what lies at them; distances in bytes.
@@ -20,9 +20,7 @@ pub struct Grid {
 
 /// The stack table of a tile's addresses.
 pub fn table(e: &mut Emitter<'_, '_>, rows: usize) -> Value {
-    let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, (16 * rows) as u32, 3);
-    let slot = e.b.create_sized_stack_slot(slot);
-    e.b.ins().stack_addr(types::I64, slot, 0)
+    e.stack(16 * rows, 8)
 }
 
 /// An address that walks over positions of samples.

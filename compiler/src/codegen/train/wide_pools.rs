@@ -2,6 +2,7 @@
 //! reference, and takes windows that leave the image. Their gradients gain nothing by it: they wait for memory.
 
 use super::pools::Area;
+use super::values::of_maps;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::lanes::clif::Played;
 use crate::codegen::lanes::nest::{Nest, Sink};
@@ -23,12 +24,6 @@ fn at_tap(area: &Area<'_>, window: &Window, tap: usize) -> Access {
     }
 }
 
-/// Element of the output.
-fn at_output(area: &Area<'_>, window: &Window) -> Access {
-    let pixel = area.maps.pixel();
-    Access { base: area.base, element: Element::F32, origin: 0, row: window.output[1] * pixel, column: pixel }
-}
-
 /// The greatest of each window, the later only if greater. Gives the width, if the level has one for it.
 ///
 /// # Errors
@@ -41,7 +36,7 @@ pub fn forward(e: &mut Emitter<'_, '_>, window: &Window, [from, to]: [&Area<'_>;
         best = p.greater(v, best);
     }
     let image = [window.output[0], window.output[1]];
-    let nest = Nest { program: p, sinks: vec![Sink::Store(at_output(to, window), best)], image };
+    let nest = Nest { program: p, sinks: vec![Sink::Store(of_maps(to.base, to.maps, Element::F32), best)], image };
     let whole = |w: &Width| window.channels >= w.lanes() && Leaf::of(&nest, *w, e.fma).is_some();
     if !wide::widths(e).iter().any(whole) {
         return Ok(None);

@@ -58,9 +58,8 @@ impl Leaf<'_> {
 
     /// All positions of the channels at hand.
     fn channels(&self, a: &mut CodeAssembler, w: &mut Writer<'_>) -> Done {
-        let moving = self.plan.accesses.iter().zip(MOVING).take(self.plan.moving);
-        for ((access, at), register) in moving.clone() {
-            pointer(a, register, *at, access.element.size())?;
+        for (access, at, register) in self.moving() {
+            pointer(a, register, at, access.element.size())?;
         }
         for &v in &self.plan.channel {
             match self.nest.program.node(v).op {
@@ -74,9 +73,15 @@ impl Leaf<'_> {
         self.sums(a, w)
     }
 
+    /// The addresses that positions move: where they lie in the block, and their registers.
+    fn moving(&self) -> impl Iterator<Item = (&Access, usize, AsmRegister64)> {
+        let moving = self.plan.accesses.iter().take(self.plan.moving).zip(MOVING);
+        moving.map(|((access, at), register)| (access, *at, register))
+    }
+
     /// Loads a value that positions do not change.
     fn still(&self, a: &mut CodeAssembler, w: &mut Writer<'_>, v: Lane, access: Access) -> Done {
-        let at = self.plan.address(&access).and_then(|i| self.plan.accesses.get(i));
+        let at = self.plan.index(&access).and_then(|i| self.plan.accesses.get(i));
         let Some(&(_, at)) = at else { return Ok(()) };
         pointer(a, rax, at, access.element.size())?;
         w.load(a, v, access.element, rax + 0)
@@ -114,12 +119,12 @@ impl Leaf<'_> {
 
     fn gaps(&self) -> bool {
         let [height, _] = self.nest.image;
-        height > 1 && self.plan.accesses.iter().take(self.plan.moving).any(|(access, _)| self.gap(access) != 0)
+        height > 1 && self.moving().any(|(access, ..)| self.gap(access) != 0)
     }
 
     /// Moves every address by so many columns.
     fn advance(&self, a: &mut CodeAssembler, w: &Writer<'_>, columns: usize) -> Done {
-        for ((access, _), register) in self.plan.accesses.iter().zip(MOVING).take(self.plan.moving) {
+        for (access, _, register) in self.moving() {
             if access.column > 0 {
                 a.add(register, (columns * access.column) as i32)?;
             }
@@ -132,7 +137,7 @@ impl Leaf<'_> {
         let mut inside = a.create_label();
         a.dec(COLUMNS)?;
         a.jnz(inside)?;
-        for ((access, _), register) in self.plan.accesses.iter().zip(MOVING).take(self.plan.moving) {
+        for (access, _, register) in self.moving() {
             match self.gap(access) {
                 0 => {}
                 gap => a.add(register, gap as i32)?,
@@ -181,7 +186,7 @@ impl Leaf<'_> {
     }
 
     fn moved(&self, access: &Access, ahead: usize) -> Option<AsmMemoryOperand> {
-        let register = self.plan.address(access).and_then(|i| MOVING.get(i))?;
+        let register = self.plan.index(access).and_then(|i| MOVING.get(i))?;
         Some(*register + (ahead * access.column) as i32)
     }
 

@@ -13,9 +13,8 @@ use super::clif::Played;
 use super::nest::Nest;
 use super::program::Lane;
 use crate::codegen::emitter::Emitter;
-use crate::codegen::target::x86;
 use crate::codegen::tiles::{Width, tile};
-use cranelift_codegen::ir::{InstBuilder, StackSlotData, StackSlotKind, Value, types};
+use cranelift_codegen::ir::{InstBuilder, Value, types};
 use iced_x86::code_asm::CodeAssembler;
 use plan::{CHANNEL, HOME, Plan, STOP};
 
@@ -29,10 +28,10 @@ pub struct Leaf<'a> {
 
 /// The widths that the level has, the widest first.
 pub fn widths(e: &Emitter<'_, '_>) -> Vec<Width> {
-    match () {
-        () if !e.level.has_x86(x86::AVX2 | x86::FMA | x86::BMI1) => Vec::new(),
-        () if e.level.has(x86::AVX512) => vec![Width::Zmm, Width::Ymm],
-        () => vec![Width::Ymm],
+    match Width::of(e.level) {
+        None => Vec::new(),
+        Some(Width::Zmm) => vec![Width::Zmm, Width::Ymm],
+        Some(Width::Ymm) => vec![Width::Ymm],
     }
 }
 
@@ -63,9 +62,7 @@ impl<'a> Leaf<'a> {
         if let Some(what) = forgotten {
             return Err(format!("a wide lane program has {what}"));
         }
-        let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, self.plan.bytes as u32, HOME.ilog2() as u8);
-        let slot = e.b.create_sized_stack_slot(slot);
-        let block = e.b.ins().stack_addr(types::I64, slot, 0);
+        let block = e.stack(self.plan.bytes, HOME);
         e.store(start, block, CHANNEL as i32);
         e.store(stop, block, STOP as i32);
         for (access, at) in &self.plan.accesses {

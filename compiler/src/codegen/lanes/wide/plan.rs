@@ -37,6 +37,15 @@ pub enum Place {
     Constant(u32),
 }
 
+/// What does not change at a point.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Still {
+    /// The same bits in all lanes.
+    Constant(u32),
+    /// A value of the channels or of the task.
+    Value(Lane),
+}
+
 /// The plan of a leaf function.
 #[derive(Debug)]
 pub struct Plan {
@@ -141,8 +150,8 @@ impl Plan {
         self.constants.get(&bits).copied().unwrap_or(Place::Constant(bits))
     }
 
-    /// The byte of the block that holds the address of an access.
-    pub fn address(&self, access: &Access) -> Option<usize> {
+    /// The place of an access among the addresses.
+    pub fn index(&self, access: &Access) -> Option<usize> {
         self.accesses.iter().position(|(a, _)| a == access)
     }
 
@@ -191,10 +200,10 @@ impl Plan {
 
     /// Gives what does not change at a point the registers that points leave, the most used first; homes to the rest.
     fn pin(&mut self, program: &Program, free: &mut Vec<usize>, sinks: &[Sink]) {
-        let mut uses: BTreeMap<(bool, u32), usize> = BTreeMap::new();
+        let mut uses: BTreeMap<Still, usize> = BTreeMap::new();
         let key = |v: Lane| match program.node(v).op {
-            Op::Splat(bits) => (false, bits),
-            _ => (true, v.index() as u32),
+            Op::Splat(bits) => Still::Constant(bits),
+            _ => Still::Value(v),
         };
         let read =
             self.point.iter().flat_map(|&v| program.node(v).op.operands()).chain(sinks.iter().flat_map(operands));
@@ -202,23 +211,21 @@ impl Plan {
             *uses.entry(key(v)).or_default() += 1;
         }
         for bits in self.point.iter().filter_map(|&v| implied(program, program.node(v).op)) {
-            *uses.entry((false, bits)).or_default() += 1;
+            *uses.entry(Still::Constant(bits)).or_default() += 1;
         }
         let mut order: Vec<_> = uses.into_iter().collect();
         order.sort_by_key(|&(key, count)| (std::cmp::Reverse(count), key));
-        let lanes: HashMap<u32, Lane> = program.lanes().map(|v| (v.index() as u32, v)).collect();
-        for ((value, name), _) in order {
-            let lane = lanes.get(&name).copied().filter(|_| value);
-            if lane.is_some_and(|v| self.values.contains_key(&v)) {
+        for (still, _) in order {
+            if matches!(still, Still::Value(v) if self.values.contains_key(&v)) {
                 continue;
             }
             let Some(register) = free.pop() else { break };
-            match lane {
-                None => {
-                    self.pinned.push((register, Place::Constant(name)));
-                    self.constants.insert(name, Place::Register(register));
+            match still {
+                Still::Constant(bits) => {
+                    self.pinned.push((register, Place::Constant(bits)));
+                    self.constants.insert(bits, Place::Register(register));
                 }
-                Some(v) => {
+                Still::Value(v) => {
                     if let Some(&at) = self.scalars.get(&v) {
                         self.pinned.push((register, Place::Scalar(at)));
                     }
