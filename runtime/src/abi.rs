@@ -292,6 +292,30 @@ pub fn hwcaps() -> (u64, u64) {
     (0, 0)
 }
 
+/// Whether the CPU has AMX tiles with 8-bit products and the operating system lets this process use them, which is asked for:
+/// the first time that makes every later signal stack of the process larger.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub fn permit_amx() -> bool {
+    let [leaf, bits] = [7, 1 << 24 | 1 << 25];
+    if std::arch::x86_64::__cpuid(0).eax < leaf || std::arch::x86_64::__cpuid_count(leaf, 0).edx & bits != bits {
+        return false;
+    }
+    let answer: i64;
+    // SAFETY: the system call arch_prctl(ARCH_REQ_XCOMP_PERM, 18) reads and writes no memory of the process; it overwrites
+    // rcx and r11.
+    unsafe {
+        std::arch::asm!("syscall", inlateout("rax") 158i64 => answer, in("rdi") 0x1023, in("rsi") 18,
+            out("rcx") _, out("r11") _, options(nostack));
+    }
+    answer == 0
+}
+
+/// Whether AMX may be used: not here.
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+pub fn permit_amx() -> bool {
+    false
+}
+
 /// The names of the features in `mask`, for messages.
 pub fn feature_names(mask: u64) -> String {
     let table: &[&str] = if ARCH_HOST == ARCH_AARCH64 { &A64_FEATURES } else { &X86_FEATURES };

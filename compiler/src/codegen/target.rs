@@ -102,6 +102,8 @@ pub mod x86 {
     pub const AMX_INT8: u64 = 1 << 15;
     /// Set by the caller of a model after `enable_amx() == 0`.
     pub const AMX_PERMITTED: u64 = 1 << 16;
+    /// What the feature `amx` stands for.
+    pub const AMX: u64 = AMX_INT8 | AMX_PERMITTED;
     /// The level x86-64-v2.
     pub const V2: u64 = SSE41 | POPCNT | SSSE3;
     /// The level x86-64-v3.
@@ -125,14 +127,15 @@ pub mod a64 {
 /// Bit 63 of a mask: the mask is valid.
 pub const FEATURES_VALID: u64 = 1 << 63;
 
-/// Name, bit, bits that it needs.
-const X86_FEATURES: [(&str, u64, u64); 6] = [
+/// Name, bits, bits that it needs.
+const X86_FEATURES: [(&str, u64, u64); 7] = [
     ("vnni", x86::VNNI, x86::AVX512),
     ("vpopcntdq", x86::VPOPCNTDQ, x86::AVX512),
     ("bitalg", x86::BITALG, x86::AVX512),
     ("vbmi", x86::VBMI, x86::AVX512),
     ("gfni", x86::GFNI, x86::AVX2),
     ("avxvnni", x86::AVXVNNI, x86::AVX2),
+    ("amx", x86::AMX, x86::AVX512),
 ];
 const A64_FEATURES: [(&str, u64, u64); 2] = [("dotprod", a64::DOTPROD, 0), ("i8mm", a64::I8MM, 0)];
 
@@ -230,7 +233,7 @@ fn name_of(arch: Arch, features: u64) -> String {
         }
     }
     for (word, bit, _) in features_of(arch) {
-        if rest & bit != 0 {
+        if rest & bit == *bit {
             name.push('+');
             name.push_str(word);
             rest &= !bit;
@@ -239,8 +242,8 @@ fn name_of(arch: Arch, features: u64) -> String {
     if rest == 0 { name } else { format!("native-{features:x}") }
 }
 
-/// What this machine and its operating system allow; 0 if the architecture is not one of ours. AMX is left out: it needs
-/// a permission of the process.
+/// What this machine and its operating system allow; 0 if the architecture is not one of ours. AMX is among them where the
+/// system grants it to this process, which is asked for.
 pub fn host_features() -> u64 {
     host::features()
 }
@@ -269,7 +272,8 @@ mod host {
             (has!("avx2") && has!("avxvnni"), x86::AVXVNNI),
             (has!("avx2") && has!("gfni"), x86::GFNI),
         ];
-        found.iter().filter(|(yes, _)| *yes).fold(0, |mask, (_, bit)| mask | bit)
+        let found = found.iter().filter(|(yes, _)| *yes).fold(0, |mask, (_, bit)| mask | bit);
+        if avx512 && dorefa_runtime::abi::permit_amx() { found | x86::AMX } else { found }
     }
 }
 
@@ -356,6 +360,8 @@ mod tests {
         let levels = Level::parse("x86-64-v4+vbmi+vnni,x86-64-v2,x86-64-v3+gfni", &x).unwrap();
         let names: Vec<_> = levels.iter().map(|l| l.name.as_str()).collect();
         assert_eq!(names, ["x86-64-v2", "x86-64-v3+gfni", "x86-64-v4+vnni+vbmi"]);
+        let amx = Level::parse("x86-64-v4+amx+vnni", &x).unwrap();
+        assert_eq!((amx[0].name.as_str(), amx[0].has_x86(x86::AMX)), ("x86-64-v4+vnni+amx", true));
         assert!(levels[1].has_fma() && !levels[0].has_fma());
         assert!(matches!(Level::parse("x86-64-v3+vnni", &x), Err(TargetError::Feature(..))));
         assert!(matches!(Level::parse("x86-64-v3,x86-64-v3", &x), Err(TargetError::Twice(_))));
@@ -369,7 +375,7 @@ mod tests {
 
     #[test]
     fn every_level_has_a_code_generator() {
-        let all = "x86-64-v2,x86-64-v3+gfni+avxvnni,x86-64-v4+vnni+vpopcntdq+bitalg+vbmi";
+        let all = "x86-64-v2,x86-64-v3+gfni+avxvnni,x86-64-v4+vnni+vpopcntdq+bitalg+vbmi,x86-64-v4+amx";
         for level in Level::parse(all, &triple("x86_64-unknown-linux-gnu")).unwrap() {
             isa(&level).unwrap();
         }

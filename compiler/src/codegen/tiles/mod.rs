@@ -4,6 +4,7 @@
 //! A tile follows the System V convention and touches volatile registers only, or saves them. One function serves every
 //! step and level with the same shape. Must never know the graph.
 
+pub mod amx;
 mod float_avx2;
 mod float_avx512;
 mod look_up_avx2;
