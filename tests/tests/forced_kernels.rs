@@ -63,9 +63,13 @@ fn options(layer: &str, kernel: &str) -> Options {
 
 /// Forces every kernel on the layer `c`; gives those that it can have.
 fn force_all(graph: &Graph, channels: usize, size: usize) -> BTreeSet<Kernel> {
+    force(&Kernel::ALL, graph, channels, size)
+}
+
+fn force(kernels: &[Kernel], graph: &Graph, channels: usize, size: usize) -> BTreeSet<Kernel> {
     let levels = levels();
     let (fma, mut possible) = (profile(&levels), BTreeSet::new());
-    for kernel in Kernel::ALL {
+    for &kernel in kernels {
         let compiled = match compile(graph, &levels, &options("c", &kernel.word())) {
             Ok(compiled) => compiled,
             Err(CompileError::Kernels(lines)) => {
@@ -101,6 +105,7 @@ fn here(all: &[Kernel]) -> BTreeSet<Kernel> {
         Arch::host() == Some(Arch::X86_64) && levels.iter().all(|l| l.features & !host_features() == 0)
     };
     let runs = |k: &Kernel| match k {
+        Kernel::Amx | Kernel::SplitAmx => has("x86-64-v4+vbmi+amx"),
         Kernel::LookUp64 => has("x86-64-v4+vbmi"),
         Kernel::PopcountAvx512 => has("x86-64-v4+vpopcntdq"),
         Kernel::SplitVnni => has("x86-64-v4+vnni"),
@@ -126,7 +131,7 @@ fn few_bits_by_every_kernel() {
         )]) {
             let graph = network(128, 9, &input, &format!("{layer}; {tail}"), weights);
             let possible = force_all(&graph, 128, 9);
-            let all = [&BITS[..], &SPLIT, &LOOK_UP, &[Kernel::Direct]].concat();
+            let all = [&BITS[..], &SPLIT, &LOOK_UP, &[Kernel::Amx, Kernel::Direct]].concat();
             assert_eq!(possible, here(&all), "W{w}A{a}");
         }
     }
@@ -134,13 +139,15 @@ fn few_bits_by_every_kernel() {
 
 #[test]
 fn many_bits_by_every_kernel() {
-    for (w, a, popcounts) in [(4, 4, &BITS[..]), (3, 5, &BITS[..]), (8, 8, &BITS[1..])] {
+    // Weights of 8 bits are odd multiples of half a step, up to 255: no byte, but two digits.
+    let (amx, two) = ([Kernel::Amx], [Kernel::SplitAmx]);
+    for (w, a, popcounts, amx) in [(4, 4, &BITS[..], &amx), (3, 5, &BITS, &amx), (8, 8, &BITS[1..], &two)] {
         let input = format!("quantize_activation(x, bits={a})");
         let layer =
             format!("c = conv(a, quantize_weights(@w: f32[24, 64, 3, 3], bits={w}), strides=[2, 2]); y = relu(c)");
         for weights in Fill::ALL {
             let possible = force_all(&network(64, 9, &input, &layer, weights), 64, 9);
-            assert_eq!(possible, here(&[popcounts, &SPLIT, &[Kernel::Direct]].concat()), "W{w}A{a}");
+            assert_eq!(possible, here(&[popcounts, &SPLIT, &amx[..], &[Kernel::Direct]].concat()), "W{w}A{a}");
         }
     }
 }
@@ -155,7 +162,7 @@ fn groups_rows_fixed_point_and_floats_by_every_kernel() {
     let fixed = "c = conv(a, @w: f32[24, 16, 3, 3]); y = relu(c)";
     let float = "c = conv(a, @w: f32[24, 16, 3, 3], pads=[1, 1, 1, 1]); y = relu(c)";
     for weights in Fill::ALL {
-        let all = [&BITS[..], &SPLIT, &LOOK_UP, &[Kernel::Direct]].concat();
+        let all = [&BITS[..], &SPLIT, &LOOK_UP, &[Kernel::Amx, Kernel::Direct]].concat();
         assert_eq!(force_all(&network(128, 7, codes, grouped, weights), 128, 7), here(&all));
         let row = [&BITS[..], &SPLIT, &[Kernel::Direct]].concat();
         assert_eq!(force_all(&network(64, 6, codes, flat, weights), 64, 6), here(&row));
@@ -164,8 +171,71 @@ fn groups_rows_fixed_point_and_floats_by_every_kernel() {
         let floats = [Kernel::FloatAvx512, Kernel::FloatAvx2, Kernel::Float];
         assert_eq!(force_all(&network(16, 7, "abs(x)", float, weights), 16, 7), here(&floats));
     }
-    let wide = [&SPLIT[..], &[Kernel::DirectWide]].concat();
+    let wide = [&SPLIT[..], &[Kernel::SplitAmx, Kernel::DirectWide]].concat();
     assert_eq!(force_all(&network(16, 7, codes, fixed, Fill::Rough), 16, 7), here(&wide));
+}
+
+/// Geometries that AMX tiles treat differently: groups and channels that fill no chunk, an odd block of outputs, strides whose
+/// rows begin tiles of their own, dilation, tasks that share outputs, strips of several rows, bit planes and nibbles.
+#[test]
+fn amx_on_every_geometry() {
+    if here(&[Kernel::Amx]).is_empty() {
+        eprintln!("SKIPPED: this CPU lacks AMX with AVX-512 VBMI, or the system does not grant it");
+        return;
+    }
+    let codes = "quantize_activation(c, bits=2); y = conv(q, quantize_weights(@v: f32[16, O, 1, 1], bits=1))";
+    let many = "quantize_activation(c, bits=4); y = conv(q, quantize_weights(@v: f32[16, O, 1, 1], bits=1))";
+    let cases = [
+        (96, 13, "@w: f32[128, 48, 5, 5], bits=1", "groups=2, pads=[2, 2, 2, 2]", 128, 2),
+        (48, 20, "@w: f32[48, 48, 3, 3], bits=2", "pads=[1, 1, 1, 1]", 48, 2),
+        (64, 33, "@w: f32[32, 64, 3, 3], bits=1", "strides=[2, 2], pads=[1, 1, 1, 1]", 32, 2),
+        (32, 17, "@w: f32[80, 32, 3, 3], bits=1", "dilations=[2, 3]", 80, 1),
+        (64, 7, "@w: f32[512, 64, 3, 3], bits=1", "pads=[1, 1, 1, 1]", 512, 2),
+        (12, 30, "@w: f32[16, 12, 4, 2], bits=2", "strides=[1, 2], pads=[0, 1, 2, 0]", 16, 3),
+        (64, 40, "@w: f32[64, 64, 1, 1], bits=3", "strides=[1, 1]", 64, 2),
+        (192, 12, "@w: f32[64, 192, 3, 1], bits=1", "strides=[3, 1], pads=[1, 0, 1, 0]", 64, 5),
+    ];
+    for (channels, size, weights, attributes, outputs, bits) in cases {
+        let layer = format!("c = conv(a, quantize_weights({weights}), {attributes})");
+        let tails = [codes, many].map(|t| format!("q = {}", t.replace('O', &outputs.to_string())));
+        for tail in tails.into_iter().chain(["y = relu(c)".to_owned()]) {
+            for fill in [Fill::Greatest, Fill::Mixed] {
+                let input = format!("quantize_activation(x, bits={bits})");
+                let graph = network(channels, size, &input, &format!("{layer}; {tail}"), fill);
+                let possible = force(&[Kernel::Amx], &graph, channels, size);
+                assert!(possible.contains(&Kernel::Amx), "{layer}");
+            }
+        }
+    }
+}
+
+/// Fixed-point weights on AMX: windows gathered into patches, strips of many channels, groups, and results as values, codes of
+/// many levels and nibbles.
+#[test]
+fn digits_on_amx() {
+    if here(&[Kernel::SplitAmx]).is_empty() {
+        eprintln!("SKIPPED: this CPU lacks AMX with AVX-512 VBMI, or the system does not grant it");
+        return;
+    }
+    let codes = "quantize_activation(c, bits=2); y = conv(q, quantize_weights(@v: f32[16, O, 1, 1], bits=1))";
+    let many = "quantize_activation(c, bits=4); y = conv(q, quantize_weights(@v: f32[16, O, 1, 1], bits=1))";
+    let cases = [
+        (3, 33, "@w: f32[64, 3, 7, 7]", "strides=[2, 2], pads=[3, 3, 3, 3]", 64, 8),
+        (3, 19, "@w: f32[48, 3, 5, 5]", "pads=[0, 0, 0, 0]", 48, 8),
+        (4, 30, "@w: f32[20, 4, 12, 9]", "strides=[4, 3]", 20, 8),
+        (64, 9, "@w: f32[32, 64, 3, 3]", "pads=[1, 1, 1, 1]", 32, 2),
+        (96, 11, "@w: f32[32, 48, 3, 3]", "groups=2, dilations=[1, 2]", 32, 2),
+    ];
+    for (channels, size, weights, attributes, outputs, bits) in cases {
+        let layer = format!("c = conv(a, {weights}, {attributes})");
+        let tails = [codes, many].map(|t| format!("q = {}", t.replace('O', &outputs.to_string())));
+        for tail in tails.into_iter().chain(["y = relu(c)".to_owned()]) {
+            let input = format!("quantize_activation(x, bits={bits})");
+            let graph = network(channels, size, &input, &format!("{layer}; {tail}"), Fill::Rough);
+            let possible = force(&[Kernel::SplitAmx], &graph, channels, size);
+            assert!(possible.contains(&Kernel::SplitAmx), "{layer}");
+        }
+    }
 }
 
 #[test]
@@ -183,7 +253,7 @@ fn what_cannot_be_had_is_one_line_with_what_can() {
     let text = refused(&v3, "c", "look-up-64-avx-512");
     assert!(text.contains("VBMI (x86-64-v3)") && text.contains("possible are look-up-16-avx2, look-up-16, "), "{text}");
     let text = refused(&v3, "c", "look-up-63");
-    assert!(text.contains("there is no kernel look-up-63; there are look-up-64-avx-512, "), "{text}");
+    assert!(text.contains("there is no kernel look-up-63; there are amx, look-up-64-avx-512, "), "{text}");
     let text = refused(&v3, "d", "split-integer");
     assert!(text.contains("there is no layer d with weights; there are c"), "{text}");
     let text = refused(&v3, "c", "float-chain");

@@ -1,6 +1,7 @@
 //! Lowering: groups a graph's nodes into steps, one kernel each with the element-wise chain that follows it, chooses the
 //! memory layout of every value that crosses a step, and plans the arena. It must never know an instruction set.
 
+pub mod amx;
 pub mod arena;
 pub mod pack;
 pub mod split;
@@ -276,8 +277,12 @@ fn refuse(node: String, op: &OpDef, message: &str) -> LowerError {
 
 /// What the hungriest kernel wants, whichever level runs it.
 fn scratch(graph: &Graph, plan: &Plan) -> u64 {
-    let layers = plan.steps.iter().filter(|s| looks_up(graph, plan, s));
-    let bytes = layers.filter_map(|s| geometry(graph, s.main?)).map(|g| strips::Strips::of(&g).scratch());
+    let integer = |s: &&Step| s.main.and_then(|id| graph.node(id)).is_some_and(|n| is(n, &["int_conv"]));
+    let bytes = plan.steps.iter().filter(integer).filter_map(|s| {
+        let g = geometry(graph, s.main?)?;
+        let tables = if looks_up(graph, plan, s) { strips::Strips::of(&g).scratch() } else { 0 };
+        Some(tables.max(if g.output == [1, 1] { 0 } else { amx::scratch(&g) }))
+    });
     bytes.max().unwrap_or(0).next_multiple_of(64) as u64
 }
 

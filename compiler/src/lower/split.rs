@@ -134,7 +134,7 @@ impl Split {
     }
 
     /// Digit `plane` of a weight; the last is what is left.
-    fn digit(&self, weight: i64, plane: usize) -> i64 {
+    pub fn digit(&self, weight: i64, plane: usize) -> i64 {
         let (half, base) = (1 << (self.bits - 1), 1 << self.bits);
         let mut rest = weight;
         for _ in 0..plane {

@@ -2,13 +2,15 @@
 //! what each is predicted to cost. Conditions and cost models stand beside the kernels; any choice gives the same bits.
 
 use super::layer::Layer;
-use super::{float_conv, int_conv, int_direct, look_up, look_up64, popcount, split};
+use super::{amx, float_conv, int_conv, int_direct, look_up, look_up64, popcount, split};
 use crate::codegen::target::Level;
 use crate::graph::types::Layout;
 
 /// A kernel of layers with weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kernel {
+    /// Tiles of bytes.
+    Amx,
     /// 64-entry tables of activations.
     LookUp64,
     /// 16-entry tables of weights, 256 bits wide.
@@ -19,6 +21,8 @@ pub enum Kernel {
     PopcountAvx512,
     /// The same, 64 bits wide.
     Popcount,
+    /// Digits of weights as tiles of bytes.
+    SplitAmx,
     /// Digits of weights multiplied as bytes.
     SplitVnni,
     /// Digits of weights multiplied as i16, 256 bits wide.
@@ -48,12 +52,14 @@ pub struct Candidate {
 
 impl Kernel {
     /// All of them.
-    pub const ALL: [Kernel; 13] = [
+    pub const ALL: [Kernel; 15] = [
+        Kernel::Amx,
         Kernel::LookUp64,
         Kernel::LookUp16Avx2,
         Kernel::LookUp16,
         Kernel::PopcountAvx512,
         Kernel::Popcount,
+        Kernel::SplitAmx,
         Kernel::SplitVnni,
         Kernel::SplitAvx2,
         Kernel::Split,
@@ -67,11 +73,13 @@ impl Kernel {
     /// As reports and tables show it.
     pub fn name(self) -> &'static str {
         match self {
+            Kernel::Amx => "AMX",
             Kernel::LookUp64 => "look-up 64, AVX-512",
             Kernel::LookUp16Avx2 => "look-up 16, AVX2",
             Kernel::LookUp16 => "look-up 16",
             Kernel::PopcountAvx512 => "bit-serial popcount, AVX-512",
             Kernel::Popcount => "bit-serial popcount",
+            Kernel::SplitAmx => "split integer, AMX",
             Kernel::SplitVnni => "split integer, VNNI",
             Kernel::SplitAvx2 => "split integer, AVX2",
             Kernel::Split => "split integer",
@@ -119,6 +127,7 @@ impl Kernel {
             return Err(format!("its input cannot lie as the kernel reads it, it lies as {:?}", layer.input.layout));
         }
         match self {
+            Kernel::Amx | Kernel::SplitAmx => amx::fits(layer, level, self),
             Kernel::LookUp64 => look_up64::fits(layer, level),
             Kernel::LookUp16Avx2 => look_up::fits(layer, level, true),
             Kernel::LookUp16 => look_up::fits(layer, level, false),
@@ -134,6 +143,7 @@ impl Kernel {
     /// Predicted cycles of one sample on one core, where the kernel fits.
     pub fn cycles(self, layer: &Layer<'_>) -> f64 {
         match self {
+            Kernel::Amx | Kernel::SplitAmx => amx::cycles(layer, self),
             Kernel::LookUp64 => look_up64::cycles(layer),
             Kernel::LookUp16Avx2 => look_up::cycles(layer, true),
             Kernel::LookUp16 => look_up::cycles(layer, false),

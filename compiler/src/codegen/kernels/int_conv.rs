@@ -10,7 +10,7 @@
 
 use super::choice::Kernel;
 use super::layer::Layer;
-use super::{KernelError, Operand, Task, int_direct, look_up, look_up64, popcount, split};
+use super::{KernelError, Operand, Task, amx, int_direct, look_up, look_up64, popcount, split};
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::taps::Taps;
 use crate::graph::ops::Geometry;
@@ -39,6 +39,7 @@ pub(super) fn emit(
     let codes = about.codes.ok_or((about.node, "the layer holds no codes".to_owned()))?;
     let layer = IntLayer { g: about.g.clone(), a: codes.a.clone(), w: codes.w.clone(), codes: codes.values, input };
     match kernel {
+        Kernel::Amx | Kernel::SplitAmx => amx::emit(e, task, &layer, about, kernel),
         Kernel::LookUp64 => look_up64::LookUp64::new(&layer, about).emit(e, task),
         Kernel::LookUp16Avx2 => look_up::emit(e, task, &layer, true),
         Kernel::LookUp16 => look_up::emit(e, task, &layer, false),

@@ -78,6 +78,20 @@ impl<'g> Layer<'g> {
         }
     }
 
+    /// The levels of the weights; those of channels that `thresholds` say fall, negated.
+    pub(super) fn levels(&self, thresholds: Option<(&[i64], usize)>) -> Vec<i64> {
+        let Some(codes) = self.codes else { return Vec::new() };
+        let mut weights: Vec<i64> = codes.values.iter().map(|&u| codes.w.level(u.into())).collect();
+        if let Some((rows, top)) = thresholds {
+            for (weights, row) in weights.chunks_mut(self.g.taps().max(1)).zip(rows.chunks(top + 1)) {
+                if row.last().is_some_and(|&d| d < 0) {
+                    weights.iter_mut().for_each(|w| *w = -*w);
+                }
+            }
+        }
+        weights
+    }
+
     /// Bits of weights and of activations; 32 of floats.
     pub(super) fn bits(&self) -> [f64; 2] {
         self.codes.map_or([32.0; 2], |c| [c.w.bits().into(), c.a.bits().into()])
@@ -118,6 +132,17 @@ pub(super) fn thresholds(graph: &Graph, node: NodeId) -> Option<(&[i64], usize)>
     let threshold = graph.node(node).filter(|n| n.op.name == "threshold")?;
     let rows = graph.operands(node).get(1).and_then(|&v| graph.constant(v))?.as_i64()?;
     Some((rows, usize::try_from(threshold.attrs.int("top", 1)).ok()?))
+}
+
+/// The thresholds that follow, if nothing else does.
+pub(super) fn only_thresholds<'g>(graph: &'g Graph, step: &Step) -> Option<(&'g [i64], usize)> {
+    let [only] = *step.chain else { return None };
+    thresholds(graph, only)
+}
+
+/// Whether a buffer's words hold 64 channels each, all but the last.
+pub(super) fn whole_words(b: &Buffer) -> bool {
+    b.group == b.image.0 || b.group.is_multiple_of(64)
 }
 
 /// The reason `why` where `fits` is not so.

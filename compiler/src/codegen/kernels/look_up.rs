@@ -132,7 +132,7 @@ pub(super) fn emit(
                 });
             });
             let first = task.position(e, y, x);
-            let done = task.finish_row(e, first, positions, (k.buffer, pitch * 4), I32X4);
+            let done = task.finish_row(e, first, positions, (k.buffer, pitch * 4), I32X4, None);
             result = std::mem::replace(&mut result, Ok(())).and(done);
         });
         result

@@ -8,16 +8,14 @@
 //! bits in the nibble layout, the greatest sum of products of codes 65 535, 32 outputs a group. Needs AVX-512 with VBMI.
 
 use super::int_conv::IntLayer;
-use super::layer::{Layer, demand, thresholds};
+use super::layer::{Layer, demand, only_thresholds, whole_words};
 use super::{KernelError, Task};
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::target::{Level, x86};
 use crate::codegen::tiles::TablesShape;
 use crate::codegen::tiles::look_up_avx512::{self, Finish, ROW_ENTRY, Store};
 use crate::codegen::{CodegenError, FunctionId};
-use crate::graph::Graph;
 use crate::graph::types::Layout;
-use crate::lower::Step;
 use crate::lower::strips::{self, BLOCK, Strips, TABLE};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Value, types};
@@ -206,7 +204,7 @@ impl<'a, 'l> LookUp64<'a, 'l> {
             });
             if let Finish::Sums { pitch } = self.finish {
                 let first = task.position(e, y, x);
-                let done = task.finish_row(e, first, strip.positions, (m.lanes, pitch), I32X4);
+                let done = task.finish_row(e, first, strip.positions, (m.lanes, pitch), I32X4, None);
                 result = std::mem::replace(&mut result, Ok(())).and(done);
             }
         });
@@ -369,12 +367,6 @@ impl<'a, 'l> LookUp64<'a, 'l> {
     }
 }
 
-/// The thresholds that follow, if nothing else does.
-fn only_thresholds<'g>(graph: &'g Graph, step: &Step) -> Option<(&'g [i64], usize)> {
-    let [only] = *step.chain else { return None };
-    thresholds(graph, only)
-}
-
 /// Codes where only thresholds follow that 16 bits can compare, and the stored codes lie by whole blocks.
 fn finish(layer: &Layer<'_>) -> Finish {
     let sums = Finish::Sums { pitch: Strips::of(&layer.g).lanes_pitch() * 4 };
@@ -398,9 +390,4 @@ fn finish(layer: &Layer<'_>) -> Finish {
         }
         _ => sums,
     }
-}
-
-/// Whether a buffer's words hold 64 channels each, all but the last.
-fn whole_words(b: &crate::lower::Buffer) -> bool {
-    b.group == b.image.0 || b.group.is_multiple_of(BLOCK)
 }

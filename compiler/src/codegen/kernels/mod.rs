@@ -1,6 +1,7 @@
 //! Kernels: one file each, those of layers with weights registered in `choice`, the rest in [`emit_step`]. This file holds what
 //! they share: the task's prologue, access to values in any layout, and the tail that runs the chain and stores.
 
+mod amx;
 pub mod choice;
 mod float_conv;
 mod folds;
@@ -283,6 +284,9 @@ fn word_of(e: &mut Emitter<'_, '_>, buffer: &Buffer, channel: Value) -> (Value, 
     }
     (word, e.b.ins().band_imm_s(inside, 63))
 }
+
+/// The words of 64 channels, from one to another, that a function is limited to.
+type Words = Option<(Value, Value)>;
 
 /// Lanes of the step's main result at a channel.
 type Source<'f> = dyn FnMut(&mut Emitter<'_, '_>, Value) -> Result<Value, KernelError> + 'f;

@@ -110,16 +110,7 @@ fn digits(layer: &Layer<'_>, kernel: Kernel) -> Option<split::Split> {
 
 /// The levels of the weights; those of falling channels, whose thresholds hold for the negated accumulator, negated.
 fn levels(layer: &Layer<'_>) -> Vec<i64> {
-    let Some(codes) = layer.codes else { return Vec::new() };
-    let mut weights: Vec<i64> = codes.values.iter().map(|&u| codes.w.level(u.into())).collect();
-    if let Some((rows, top)) = thresholds(layer.graph, layer.step.source.node) {
-        for (weights, row) in weights.chunks_mut(layer.g.taps().max(1)).zip(rows.chunks(top + 1)) {
-            if row.last().is_some_and(|&d| d < 0) {
-                weights.iter_mut().for_each(|w| *w = -*w);
-            }
-        }
-    }
-    weights
+    layer.levels(thresholds(layer.graph, layer.step.source.node))
 }
 
 /// The tile and the strip: of the widest tile that has room, at least the window of one position.
@@ -150,10 +141,19 @@ pub(super) fn emit(
     let (start, end) = task.row_range(e);
     let mut result = Ok(());
     let [rows, columns] = layer.extents;
+    let element = layer.split.products.element();
+    let pixel = g.channels * element;
     e.range(start, end, rows, |e, top| {
         let (zero, width) = (e.int(0), e.int(g.output[1]));
         e.range(zero, width, columns, |e, left| {
-            split_input::copy(e, &layer, [top, left]);
+            let strip = split_input::Strip {
+                base: layer.strip,
+                row: layer.row,
+                tall: layer.tall,
+                columns: layer.row / pixel.max(1),
+                element,
+            };
+            split_input::copy(e, layer.layer, &strip, [top, left]);
             let [bottom, right] = [(top, rows), (left, columns)].map(|(from, by)| e.add(from, by));
             let (bottom, right) = (e.min(bottom, end), e.min(right, width));
             e.range(top, bottom, 1, |e, y| {

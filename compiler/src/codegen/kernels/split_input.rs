@@ -1,28 +1,41 @@
-//! The strip that the split-integer kernel reads: the levels of some input rows side by side, padding as zeros. Reads codes
+//! The strip that the split-integer and AMX kernels read: the levels of some input rows side by side, padding as zeros. Reads codes
 //! in any layout.
 
-use super::load_lanes_at;
-use super::split::SplitLayer;
+use super::int_conv::IntLayer;
+use super::{Operand, load_lanes_at};
 use crate::codegen::chain::levels;
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::graph::types::Layout;
-use crate::lower::split::Products;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
+
+/// A strip in memory.
+pub(super) struct Strip {
+    /// Its address.
+    pub base: Value,
+    /// Bytes of a row.
+    pub row: usize,
+    /// Rows.
+    pub tall: usize,
+    /// Positions of a row.
+    pub columns: usize,
+    /// Bytes of a level: 1 or 2.
+    pub element: usize,
+}
 
 /// Fills the strip with what the positions from row `top` and column `left` of the result on read. Rows are written in
 /// ascending order and each from its left to its right, so what a store writes too far is written over, or lies behind what
 /// anyone reads.
-pub(super) fn copy(e: &mut Emitter<'_, '_>, layer: &SplitLayer<'_>, [top, left]: [Value; 2]) {
-    let g = &layer.layer.g;
-    let pixel = g.channels * layer.split.products.element();
+pub(super) fn copy(e: &mut Emitter<'_, '_>, layer: &IntLayer<'_>, strip: &Strip, [top, left]: [Value; 2]) {
+    let g = &layer.g;
+    let pixel = g.channels * strip.element;
     let start = |e: &mut Emitter<'_, '_>, at: Value, i: usize| {
         let at = e.mul(at, g.strides[i]);
         e.b.ins().iadd_imm_s(at, -(g.pads[i] as i64))
     };
     let (top, left) = (start(e, top, 0), start(e, left, 1));
     // Padding columns on the left, then those of the input.
-    let (zero, columns) = (e.int(0), e.int(layer.row / pixel.max(1)));
+    let (zero, columns) = (e.int(0), e.int(strip.columns));
     let before = e.b.ins().isub(zero, left);
     let before = e.b.ins().smax(before, zero);
     let before = e.min(before, columns);
@@ -33,9 +46,9 @@ pub(super) fn copy(e: &mut Emitter<'_, '_>, layer: &SplitLayer<'_>, [top, left]:
     let count = e.b.ins().smax(count, zero);
     let (filled, after) = (e.mul(before, pixel), e.b.ins().iadd(before, count));
     let after = e.mul(after, pixel);
-    let end = e.int(layer.row);
-    e.times(layer.tall, |e, r| {
-        let out = e.at(layer.strip, r, layer.row);
+    let end = e.int(strip.row);
+    e.times(strip.tall, |e, r| {
+        let out = e.at(strip.base, r, strip.row);
         let y = e.b.ins().iadd(top, r);
         let inside = e.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, y, g.input[0] as i64);
         e.branch(
@@ -43,7 +56,7 @@ pub(super) fn copy(e: &mut Emitter<'_, '_>, layer: &SplitLayer<'_>, [top, left]:
             |e| {
                 zeros(e, out, zero, filled);
                 let (from, to) = (e.at(first, y, g.input[1]), e.b.ins().iadd(out, filled));
-                pixels(e, layer, [from, to], count);
+                pixels(e, layer, strip.element, [from, to], count);
                 zeros(e, out, after, end);
             },
             |e| zeros(e, out, zero, end),
@@ -52,7 +65,7 @@ pub(super) fn copy(e: &mut Emitter<'_, '_>, layer: &SplitLayer<'_>, [top, left]:
 }
 
 /// Zeros from byte `start` to `end` of a row, and up to 15 bytes beyond.
-fn zeros(e: &mut Emitter<'_, '_>, out: Value, start: Value, end: Value) {
+pub(super) fn zeros(e: &mut Emitter<'_, '_>, out: Value, start: Value, end: Value) {
     let zero = e.splat_i32(0);
     e.range(start, end, 16, |e, i| {
         let at = e.b.ins().iadd(out, i);
@@ -61,18 +74,17 @@ fn zeros(e: &mut Emitter<'_, '_>, out: Value, start: Value, end: Value) {
 }
 
 /// The levels of `count` neighbouring positions from the flat index `from` on.
-fn pixels(e: &mut Emitter<'_, '_>, layer: &SplitLayer<'_>, [from, to]: [Value; 2], count: Value) {
-    let input = &layer.layer.input;
+fn pixels(e: &mut Emitter<'_, '_>, layer: &IntLayer<'_>, element: usize, [from, to]: [Value; 2], count: Value) {
+    let input = &layer.input;
     let (c, h, w) = input.buffer.image;
     // A channel that only the layer has holds the greatest code.
-    let (channels, a) = (layer.layer.g.channels, &layer.layer.a);
+    let (channels, a) = (layer.g.channels, &layer.a);
     let constant = (channels > c).then(|| a.level(a.top.into()));
     let zero = e.int(0);
-    let element = layer.split.products.element();
     let caller = input.buffer.layout == Layout::Dense && input.buffer.element() == 1;
     if caller && h * w > 1 {
         let start = if c == 3 && channels == 3 && (a.step, a.offset) == (1, 0) && h * w < 1 << 24 {
-            sixteens(e, layer, [from, to], count)
+            sixteens(e, input, element, [from, to], count)
         } else {
             zero
         };
@@ -83,7 +95,7 @@ fn pixels(e: &mut Emitter<'_, '_>, layer: &SplitLayer<'_>, [from, to]: [Value; 2
                 let v = e.b.ins().uload8(types::I32, MemFlagsData::new().with_notrap(), at, offset * (h * w) as i32);
                 let v = if a.step == 1 { v } else { e.b.ins().imul_imm_s(v, i64::from(a.step)) };
                 let v = if a.offset == 0 { v } else { e.b.ins().iadd_imm_s(v, i64::from(a.offset)) };
-                store_level(e, layer, v, to, offset * element as i32);
+                store_level(e, element, v, to, offset * element as i32);
             };
             if c <= 4 && h * w < 1 << 24 {
                 (0..c as i32).for_each(|k| each(e, at, to, k));
@@ -93,7 +105,7 @@ fn pixels(e: &mut Emitter<'_, '_>, layer: &SplitLayer<'_>, [from, to]: [Value; 2
                     each(e, at, to, 0);
                 });
             }
-            append(e, layer, constant, to, c * element);
+            append(e, element, constant, to, c * element);
         });
     }
     e.range(zero, count, 1, |e, x| {
@@ -102,32 +114,27 @@ fn pixels(e: &mut Emitter<'_, '_>, layer: &SplitLayer<'_>, [from, to]: [Value; 2
         let end = e.int(c);
         e.range(zero, end, 4, |e, channel| {
             let codes = load_lanes_at(e, input, flat, channel);
-            let levels = levels(e, &layer.layer.a, codes);
+            let levels = levels(e, &layer.a, codes);
             let narrow = e.b.ins().snarrow(levels, levels);
             let to = e.at(to, channel, element);
-            match layer.split.products {
-                Products::Pairs => {
-                    let v = e.cast(types::I64X2, narrow);
-                    let v = e.b.ins().extractlane(v, 0);
-                    e.store(v, to, 0);
-                }
-                Products::Quads => {
-                    let v = e.b.ins().unarrow(narrow, narrow);
-                    let v = e.cast(I32X4, v);
-                    let v = e.b.ins().extractlane(v, 0);
-                    e.store(v, to, 0);
-                }
+            if element == 2 {
+                let v = e.cast(types::I64X2, narrow);
+                let v = e.b.ins().extractlane(v, 0);
+                e.store(v, to, 0);
+            } else {
+                let v = e.b.ins().unarrow(narrow, narrow);
+                let v = e.cast(I32X4, v);
+                let v = e.b.ins().extractlane(v, 0);
+                e.store(v, to, 0);
             }
         });
-        append(e, layer, constant, to, c * element);
+        append(e, element, constant, to, c * element);
     });
 }
 
 /// Interleaves three planes of bytes, sixteen positions at a time; gives how many positions that were.
-fn sixteens(e: &mut Emitter<'_, '_>, layer: &SplitLayer<'_>, [from, to]: [Value; 2], count: Value) -> Value {
-    let input = &layer.layer.input;
+fn sixteens(e: &mut Emitter<'_, '_>, input: &Operand, element: usize, [from, to]: [Value; 2], count: Value) -> Value {
     let area = (input.buffer.image.1 * input.buffer.image.2) as i32;
-    let element = layer.split.products.element();
     // Where the bytes of each plane go in each third of the result; an index of 255 gives 0.
     let place = |third: usize, plane: usize| {
         let at = |i: usize| if (16 * third + i) % 3 == plane { ((16 * third + i) / 3) as u8 } else { 255 };
@@ -149,31 +156,30 @@ fn sixteens(e: &mut Emitter<'_, '_>, layer: &SplitLayer<'_>, [from, to]: [Value;
             let both = e.b.ins().bor(parts[0], parts[1]);
             let bytes = e.b.ins().bor(both, parts[2]);
             let out = (third * 16 * element) as i32;
-            match layer.split.products {
-                Products::Quads => e.store(bytes, to, out),
-                Products::Pairs => {
-                    let (low, high) = (e.b.ins().uwiden_low(bytes), e.b.ins().uwiden_high(bytes));
-                    e.store(low, to, out);
-                    e.store(high, to, out + 16);
-                }
+            if element == 1 {
+                e.store(bytes, to, out);
+            } else {
+                let (low, high) = (e.b.ins().uwiden_low(bytes), e.b.ins().uwiden_high(bytes));
+                e.store(low, to, out);
+                e.store(high, to, out + 16);
             }
         }
     });
     whole
 }
 
-fn append(e: &mut Emitter<'_, '_>, layer: &SplitLayer<'_>, level: Option<i64>, to: Value, offset: usize) {
+fn append(e: &mut Emitter<'_, '_>, element: usize, level: Option<i64>, to: Value, offset: usize) {
     if let Some(level) = level {
         let v = e.b.ins().iconst(types::I32, level);
-        store_level(e, layer, v, to, offset as i32);
+        store_level(e, element, v, to, offset as i32);
     }
 }
 
 /// Stores one level of 32 bits.
-fn store_level(e: &mut Emitter<'_, '_>, layer: &SplitLayer<'_>, v: Value, to: Value, offset: i32) {
+fn store_level(e: &mut Emitter<'_, '_>, element: usize, v: Value, to: Value, offset: i32) {
     let flags = MemFlagsData::new().with_notrap();
-    match layer.split.products {
-        Products::Pairs => e.b.ins().istore16(flags, v, to, offset),
-        Products::Quads => e.b.ins().istore8(flags, v, to, offset),
+    match element {
+        2 => e.b.ins().istore16(flags, v, to, offset),
+        _ => e.b.ins().istore8(flags, v, to, offset),
     };
 }

@@ -41,8 +41,7 @@ impl Finish {
     pub(super) fn table(self, e: &mut Emitter<'_, '_>, index: Value) -> Value {
         match self {
             Finish::Raw => index,
-            Finish::Decode { table } => e.at(table, index, TILE * 8),
-            Finish::Threshold { table, top } => e.at(table, index, top * 2 * VECTOR),
+            Finish::Decode { table } | Finish::Threshold { table, .. } => e.at(table, index, self.kind().table_bytes()),
         }
     }
 }

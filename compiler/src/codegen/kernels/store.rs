@@ -1,7 +1,7 @@
 //! The tail of every kernel: runs the chain over the channels of one position and stores the result in its layout.
 
 use super::wide_chain::packs_sixteen;
-use super::{KernelError, Position, Source, Task, moves};
+use super::{KernelError, Position, Source, Task, Words, moves};
 use crate::codegen::emitter::Emitter;
 use crate::graph::types::Layout;
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -13,7 +13,7 @@ impl Task<'_> {
         &self,
         e: &mut Emitter<'_, '_>,
         p: Position,
-        words: Option<(Value, Value)>,
+        words: Words,
         source: &mut Source<'_>,
     ) -> Result<(), KernelError> {
         let mut failed = None;
@@ -38,16 +38,10 @@ impl Task<'_> {
         if layout == Layout::Bits {
             self.store_bits(e, p, words, &mut codes);
         } else if wide {
-            self.store_nibbles(e, p, &mut codes);
+            self.store_nibbles(e, p, words, &mut codes);
         } else {
             let end = self.result.buffer.pitch();
-            let (start, end) = match words {
-                None => (e.int(0), e.int(end)),
-                Some((a, b)) => {
-                    let (b, end) = (e.mul(b, 64), e.int(end));
-                    (e.mul(a, 64), e.min(b, end))
-                }
-            };
+            let (start, end) = channels(e, words, end);
             e.range(start, end, 4, |e, channel| {
                 let v = lanes(e, channel);
                 self.store_lanes(e, p, channel, v);
@@ -61,7 +55,7 @@ impl Task<'_> {
         &self,
         e: &mut Emitter<'_, '_>,
         p: Position,
-        words: Option<(Value, Value)>,
+        words: Words,
         lanes: Value,
         ty: Type,
     ) -> Result<(), KernelError> {
@@ -72,14 +66,14 @@ impl Task<'_> {
     }
 
     /// Stores the codes of a position that lie in memory, a byte a channel; see [`packs_sixteen`].
-    pub(super) fn store_packed(&self, e: &mut Emitter<'_, '_>, p: Position, bytes: Value) {
+    pub(super) fn store_packed(&self, e: &mut Emitter<'_, '_>, p: Position, words: Words, bytes: Value) {
         let mut codes = |e: &mut Emitter<'_, '_>, channel: Value| {
             let at = e.b.ins().iadd(bytes, channel);
             e.load(types::I8X16, at, 0)
         };
         match self.result.buffer.layout {
-            Layout::Bits => self.store_bits(e, p, None, &mut codes),
-            _ => self.store_nibbles(e, p, &mut codes),
+            Layout::Bits => self.store_bits(e, p, words, &mut codes),
+            _ => self.store_nibbles(e, p, words, &mut codes),
         }
     }
 
@@ -121,7 +115,7 @@ impl Task<'_> {
         &self,
         e: &mut Emitter<'_, '_>,
         p: Position,
-        words: Option<(Value, Value)>,
+        words: Words,
         codes: &mut dyn FnMut(&mut Emitter<'_, '_>, Value) -> Value,
     ) {
         let b = &self.result.buffer;
@@ -174,12 +168,13 @@ impl Task<'_> {
         &self,
         e: &mut Emitter<'_, '_>,
         p: Position,
+        words: Words,
         codes: &mut dyn FnMut(&mut Emitter<'_, '_>, Value) -> Value,
     ) {
         let (c, two) = (self.result.buffer.image.0, self.result.buffer.planes > 1);
         let row = e.at(self.result.base, p.flat, c / 4);
-        let (zero, end) = (e.int(0), e.int(c));
-        e.range(zero, end, WIDE, |e, channel| {
+        let (start, end) = channels(e, words, c);
+        e.range(start, end, WIDE, |e, channel| {
             let codes = codes(e, channel);
             let nibbles = |e: &mut Emitter<'_, '_>, q: usize| {
                 let mut v = plane_bits(e, codes, q);
@@ -200,6 +195,18 @@ impl Task<'_> {
             let at = e.b.ins().iadd(row, at);
             e.store(bytes, at, 0);
         });
+    }
+}
+
+/// The channels of some words, of `count` in all.
+fn channels(e: &mut Emitter<'_, '_>, words: Words, count: usize) -> (Value, Value) {
+    let end = e.int(count);
+    match words {
+        None => (e.int(0), end),
+        Some((a, b)) => {
+            let b = e.mul(b, 64);
+            (e.mul(a, 64), e.min(b, end))
+        }
     }
 }
 

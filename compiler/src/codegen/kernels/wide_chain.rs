@@ -1,7 +1,7 @@
 //! The chain on whole rows in eight or sixteen lanes: what [`Task::finish`] does a position and four lanes at a time. Codes go
 //! through a row of bytes, which is packed at last.
 
-use super::{KernelError, Operand, Position, Task};
+use super::{KernelError, Operand, Position, Task, Words};
 use crate::codegen::emitter::{Emitter, F32X4, I32X4};
 use crate::codegen::lanes::clif::Played;
 use crate::codegen::lanes::nest::{Nest, Sink};
@@ -14,12 +14,14 @@ use cranelift_codegen::ir::{self, InstBuilder, MemFlagsData, Value, types};
 const ROW: usize = 1 << 15;
 /// Bytes of a cache line.
 const LINE: usize = 64;
+/// Channels of a word.
+const WORD: usize = 64;
 /// Channels that are packed together.
 const SIXTEEN: usize = 16;
 
 impl Task<'_> {
     /// Runs the chain on lanes of type `ty` that lie in memory, four bytes a channel, at `positions` neighbours from `first`
-    /// on, `pitch` bytes apart.
+    /// on, `pitch` bytes apart; `words` limits it to these words of 64 channels.
     pub(super) fn finish_row(
         &self,
         e: &mut Emitter<'_, '_>,
@@ -27,16 +29,17 @@ impl Task<'_> {
         positions: usize,
         (lanes, pitch): (Value, usize),
         ty: ir::Type,
+        words: Words,
     ) -> Result<(), KernelError> {
         let element = if ty == F32X4 { Element::F32 } else { Element::I32 };
         let source = Access { base: lanes, element, origin: 0, row: 0, column: pitch };
-        if self.in_wide_lanes(e, first, positions, source)? {
+        if self.in_wide_lanes(e, first, positions, source, words)? {
             return Ok(());
         }
         let mut result = Ok(());
         e.times(positions, |e, i| {
             let (p, lanes) = (first.moved(e, i), e.at(lanes, i, pitch));
-            let done = self.finish_from(e, p, None, lanes, ty);
+            let done = self.finish_from(e, p, words, lanes, ty);
             result = std::mem::replace(&mut result, Ok(())).and(done);
         });
         result
@@ -54,7 +57,7 @@ impl Task<'_> {
             return Ok(false);
         }
         if let Some(access) = at_position(e, source, first) {
-            return self.in_wide_lanes(e, first, w, access);
+            return self.in_wide_lanes(e, first, w, access, None);
         }
         if !packs_sixteen(b) || b.planes > 2 {
             return Ok(false);
@@ -65,7 +68,7 @@ impl Task<'_> {
             unpack(e, source, p, to);
         });
         let access = Access { base: bytes, element: Element::U8, origin: 0, row: 0, column: c };
-        self.in_wide_lanes(e, first, w, access)
+        self.in_wide_lanes(e, first, w, access, None)
     }
 
     /// The chain as a leaf function of `positions` positions; gives whether it has that form.
@@ -75,9 +78,11 @@ impl Task<'_> {
         first: Position,
         positions: usize,
         source: Access,
+        words: Words,
     ) -> Result<bool, KernelError> {
         let (b, c) = (&self.result.buffer, self.result.buffer.image.0);
-        let fits = |width: &crate::codegen::tiles::Width| c.is_multiple_of(width.lanes());
+        let whole = if words.is_some() { WORD } else { 1 };
+        let fits = |width: &crate::codegen::tiles::Width| c.is_multiple_of(width.lanes().max(whole));
         let Some(width) = wide::widths(e).into_iter().find(fits) else { return Ok(false) };
         let mut program = Program::default();
         let entry = program.load(source, Level::Point);
@@ -97,13 +102,16 @@ impl Task<'_> {
         let to = with_type(to, program.ty(result));
         let nest = Nest { program, sinks: vec![Sink::Store(to, result)], image: [1, positions] };
         let Some(leaf) = Leaf::of(&nest, width, e.fma) else { return Ok(false) };
-        let range = [e.int(0), e.int(c)];
+        let range = match words {
+            None => [e.int(0), e.int(c)],
+            Some((start, end)) => [e.mul(start, WORD), e.mul(end, WORD)],
+        };
         let node = self.step.result.node;
         leaf.call(e, &Played::of_width(positions), range).map_err(|what| (node, what))?;
         if to.element == Element::U8 {
             e.times(positions, |e, i| {
                 let (p, codes) = (first.moved(e, i), e.at(to.base, i, c));
-                self.store_packed(e, p, codes);
+                self.store_packed(e, p, words, codes);
             });
         }
         Ok(true)

@@ -15,8 +15,6 @@ use iced_x86::code_asm::*;
 pub const ROWS: usize = 16;
 /// Bytes of a row: 16 sums of 32 bits, 64 elements of A, or four of each of 16 columns of B.
 pub const ROW: usize = 64;
-/// Bytes of a tile register.
-pub const TILE: usize = ROWS * ROW;
 /// The tile registers.
 pub(super) const REGISTERS: [AsmRegisterTmm; 8] = [tmm0, tmm1, tmm2, tmm3, tmm4, tmm5, tmm6, tmm7];
 

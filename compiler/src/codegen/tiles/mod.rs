@@ -5,6 +5,10 @@
 //! step and level with the same shape. Must never know the graph.
 
 pub mod amx;
+pub mod amx_conv;
+mod amx_digits;
+pub mod amx_patches;
+pub mod amx_unpack;
 mod float_avx2;
 mod float_avx512;
 mod look_up_avx2;
@@ -98,7 +102,10 @@ pub(super) fn repeat(
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::look_up_avx512::{self as look_up, LookUp64, Store};
+    use super::amx_conv::{AmxConv, Place, Store};
+    use super::amx_patches::AmxPatches;
+    use super::amx_unpack::{AmxUnpack, Planes};
+    use super::look_up_avx512::{self as look_up, LookUp64};
     use super::product::Dot;
     use super::split::Instructions;
     use super::*;
@@ -173,8 +180,14 @@ pub(super) mod tests {
     #[test]
     fn look_up_tiles_hold_no_more_than_vbmi() -> Result<(), IcedError> {
         let codes = |top, store| look_up::Finish::Codes { top, falling: top == 2, store, pitch: 32 };
-        let every = [look_up::Finish::Sums { pitch: 512 }, codes(1, Store::Bits(8)), codes(2, Store::Nibbles(48))];
-        for finish in every.into_iter().chain([codes(3, Store::Nibbles(64)), codes(3, Store::Bits(16))]) {
+        let every = [
+            look_up::Finish::Sums { pitch: 512 },
+            codes(1, look_up::Store::Bits(8)),
+            codes(2, look_up::Store::Nibbles(48)),
+        ];
+        for finish in
+            every.into_iter().chain([codes(3, look_up::Store::Nibbles(64)), codes(3, look_up::Store::Bits(16))])
+        {
             for (positions, kernel, stride, limit, factor) in [(8, 3, 1, 14, 2), (7, 7, 2, 42, 1), (1, 5, 3, 2, -3i32)]
             {
                 let (columns, sixes, planes) = ((positions - 1) * stride + kernel, 11, factor.unsigned_abs() as usize);
@@ -199,6 +212,43 @@ pub(super) mod tests {
         for (quads, planes) in [(1, 2), (7, 1), (8, 2), (12, 2), (67, 2)] {
             let shape = TablesShape { quads, planes, row: quads, pitch: 640 };
             only_level_4(&assembler(|a| shape.assemble(a))?, &[]);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn amx_tiles_hold_no_more_than_amx_and_vbmi() -> Result<(), IcedError> {
+        let tiles = ["Tileloadd", "Tilestored", "Tilezero", "Tdpbusd", "Vpackssdw", "Vpermq", "Vpcmpgtw"];
+        let digits =
+            ["Vpslld", "Vpsrad", "Vpsrld", "Vpcmpgtd", "Vpcmpeqd", "Vcvtps2pd", "Vcvtdq2pd", "Vmulpd", "Vaddpd"];
+        let more = ["Vcvtpd2ps", "Vpmovd2m", "Kxord", "Kxorw", "Korw", "Kmovd", "Kmovw", "Vmovdqu8"];
+        let more = [&tiles[..], &digits, &more].concat();
+        let codes = |top, place| Store::Codes { top, planes: if top > 1 { 2 } else { 1 }, place };
+        let digits = |planes, finish| Store::Digits { planes, bits: 8, finish, pitch: 320 };
+        let nibbles = SplitFinish::Nibbles { top: 3, planes: 2 };
+        for store in [
+            Store::Sums { pitch: 320 },
+            codes(1, Place::Bits(8)),
+            codes(2, Place::Nibbles),
+            codes(3, Place::Bits(24)),
+            digits(2, SplitFinish::Raw),
+            digits(3, SplitFinish::Decode),
+            digits(3, SplitFinish::Threshold(5)),
+            digits(3, nibbles),
+        ] {
+            for (blocks, loops) in [(2, [3, 1, 3]), (1, [5, 5, 1]), (2, [1, 1, 26]), (1, [3, 2, 13])] {
+                let shape = AmxConv { blocks, loops, steps: [3712, 64], position: 64, store };
+                only_level_4(&assembler(|a| shape.assemble(a))?, &more);
+            }
+        }
+        for planes in [Planes::Nibbles, Planes::Bits { apart: 8, planes: 1 }, Planes::Bits { apart: 40, planes: 8 }] {
+            let shape = AmxUnpack { planes, from: 80, blocks: 5 };
+            let more = ["Vpmovzxwq", "Vpmultishiftqb", "Vpternlogq", "Vmovdqu8"];
+            only_level_4(&assembler(|a| shape.assemble(a))?, &more);
+        }
+        for run in [15, 21, 36] {
+            let shape = AmxPatches { rows: 7, row: 690, run, stride: 6, patch: 192 };
+            only_level_4(&assembler(|a| shape.assemble(a))?, &["Vmovdqu", "Vmovdqu8"]);
         }
         Ok(())
     }

@@ -30,6 +30,11 @@ pub enum SplitFinish {
 }
 
 impl SplitFinish {
+    /// Bytes of the thresholds or scales of a block of outputs.
+    pub fn table_bytes(self) -> usize {
+        if self == SplitFinish::Decode { 2 * VECTOR } else { self.top() * 2 * VECTOR }
+    }
+
     /// Thresholds.
     pub fn top(self) -> usize {
         match self {
@@ -103,6 +108,11 @@ impl SplitShape {
         let (loops, steps) = ([0; 3], [0; 2]);
         let finish = SplitFinish::Raw;
         SplitShape { instructions, positions, planes, bits: 0, loops, steps, position: 0, pitch: 0, finish }
+    }
+
+    /// What becomes of sums of digits of AVX-512, by itself.
+    pub(super) fn finishing(planes: usize, bits: u32, finish: SplitFinish) -> SplitShape {
+        SplitShape { bits, finish, ..SplitShape::of(Products::Quads, planes, 1) }
     }
 
     /// The tile for a layer: `steps` from one row and run to the next, `position` and `pitch` from one position's levels and

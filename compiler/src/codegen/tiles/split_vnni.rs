@@ -29,6 +29,16 @@ pub(super) fn assemble(s: SplitShape, a: &mut CodeAssembler) -> Result<(), IcedE
         }
         Ok(())
     })?;
+    constants(s, a)?;
+    for (p, sums) in ZMM.chunks(s.planes).take(s.positions).enumerate() {
+        finish(s, a, sums, (p * s.pitch) as i32)?;
+    }
+    a.vzeroupper()?;
+    a.ret()
+}
+
+/// Prepares what [`finish`] needs.
+pub(super) fn constants(s: SplitShape, a: &mut CodeAssembler) -> Result<(), IcedError> {
     match s.finish {
         SplitFinish::Raw => {}
         SplitFinish::Decode => {
@@ -42,16 +52,12 @@ pub(super) fn assemble(s: SplitShape, a: &mut CodeAssembler) -> Result<(), IcedE
             a.vpbroadcastd(CONSTANT, eax)?;
         }
     }
-    s.spread(a)?;
-    for (p, sums) in ZMM.chunks(s.planes).take(s.positions).enumerate() {
-        finish(s, a, sums, (p * s.pitch) as i32)?;
-    }
-    a.vzeroupper()?;
-    a.ret()
+    s.spread(a)
 }
 
-/// Stores the results of one position from its sums, which it overwrites.
-fn finish(s: SplitShape, a: &mut CodeAssembler, sums: &[AsmRegisterZmm], at: i32) -> Result<(), IcedError> {
+/// Stores the results of one position from its sums, which it overwrites, as well as registers from zmm27 on, rax, r8 and the
+/// masks.
+pub(super) fn finish(s: SplitShape, a: &mut CodeAssembler, sums: &[AsmRegisterZmm], at: i32) -> Result<(), IcedError> {
     let [first, second, spare] = DIGITS;
     let Some(&lo) = sums.first() else { return Ok(()) };
     let hi = sums.get(1).copied().unwrap_or(spare);
