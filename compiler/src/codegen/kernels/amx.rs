@@ -49,7 +49,8 @@ pub(super) fn fits(layer: &Layer<'_>, level: &Level, kernel: Kernel) -> Result<(
     demand(layer.g.output != [1, 1], "it has one position")
 }
 
-/// 500 MAC a cycle over whole tiles, 5 cycles for 64 channels of a position that are unpacked, one for a level that is copied;
+/// 500 MAC a cycle over whole tiles, 7 bytes of weights a cycle, which are read from a distant cache once, 5 cycles for 64
+/// channels of a position that are unpacked, one for a level that is copied;
 /// then the chain, in wide lanes. Codes cost 8 cycles for 32 outputs, digits 8 for 16.
 pub(super) fn cycles(layer: &Layer<'_>, kernel: Kernel) -> f64 {
     let g = &layer.g;
@@ -73,7 +74,8 @@ pub(super) fn cycles(layer: &Layer<'_>, kernel: Kernel) -> f64 {
         Store::Sums { .. } => layer.chain() / 3.0,
         Store::Digits { .. } => positions as f64 * (g.outputs as f64) / 2.0 + layer.chain() / 3.0,
     };
-    (positions * chunks * outputs) as f64 / 500.0 + filled + stored
+    let weights = (g.groups * tiles.blocks() * tiles.block_bytes()) as f64 / 7.0;
+    (positions * chunks * outputs) as f64 / 500.0 + weights + filled + stored
 }
 
 /// How a layer is computed.

@@ -219,8 +219,20 @@ pub(super) mod tests {
     #[test]
     fn amx_tiles_hold_no_more_than_amx_and_vbmi() -> Result<(), IcedError> {
         let tiles = ["Tileloadd", "Tilestored", "Tilezero", "Tdpbusd", "Vpackssdw", "Vpermq", "Vpcmpgtw"];
-        let digits =
-            ["Vpslld", "Vpsrad", "Vpsrld", "Vpcmpgtd", "Vpcmpeqd", "Vcvtps2pd", "Vcvtdq2pd", "Vmulpd", "Vaddpd"];
+        let digits = [
+            "Vpternlogd",
+            "Vmovdqa32",
+            "Vpsubd",
+            "Vpslld",
+            "Vpsrad",
+            "Vpsrld",
+            "Vpcmpgtd",
+            "Vpcmpeqd",
+            "Vcvtps2pd",
+            "Vcvtdq2pd",
+            "Vmulpd",
+            "Vaddpd",
+        ];
         let more = ["Vcvtpd2ps", "Vpmovd2m", "Kxord", "Kxorw", "Korw", "Kmovd", "Kmovw", "Vmovdqu8"];
         let more = [&tiles[..], &digits, &more].concat();
         let codes = |top, place| Store::Codes { top, planes: if top > 1 { 2 } else { 1 }, place };

@@ -46,7 +46,7 @@ pub(super) fn constants(s: SplitShape, a: &mut CodeAssembler) -> Result<(), Iced
             a.vpbroadcastd(CONSTANT, eax)?;
             a.vcvtps2pd(CONSTANT, ymm31)?;
         }
-        SplitFinish::Nibbles { .. } if masks(s.finish) => {}
+        SplitFinish::Nibbles { .. } if masks(s.finish) => a.vpternlogd(CONSTANT, CONSTANT, CONSTANT, 0xff)?,
         SplitFinish::Threshold(_) | SplitFinish::Nibbles { .. } => {
             a.mov(eax, 1)?;
             a.vpbroadcastd(CONSTANT, eax)?;
@@ -137,10 +137,11 @@ fn masks(finish: SplitFinish) -> bool {
 fn planes(s: SplitShape, a: &mut CodeAssembler, [hi, lo]: [AsmRegisterZmm; 2], at: i32) -> Result<(), IcedError> {
     for (t, reached) in [k1, k2, k3].into_iter().enumerate().take(s.finish.top()) {
         let part = |i: usize| zmmword_ptr(TABLE + ((2 * t + i) * VECTOR) as i32);
-        a.vpcmpeqd(k4, hi, part(0))?;
-        a.vpcmpgtd(k4.k4(), lo, part(1))?;
-        a.vpcmpgtd(reached, hi, part(0))?;
-        a.korw(reached, reached, k4)?;
+        // hi, and one more where lo reaches its part, passes the upper part.
+        a.vpcmpgtd(k4, lo, part(1))?;
+        a.vmovdqa32(CODE, hi)?;
+        a.vpsubd(CODE.k4(), hi, CONSTANT)?;
+        a.vpcmpgtd(reached, CODE, part(0))?;
     }
     if s.finish.top() == 3 {
         a.kmovw(r8d, k2)?;
