@@ -56,3 +56,35 @@ fn several_levels_in_one_object() {
         }
     }
 }
+
+/// A level with AMX beside one without: the runtime asks for the permission and takes the best that is granted, and both give
+/// the interpreter's bits.
+#[test]
+fn amx_beside_a_level_without() {
+    let triple = "x86_64-unknown-linux-gnu".parse().expect("a triple");
+    let levels = Level::parse("x86-64-v3,x86-64-v4+vnni+vbmi+amx", &triple).expect("levels");
+    let graph = lowered("svhn-d.dorefa", profile(&levels));
+    let compiled = compile(&graph, &levels, &Options::default()).expect("compiles");
+    assert!(compiled.kernels.iter().all(|k| !k.contains("AMX")), "the report tells the first level's kernels");
+    let amx = compile(&graph, &levels[1..], &Options::default()).expect("compiles");
+    assert!(amx.kernels.contains(&"AMX"), "{:?}", amx.kernels);
+    if !cfg!(target_arch = "x86_64") {
+        eprintln!("SKIPPED: this machine runs no x86-64 code");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("net.so");
+    std::fs::write(&file, elf::shared_object(&compiled.image, "net.so").expect("links")).expect("writes");
+    let model = Model::load(&file).expect("loads");
+    let x = pixels(&[3, 3, 40, 40]);
+    let want = interp::run(&graph, std::slice::from_ref(&x), profile(&levels)).expect("runs");
+    let mut session = Session::new(&model, 2).expect("a session");
+    assert_eq!(session.run(std::slice::from_ref(&x)).expect("runs"), want);
+    if levels[1].features & !host_features() != 0 {
+        eprintln!("SKIPPED: this CPU lacks AMX with AVX-512 VBMI, or the system does not grant it");
+        return assert!(session.use_level(1).is_err() && session.use_level(0).is_ok());
+    }
+    assert_eq!(model.best_level(), Some(1));
+    session.use_level(0).expect("the CPU has it");
+    assert_eq!(session.run(std::slice::from_ref(&x)).expect("runs"), want);
+}
