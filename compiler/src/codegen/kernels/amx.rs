@@ -430,7 +430,7 @@ fn by_outputs(g: &Geometry, tiles: &Tiles, tasks: usize, channels: usize) -> boo
     let share = g.output[0].div_ceil(tasks.max(1));
     let whole = tiles.count(g, g.output[0]) as f64;
     let cut = (tiles.count(g, share) * g.output[0].div_ceil(share)) as f64;
-    shared && tiles.rows(g, g.output[0]) == g.output[0] && (cut > 1.3 * whole || g.output[0] == 1)
+    shared && tiles.rows(g, g.output[0]) == g.output[0] && (cut > 1.1 * whole || g.output[0] == 1)
 }
 
 /// The words of [`SHARE`] outputs that this task computes.
