@@ -1,9 +1,10 @@
 //! Convolution forward: rows are output positions, columns output channels. Levels are summed in (ky, kx, ci) order,
 //! floats in the chain's order (ci, ky, kx), padding taps as +0.
 
-use super::rows::{self, Grid};
+use super::amx::Walk;
+use super::rows::Grid;
 use super::tile::{COLUMNS, Finish, Loop, Tile};
-use super::{Forward, Samples, group_sizes, unit_parts};
+use super::{Forward, Samples, group_sizes, unit_parts, within_tiles};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
 use cranelift_codegen::ir::{InstBuilder, Value};
@@ -29,22 +30,24 @@ impl Forward {
             .map(|(step, i)| Loop { count: g.kernel[i], stride: (g.dilations[i] * step) as i64 });
         let loops = self.input.loops(inner, taps);
         let tile = Tile::new(e.level, self.operands.arithmetic(e), &loops, COLUMNS * 4, Finish::Store);
-        let tile = tile.starting(self.operands.biased()).ending(self.bias).function(e)?;
+        let tile = tile.starting(self.operands.biased()).ending(self.bias);
         let grid = Grid {
             extent: g.output,
             a: [g.strides[0] * row, g.strides[1] * column],
             c: [g.output[1] * self.output.pixel(), self.output.pixel()],
         };
         let corner = origin as i64 - (g.pads[0] * row + g.pads[1] * column) as i64;
-        e.range(units[0], units[1], 1, |e, unit| {
-            let [group, block] = unit_parts(e, unit, packing.blocks());
-            let b = e.at(packed, unit, packing.unit_bytes());
-            let from = e.mul(group, self.input.group(inner));
-            let from = e.b.ins().iadd_imm_s(from, corner);
-            let to = e.mul(group, outputs * 4);
-            let to = e.at(to, block, COLUMNS * 4);
-            rows::positions(e, tile, &grid, samples, [(a, from), (c, to)], b);
-        });
-        Ok(())
+        let walk = Walk::new(e, &tile, grid, &self.input, self.over_batch())?;
+        within_tiles(e, walk.tiled(), |e| {
+            e.range(units[0], units[1], 1, |e, unit| {
+                let [group, block] = unit_parts(e, unit, packing.blocks());
+                let b = e.at(packed, unit, packing.unit_bytes());
+                let from = e.mul(group, self.input.group(inner));
+                let from = e.b.ins().iadd_imm_s(from, corner);
+                let to = e.mul(group, outputs * 4);
+                let to = e.at(to, block, COLUMNS * 4);
+                walk.positions(e, samples, [(a, from), (c, to)], b);
+            })
+        })
     }
 }

@@ -5,9 +5,10 @@
 //! where the output has one position, each input position is a phase of its own, so that only the tap inside remains. Sums
 //! of levels do not mind what is left out: rows of the input that few of the taps reach are phases of their own.
 
-use super::rows::{self, Grid};
+use super::amx::Walk;
+use super::rows::Grid;
 use super::tile::{COLUMNS, Finish, Loop, Tile};
-use super::{InputGrad, Samples, group_sizes, unit_parts};
+use super::{InputGrad, Samples, group_sizes, unit_parts, within_tiles};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
@@ -39,26 +40,29 @@ impl InputGrad {
         let mut work = Vec::new();
         for alike in self.alike(e) {
             let bytes = alike.offsets.iter().flatten().flat_map(|o| o.to_le_bytes()).collect();
-            work.push((alike.tile.function(e)?, alike.grid, alike.offsets.len(), e.data("phases", bytes)));
+            let walk = Walk::new(e, &alike.tile, alike.grid, &self.gradient, self.over_batch())?;
+            work.push((walk, alike.offsets.len(), e.data("phases", bytes)));
         }
-        e.range(units[0], units[1], 1, |e, unit| {
-            let [group, block] = unit_parts(e, unit, packing.blocks());
-            let b = e.at(packed, unit, packing.unit_bytes());
-            let from = e.mul(group, self.gradient.group(outputs));
-            let to = e.mul(group, inner * 4);
-            let to = e.at(to, block, COLUMNS * 4);
-            for (tile, grid, phases, offsets) in &work {
-                e.times(*phases, |e, phase| {
-                    let offsets = e.at(*offsets, phase, 24);
-                    let [from, b, to] = [(from, 0), (b, 8), (to, 16)].map(|(base, i)| {
-                        let offset = e.read(types::I64, offsets, i);
-                        e.b.ins().iadd(base, offset)
+        let tiled = work.iter().any(|(walk, ..)| walk.tiled());
+        within_tiles(e, tiled, |e| {
+            e.range(units[0], units[1], 1, |e, unit| {
+                let [group, block] = unit_parts(e, unit, packing.blocks());
+                let b = e.at(packed, unit, packing.unit_bytes());
+                let from = e.mul(group, self.gradient.group(outputs));
+                let to = e.mul(group, inner * 4);
+                let to = e.at(to, block, COLUMNS * 4);
+                for (walk, phases, offsets) in &work {
+                    e.times(*phases, |e, phase| {
+                        let offsets = e.at(*offsets, phase, 24);
+                        let [from, b, to] = [(from, 0), (b, 8), (to, 16)].map(|(base, i)| {
+                            let offset = e.read(types::I64, offsets, i);
+                            e.b.ins().iadd(base, offset)
+                        });
+                        walk.positions(e, samples, [(gradient, from), (input, to)], b);
                     });
-                    rows::positions(e, *tile, grid, samples, [(gradient, from), (input, to)], b);
-                });
-            }
-        });
-        Ok(())
+                }
+            })
+        })
     }
 
     /// The phases by the shape of their tiles.

@@ -5,8 +5,10 @@
 //! divided is said in `lower::train::requirements`; here it emits its work on base addresses. It must never know steps,
 //! arenas or who calls it.
 
+mod amx;
 mod forward;
 mod input_grad;
+mod outer;
 mod pack;
 mod patch_clif;
 mod patch_grad;
@@ -20,8 +22,11 @@ mod speed;
 pub(in crate::codegen) mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_amx;
 mod tile;
 mod tile_clif;
+mod weight_amx;
 mod weight_grad;
 
 pub use relayout::{emit_planes_from_dense, emit_planes_from_levels, emit_planes_from_maps, emit_strips_from_levels};
@@ -32,7 +37,9 @@ pub use crate::lower::train::requirements::{
     Forward, GradientLayout, InputGrad, InputLayout, Operands, WeightGrad, bytes_suffice,
 };
 
+use super::CodegenError;
 use super::emitter::Emitter;
+use super::tiles::amx as amx_tiles;
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 impl Operands {
@@ -81,6 +88,27 @@ pub fn share(e: &mut Emitter<'_, '_>, part: Value, parts: usize, total: usize) -
     };
     let next = e.add(part, 1);
     [bound(e, part), bound(e, next)]
+}
+
+/// `body`, which uses the tile registers of AMX if `tiled`.
+fn within_tiles(
+    e: &mut Emitter<'_, '_>,
+    tiled: bool,
+    body: impl FnOnce(&mut Emitter<'_, '_>),
+) -> Result<(), CodegenError> {
+    let body = |e: &mut Emitter<'_, '_>| {
+        body(e);
+        Ok(())
+    };
+    if tiled { amx_tiles::with_tiles(e, |e| e, body) } else { body(e) }
+}
+
+/// So many bytes on the stack, from the begin of a cache line on.
+fn lines(e: &mut Emitter<'_, '_>, bytes: usize) -> Value {
+    const LINE: usize = 64;
+    let room = e.stack(bytes + LINE, 16);
+    let room = e.add(room, LINE - 1);
+    e.b.ins().band_imm_s(room, -(LINE as i64))
 }
 
 /// A unit's group, and its block within the group.

@@ -4,12 +4,15 @@ use super::reference::{Number, Random, forward, geometries, geometry, input_grad
 use super::testing::{Code, Memory, build};
 use super::*;
 use crate::codegen::image::Image;
-use crate::codegen::target::Level;
+use crate::codegen::target::{Level, x86};
 use crate::graph::ops::Geometry;
 use crate::lower::train::layouts::{Levels, Maps, Planes, Range, Storage};
 use crate::lower::train::requirements::patch_grad::PatchGrad;
 
-const BATCH: usize = 3;
+/// Samples: where a sample has few positions so many that they fill tiles of samples, whole groups of them and one more.
+fn batch(g: &Geometry) -> usize {
+    if g.output == [1, 1] && g.channels.is_multiple_of(64) { 80 } else { 3 }
+}
 
 /// Levels (C, H, W) a sample in their layout.
 fn levels_memory(l: &Levels, samples: &[Vec<i32>]) -> Memory {
@@ -87,7 +90,7 @@ const fn words(a: i32, b: i32) -> Operands {
 }
 
 /// Levels at the limits of what is multiplied as words and as bytes.
-fn limits() -> Vec<(Range, Range, bool)> {
+pub(super) fn limits() -> Vec<(Range, Range, bool)> {
     let range = |least, greatest| Range { least, greatest };
     vec![
         (Range::symmetric(255), Range::symmetric(255), false),
@@ -98,8 +101,8 @@ fn limits() -> Vec<(Range, Range, bool)> {
     ]
 }
 
-fn per_sample<T>(n: usize, mut f: impl FnMut(usize) -> Vec<T>) -> Vec<Vec<T>> {
-    (0..BATCH).map(|_| f(n)).collect()
+fn per_sample<T>(g: &Geometry, n: usize, mut f: impl FnMut(usize) -> Vec<T>) -> Vec<Vec<T>> {
+    (0..batch(g)).map(|_| f(n)).collect()
 }
 
 /// The operand of the rows in its layout: levels as they are, floats from maps by the relayout under test.
@@ -143,12 +146,13 @@ fn run(image: &Image, a: (&Memory, usize), c: (&Memory, usize), dense: &Memory, 
 /// Runs `one` on all samples and units at once, or each sample range with each unit, as tasks would.
 fn pieces(
     e: &mut Emitter<'_, '_>,
+    count: usize,
     units: usize,
     splits: bool,
     mut one: impl FnMut(&mut Emitter<'_, '_>, [Value; 2], [Value; 2]) -> Result<(), crate::codegen::CodegenError>,
 ) -> Result<(), crate::codegen::CodegenError> {
     let ranges = |n: usize, split: bool| if split { vec![[n - 1, n], [0, n - 1]] } else { vec![[0, n]] };
-    for samples in ranges(BATCH, splits) {
+    for samples in ranges(count, splits) {
         for units in ranges(units, splits) {
             let (samples, units) = (samples.map(|n| e.int(n)), units.map(|n| e.int(n)));
             one(e, samples, units)?;
@@ -168,7 +172,7 @@ fn forward_image(level: &Level, fma: bool, product: &Forward, weights: usize) ->
         },
         |e, a, packed, c| {
             let (units, splits) = (product.packing().units(), product.packing().splits());
-            pieces(e, units, splits, |e, n, units| product.emit(e, n, units, a, packed, c))
+            pieces(e, batch(&product.g), units, splits, |e, n, units| product.emit(e, n, units, a, packed, c))
         },
     )
 }
@@ -180,7 +184,7 @@ fn input_image(level: &Level, fma: bool, product: &InputGrad) -> Image {
         |e, part, parts, src, dst| product.packing().emit(e, part, parts, src, None, dst),
         |e, a, packed, c| {
             let (units, splits) = (product.packing().units(), product.packing().splits());
-            pieces(e, units, splits, |e, n, units| product.emit(e, n, units, a, packed, c))
+            pieces(e, batch(&product.g), units, splits, |e, n, units| product.emit(e, n, units, a, packed, c))
         },
     )
 }
@@ -195,28 +199,43 @@ fn widen(input: &mut InputLayout, output: &mut Maps) {
     output.pitch += 16;
 }
 
-#[test]
-fn forward_levels() {
-    at_limits(forward_of_levels);
+/// The levels that operands may hold.
+pub(super) fn ranges(operands: Operands) -> [Range; 2] {
+    let Operands::Levels { a, b, .. } = operands else { panic!() };
+    [a, b]
 }
 
-fn forward_of_levels(level: &Level, fma: bool, g: &Geometry, operands: Operands) {
-    let Operands::Levels { a: left, b: right, .. } = operands else { panic!() };
+#[test]
+fn forward_levels() {
+    at_limits(|level, fma, g, operands| {
+        forward_of_levels(level, fma, g, operands, ranges(operands));
+    });
+}
+
+/// Checks the product of levels within the ranges given; returns its code.
+pub(super) fn forward_of_levels(
+    level: &Level,
+    fma: bool,
+    g: &Geometry,
+    operands: Operands,
+    [left, right]: [Range; 2],
+) -> Image {
     let mut random = Random(1);
     let mut product = Forward::new(g, operands).unwrap();
     if fma {
         widen(&mut product.input, &mut product.output);
     }
     let InputLayout::Levels(layout) = &product.input else { panic!() };
-    let x = per_sample(g.channels * g.input[0] * g.input[1], |n| random.levels(n, left));
+    let x = per_sample(g, g.channels * g.input[0] * g.input[1], |n| random.levels(n, left));
     let w = random.levels(g.outputs * g.taps(), right);
-    let (a, c) = (levels_memory(layout, &x), Memory::new(BATCH * product.output.bytes(), 0x55));
+    let (a, c) = (levels_memory(layout, &x), Memory::new(batch(g) * product.output.bytes(), 0x55));
     let dense = Memory::of(w.iter().map(|&v| (v as i16).to_le_bytes()));
     let packed = Memory::new(product.packing().bytes(), 0x55);
     let image = forward_image(level, fma, &product, 0);
     run(&image, (&a, layout.bytes()), (&c, product.output.bytes()), &dense, &packed);
     let expected: Vec<_> = x.iter().map(|x| forward(g, x, &w, fma)).collect();
     check_maps(g, &level.name, &product.output, &c, &expected);
+    image
 }
 
 #[test]
@@ -228,10 +247,10 @@ fn forward_floats() {
             widen(&mut product.input, &mut product.output);
         }
         let InputLayout::Planes(layout) = &product.input else { panic!() };
-        let x = per_sample(g.channels * g.input[0] * g.input[1], |n| random.floats(n));
+        let x = per_sample(g, g.channels * g.input[0] * g.input[1], |n| random.floats(n));
         let (w, bias) = (random.floats(g.outputs * g.taps()), random.floats(g.outputs));
         let maps = Maps::new(g.channels, 1, g.input).unwrap();
-        let (a, c) = (float_planes(level, &maps, layout, &x), Memory::new(BATCH * product.output.bytes(), 0x55));
+        let (a, c) = (float_planes(level, &maps, layout, &x), Memory::new(batch(g) * product.output.bytes(), 0x55));
         let dense = Memory::of(w.iter().chain(&bias).map(|v| v.to_le_bytes()));
         let packed = Memory::new(product.packing().bytes(), 0x55);
         let image = forward_image(level, fma, &product, w.len());
@@ -249,26 +268,35 @@ fn forward_floats() {
 
 #[test]
 fn input_grad_levels() {
-    at_limits(input_grad_of_levels);
+    at_limits(|level, fma, g, operands| {
+        input_grad_of_levels(level, fma, g, operands, ranges(operands));
+    });
 }
 
-fn input_grad_of_levels(level: &Level, fma: bool, g: &Geometry, operands: Operands) {
-    let Operands::Levels { a: left, b: right, .. } = operands else { panic!() };
+/// Checks the product of levels within the ranges given; returns its code.
+pub(super) fn input_grad_of_levels(
+    level: &Level,
+    fma: bool,
+    g: &Geometry,
+    operands: Operands,
+    [left, right]: [Range; 2],
+) -> Image {
     let mut random = Random(3);
     let mut product = InputGrad::new(g, operands).unwrap();
     if fma {
         widen(&mut product.gradient, &mut product.input);
     }
     let InputLayout::Levels(layout) = &product.gradient else { panic!() };
-    let dy = per_sample(g.outputs * g.output[0] * g.output[1], |n| random.levels(n, left));
+    let dy = per_sample(g, g.outputs * g.output[0] * g.output[1], |n| random.levels(n, left));
     let w = random.levels(g.outputs * g.taps(), right);
-    let (a, c) = (levels_memory(layout, &dy), Memory::new(BATCH * product.input.bytes(), 0x55));
+    let (a, c) = (levels_memory(layout, &dy), Memory::new(batch(g) * product.input.bytes(), 0x55));
     let dense = Memory::of(w.iter().map(|&v| (v as i16).to_le_bytes()));
     let packed = Memory::new(product.packing().bytes(), 0x55);
     let image = input_image(level, fma, &product);
     run(&image, (&a, layout.bytes()), (&c, product.input.bytes()), &dense, &packed);
     let expected: Vec<_> = dy.iter().map(|dy| input_grad(g, dy, &w, fma)).collect();
     check_maps(g, &level.name, &product.input, &c, &expected);
+    image
 }
 
 #[test]
@@ -280,10 +308,10 @@ fn input_grad_floats() {
             widen(&mut product.gradient, &mut product.input);
         }
         let InputLayout::Planes(layout) = &product.gradient else { panic!() };
-        let dy = per_sample(g.outputs * g.output[0] * g.output[1], |n| random.floats(n));
+        let dy = per_sample(g, g.outputs * g.output[0] * g.output[1], |n| random.floats(n));
         let w = random.floats(g.outputs * g.taps());
         let maps = Maps::new(g.outputs, 1, g.output).unwrap();
-        let (a, c) = (float_planes(level, &maps, layout, &dy), Memory::new(BATCH * product.input.bytes(), 0x55));
+        let (a, c) = (float_planes(level, &maps, layout, &dy), Memory::new(batch(g) * product.input.bytes(), 0x55));
         let dense = Memory::of(w.iter().map(|v| v.to_le_bytes()));
         let packed = Memory::new(product.packing().bytes(), 0x55);
         let image = input_image(level, fma, &product);
@@ -297,7 +325,7 @@ fn input_grad_floats() {
 fn weight_image(level: &Level, fma: bool, product: &WeightGrad) -> Image {
     build(level, fma, 7, |e, p| {
         e.times(product.tasks(), |e, part| {
-            let batch = e.int(BATCH);
+            let batch = e.int(batch(&product.g));
             let scales = matches!(product.gradient, GradientLayout::Strips(_)).then_some(p[4]);
             product.emit(e, part, batch, samples(p, 0), samples(p, 1), scales, p[5]).unwrap();
         });
@@ -312,15 +340,17 @@ fn check_weights(
     product: &WeightGrad,
     operands: [&Memory; 3],
     expected: &[f32],
-) {
+) -> Image {
     let [a, b, scales] = operands;
     let (sums, dense) = (Memory::new(product.scratch_bytes(), 0x7f), Memory::new(expected.len() * 4, 0x55));
     let (a_stride, b_stride) = (product.input.bytes() as u64, product.gradient.bytes() as u64);
     let list = [a.address(), a_stride, b.address(), b_stride, scales.address(), sums.address(), dense.address()];
-    Code::new(&weight_image(level, fma, product)).call(&list);
+    let image = weight_image(level, fma, product);
+    Code::new(&image).call(&list);
     for (i, v) in expected.iter().enumerate() {
         assert_eq!(f32::from_le_bytes(dense.get(4 * i)).to_bits(), v.to_bits(), "{}, weight {i}, {g:?}", level.name);
     }
+    image
 }
 
 #[test]
@@ -328,28 +358,37 @@ fn weight_grad_levels() {
     let stored = |range: Range| Storage::bytes(range).unwrap_or(Storage::Words);
     at_limits(|level, fma, g, operands| {
         let Operands::Levels { a, b, .. } = operands else { panic!() };
-        weight_grad_of_levels(level, fma, g, operands, [stored(a), stored(b)]);
+        weight_grad_of_levels(level, fma, g, operands, [stored(a), stored(b)], [a, b]);
     });
     // Bytes whose products need words, and words of both.
     let (a, b) = (Range { least: 0, greatest: 255 }, Range::symmetric(127));
     for storage in [[stored(a), stored(b)], [Storage::Words; 2]] {
         let operands = Operands::Levels { a, b, bytes: false };
-        on(&geometries()[..6], |level, fma, g| weight_grad_of_levels(level, fma, g, operands, storage));
+        on(&geometries()[..6], |level, fma, g| {
+            weight_grad_of_levels(level, fma, g, operands, storage, [a, b]);
+        });
     }
 }
 
-fn weight_grad_of_levels(level: &Level, fma: bool, g: &Geometry, operands: Operands, storage: [Storage; 2]) {
-    let Operands::Levels { a: left, b: right, .. } = operands else { panic!() };
+/// Checks the product of levels that lie in memory so, within the ranges given; returns its code.
+pub(super) fn weight_grad_of_levels(
+    level: &Level,
+    fma: bool,
+    g: &Geometry,
+    operands: Operands,
+    storage: [Storage; 2],
+    [left, right]: [Range; 2],
+) -> Image {
     let mut random = Random(5);
     let mut product = WeightGrad::new(g, operands).unwrap();
-    if fma {
+    if fma && g.groups == 1 {
         product.input.border = product.input.border.map(|b| b + 1);
     }
-    let x = per_sample(g.channels * g.input[0] * g.input[1], |n| random.levels(n, left));
-    let dy = per_sample(g.outputs * g.output[0] * g.output[1], |n| random.levels(n, right));
-    let factors = random.floats(BATCH);
+    let x = per_sample(g, g.channels * g.input[0] * g.input[1], |n| random.levels(n, left));
+    let dy = per_sample(g, g.outputs * g.output[0] * g.output[1], |n| random.levels(n, right));
+    let factors = random.floats(batch(g));
     let mut expected = vec![0f32; g.outputs * g.taps()];
-    for n in 0..BATCH {
+    for n in 0..batch(g) {
         for (sum, s) in expected.iter_mut().zip(weight_grad(g, &x[n], &dy[n], fma)) {
             *sum = <f32 as Number>::mul_add(factors[n], s as f32, *sum, fma);
         }
@@ -357,20 +396,46 @@ fn weight_grad_of_levels(level: &Level, fma: bool, g: &Geometry, operands: Opera
     let xl = Levels::new(g.channels, g.groups, g.input, [1, 2, 0, 1], storage[0]).unwrap();
     let gl = Levels::new(g.outputs, g.groups, g.output, [2, 0, 1, 1], storage[1]).unwrap();
     let (xm, gm) = (levels_memory(&xl, &x), levels_memory(&gl, &dy));
-    let a = Memory::new(BATCH * product.input.bytes(), 0x55);
-    let b = Memory::new(BATCH * product.gradient.bytes(), 0x55);
+    let a = Memory::new(batch(g) * product.input.bytes(), 0x55);
+    let b = Memory::new(batch(g) * product.gradient.bytes(), 0x55);
     let GradientLayout::Strips(strips) = &product.gradient else { panic!() };
     let code = Code::new(&build(level, fma, 4, |e, p| {
         emit_planes_from_levels(e, &xl, p[0], &product.input, p[1]);
         emit_strips_from_levels(e, &gl, p[2], strips, p[3]);
     }));
-    for n in 0..BATCH {
+    for n in 0..batch(g) {
         let at = |m: &Memory, bytes: usize| m.address() + (n * bytes) as u64;
         let (ai, bi) = (at(&a, product.input.bytes()), at(&b, strips.bytes()));
         code.call(&[at(&xm, xl.bytes()), ai, at(&gm, gl.bytes()), bi]);
     }
     let scales = Memory::of(factors.iter().map(|f| f.to_le_bytes()));
-    check_weights(g, level, fma, &product, [&a, &b, &scales], &expected);
+    check_weights(g, level, fma, &product, [&a, &b, &scales], &expected)
+}
+
+/// Layers with one output position, with few levels: the products come from tables where the level has tiles for it.
+#[test]
+fn weight_grad_outer_products() {
+    let plain = |k: usize| ([k, k], [1, 1], [0; 4], [1, 1]);
+    let shapes = [
+        geometry(8, 18, 1, [5, 5], plain(5)),
+        geometry(40, 10, 1, [1, 1], plain(1)),
+        geometry(64, 16, 2, [3, 3], plain(3)),
+        geometry(64, 300, 1, [1, 1], plain(1)),
+    ];
+    for (top, gradient) in [(1, 63), (3, 63), (15, 255)] {
+        let (a, b) = (Range { least: 0, greatest: top }, Range::symmetric(gradient));
+        let greatest = [a, b].map(|r| Range { least: r.greatest, greatest: r.greatest });
+        let operands = Operands::Levels { a, b, bytes: bytes_suffice(a, b) };
+        let stored = [a, b].map(|range| Storage::bytes(range).unwrap_or(Storage::Words));
+        on(&shapes, |level, fma, g| {
+            for data in [[a, b], greatest] {
+                let image = weight_grad_of_levels(level, fma, g, operands, stored, data);
+                let tiles = image.functions.iter().any(|f| f.name.starts_with("tile.outer"));
+                // With a border the rows are no neighbours.
+                assert_eq!(tiles, (!fma || g.groups > 1) && level.has_x86(x86::AVX512), "{} {g:?}", level.name);
+            }
+        });
+    }
 }
 
 #[test]
@@ -384,16 +449,16 @@ fn weight_grad_floats() {
                 maps.pitch += 16;
             }
         }
-        let x = per_sample(g.channels * g.input[0] * g.input[1], |n| random.floats(n));
-        let dy = per_sample(g.outputs * g.output[0] * g.output[1], |n| random.floats(n));
+        let x = per_sample(g, g.channels * g.input[0] * g.input[1], |n| random.floats(n));
+        let dy = per_sample(g, g.outputs * g.output[0] * g.output[1], |n| random.floats(n));
         let mut expected = vec![0f32; g.outputs * g.taps()];
-        for n in 0..BATCH {
+        for n in 0..batch(g) {
             for (sum, s) in expected.iter_mut().zip(weight_grad(g, &x[n], &dy[n], fma)) {
                 *sum += s;
             }
         }
         let GradientLayout::Maps(maps) = &product.gradient else { panic!() };
-        let a = Memory::new(BATCH * product.input.bytes(), 0x7f);
+        let a = Memory::new(batch(g) * product.input.bytes(), 0x7f);
         let dense = Memory::of(x.iter().flatten().map(|v| v.to_le_bytes()));
         let code =
             Code::new(&build(level, fma, 2, |e, p| emit_planes_from_dense(e, false, p[0], &product.input, p[1])));
@@ -425,7 +490,7 @@ fn patch_grad_floats() {
 /// Arguments: input, gradient, scratch, dense result.
 fn patch_image(level: &Level, fma: bool, product: &PatchGrad) -> Image {
     build(level, fma, 7, |e, p| {
-        e.times(BATCH, |e, n| {
+        e.times(batch(&product.g), |e, n| {
             let at = |e: &mut Emitter<'_, '_>, i: usize| {
                 let offset = e.b.ins().imul(n, p[2 * i + 1]);
                 e.b.ins().iadd(p[2 * i], offset)
@@ -433,7 +498,7 @@ fn patch_image(level: &Level, fma: bool, product: &PatchGrad) -> Image {
             let [a, b, to] = [0, 1, 2].map(|i| at(e, i));
             product.emit(e, a, b, to).unwrap();
         });
-        let batch = e.int(BATCH);
+        let batch = e.int(batch(&product.g));
         e.times(3, |e, part| product.emit_dense(e, part, 3, batch, samples(p, 2), p[6]));
     })
 }
@@ -445,8 +510,8 @@ fn patch_grad_of_floats(level: &Level, fma: bool, g: &Geometry) {
         product.input.border = product.input.border.map(|b| b + 1);
         product.gradient.pitch += 16;
     }
-    let x = per_sample(g.channels * g.input[0] * g.input[1], |n| random.floats(n));
-    let dy = per_sample(g.outputs * g.output[0] * g.output[1], |n| {
+    let x = per_sample(g, g.channels * g.input[0] * g.input[1], |n| random.floats(n));
+    let dy = per_sample(g, g.outputs * g.output[0] * g.output[1], |n| {
         // Mostly zeros, of both signs.
         let (v, there) = (random.floats(n), random.levels(n, Range { least: 0, greatest: 5 }));
         v.into_iter().zip(there).map(|(v, t)| if t > 2 { v * 0.0 } else { v }).collect()
@@ -457,7 +522,7 @@ fn patch_grad_of_floats(level: &Level, fma: bool, g: &Geometry) {
     }
     let maps = Maps::new(g.channels, 1, g.input).unwrap();
     let (a, b) = (float_planes(level, &maps, &product.input, &x), maps_memory(&product.gradient, &dy));
-    let scratch = Memory::new(BATCH * product.scratch_bytes(), 0x7f);
+    let scratch = Memory::new(batch(g) * product.scratch_bytes(), 0x7f);
     let dense = Memory::new(expected.len() * 4, 0x55);
     let code = Code::new(&patch_image(level, fma, &product));
     let strides = [product.input.bytes(), product.gradient.bytes(), product.scratch_bytes()].map(|n| n as u64);
@@ -517,7 +582,7 @@ fn bytes_are_multiplied_where_the_sum_of_two_products_fits_16_bits() {
 
 #[test]
 fn every_level_compiles() {
-    let all = "x86-64-v2,x86-64-v3,x86-64-v3+avxvnni,x86-64-v4,x86-64-v4+vnni";
+    let all = "x86-64-v2,x86-64-v3,x86-64-v3+avxvnni,x86-64-v4,x86-64-v4+vnni,x86-64-v4+amx";
     let x86 = Level::parse(all, &"x86_64-unknown-linux-gnu".parse().unwrap()).unwrap();
     let arm = Level::parse("generic,generic+dotprod+i8mm", &"aarch64-unknown-linux-gnu".parse().unwrap()).unwrap();
     let bytes = Operands::Levels { a: Range { least: 0, greatest: 3 }, b: Range::symmetric(63), bytes: true };

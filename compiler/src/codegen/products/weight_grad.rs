@@ -2,9 +2,11 @@
 //! output positions of a sample in row-major order, and samples are added in ascending order. Levels are summed exactly in
 //! a sample and added as fma(c_i, f32(S_i), sum); floats are one chain a sample.
 
+use super::outer::OuterProducts;
 use super::relayout::interleave;
 use super::rows;
 use super::tile::{COLUMNS, Finish, Loop, Tile, TileFunction};
+use super::weight_amx::WeightTiles;
 use super::{GradientLayout, Samples, WeightGrad, group_sizes, share, unit_parts};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, F32X4};
@@ -56,6 +58,16 @@ impl WeightGrad {
         if scales.is_none() && self.operands.integer() {
             return Err(CodegenError::Spec("a product of levels without factors".to_owned()));
         }
+        if let Some(scales) = scales
+            && let Some(tiles) = WeightTiles::new(self, e.level, e.fma)
+        {
+            return tiles.emit(e, self, part, batch, [a, b], scales, scratch);
+        }
+        if let Some(scales) = scales
+            && let Some(tiles) = OuterProducts::new(self, e.level)
+        {
+            return tiles.emit(e, self, part, batch, [a, b], scales, scratch);
+        }
         let tile = self.tile(e).function(e)?;
         let [chunks, chunk_rows] = self.chunks();
         let [unit, chunk] = unit_parts(e, part, chunks);
@@ -90,6 +102,10 @@ impl WeightGrad {
 
     /// Samples for which a tile keeps its sums before the next tile.
     fn samples_at_once(&self) -> usize {
+        // Of one position a tile reads so little that each sample's page costs more than the sums, if they are near too.
+        if self.g.output == [1, 1] && self.rows() * COLUMNS * 4 <= NEAR + NEAR / 2 {
+            return 1;
+        }
         let bytes = match &self.gradient {
             GradientLayout::Strips(p) => p.block(),
             GradientLayout::Maps(m) => self.g.output[0] * self.g.output[1] * m.pixel().min(128),
@@ -146,14 +162,19 @@ impl WeightGrad {
 
     /// A table of the byte at which each tap (ky, kx) of a channel starts.
     fn tap_offsets(&self, e: &mut Emitter<'_, '_>) -> Value {
+        let bytes = self.offsets().into_iter().flat_map(|offset| (offset as u64).to_le_bytes()).collect();
+        e.data("taps", bytes)
+    }
+
+    /// The byte of a channel's planes at which each tap (ky, kx) starts.
+    pub(super) fn offsets(&self) -> Vec<usize> {
         let (g, p) = (&self.g, &self.input);
         let corner = [p.border[0] - g.pads[0], p.border[1] - g.pads[1]];
         let offset = |tap: usize| {
             let [ky, kx] = [tap / g.kernel[1], tap % g.kernel[1]];
-            p.offset(corner[0] + ky * g.dilations[0], corner[1] + kx * g.dilations[1]) as u64
+            p.offset(corner[0] + ky * g.dilations[0], corner[1] + kx * g.dilations[1])
         };
-        let bytes = (0..g.kernel[0] * g.kernel[1]).flat_map(|tap| offset(tap).to_le_bytes()).collect();
-        e.data("taps", bytes)
+        (0..g.kernel[0] * g.kernel[1]).map(offset).collect()
     }
 
     /// Writes the outputs of `part` of `parts` of the finished sums as dense f32 (O, C/groups, KH, KW).
@@ -161,7 +182,7 @@ impl WeightGrad {
         let (rows, [chunks, chunk_rows]) = (self.rows(), self.chunks());
         let outputs = self.g.outputs / self.g.groups;
         // Outputs that are done together: never of two groups.
-        let step = if outputs.is_multiple_of(4) { 4 } else { 1 };
+        let step = [COLUMNS, 4].into_iter().find(|&n| outputs.is_multiple_of(n)).unwrap_or(1);
         let [first, end] = share(e, part, parts, self.g.outputs / step);
         e.range(first, end, 1, |e, some| {
             let [group, some] = unit_parts(e, some, outputs / step);
@@ -174,8 +195,8 @@ impl WeightGrad {
             let to = e.mul(group, outputs * rows * 4);
             let to = e.at(to, o, rows * 4);
             let to = e.b.ins().iadd(dst, to);
-            if step == 4 && rows >= 4 {
-                return four_outputs(e, from, to, rows);
+            if step >= 4 && rows >= 4 {
+                return outputs_in_fours(e, from, to, rows, step / 4);
             }
             e.times(rows, |e, row| {
                 let (from, to) = (e.at(from, row, COLUMNS * 4), e.at(to, row, 4));
@@ -188,10 +209,12 @@ impl WeightGrad {
     }
 }
 
-/// Four outputs' sums, side by side in each row, to four dense rows.
-fn four_outputs(e: &mut Emitter<'_, '_>, from: Value, to: Value, rows: usize) {
-    let four = |e: &mut Emitter<'_, '_>, row: Value| {
+/// Sums of `fours` times four outputs, side by side in each row, to as many dense rows: together, so that what is read is
+/// read once.
+fn outputs_in_fours(e: &mut Emitter<'_, '_>, from: Value, to: Value, rows: usize, fours: usize) {
+    let four = |e: &mut Emitter<'_, '_>, row: Value, output: usize| {
         let (from, to) = (e.at(from, row, COLUMNS * 4), e.at(to, row, 4));
+        let (from, to) = (e.add(from, output * 4), e.add(to, output * 4 * rows));
         let v = [0, 1, 2, 3].map(|i| e.read(F32X4, from, i * COLUMNS as i32 * 4));
         let [l0, h0, l1, h1] = [(v[0], v[2], 0), (v[0], v[2], 2), (v[1], v[3], 0), (v[1], v[3], 2)]
             .map(|(a, b, first)| interleave(e, a, b, 4, first));
@@ -202,17 +225,17 @@ fn four_outputs(e: &mut Emitter<'_, '_>, from: Value, to: Value, rows: usize) {
     };
     e.times(rows / 4, |e, i| {
         let row = e.mul(i, 4);
-        four(e, row);
+        (0..fours).for_each(|i| four(e, row, 4 * i));
     });
     if !rows.is_multiple_of(4) {
         // The last four, some of them again.
         let row = e.int(rows - 4);
-        four(e, row);
+        (0..fours).for_each(|i| four(e, row, 4 * i));
     }
 }
 
 /// Writes zeros; `bytes` is a multiple of 16.
-fn clear(e: &mut Emitter<'_, '_>, at: Value, bytes: usize) {
+pub(super) fn clear(e: &mut Emitter<'_, '_>, at: Value, bytes: usize) {
     let zero = e.splat_f32(0.0);
     debug_assert_eq!(e.b.func.dfg.value_type(zero), F32X4);
     e.times(bytes / 16, |e, i| {

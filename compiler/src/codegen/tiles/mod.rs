@@ -13,9 +13,11 @@ mod float_avx2;
 mod float_avx512;
 mod look_up_avx2;
 pub mod look_up_avx512;
+pub mod outer_avx512;
 mod patch_grad;
 mod popcount_avx512;
 pub mod product;
+pub mod product_amx;
 mod product_avx2;
 mod product_avx512;
 mod split;
@@ -23,6 +25,7 @@ mod split_avx2;
 mod split_vnni;
 mod tables_avx512;
 pub(super) mod vectors;
+pub mod weight_amx;
 
 pub use float_avx2::FloatShape;
 pub use look_up_avx2::LookUpShape;
@@ -106,8 +109,11 @@ pub(super) mod tests {
     use super::amx_patches::AmxPatches;
     use super::amx_unpack::{AmxUnpack, Planes};
     use super::look_up_avx512::{self as look_up, LookUp64};
+    use super::outer_avx512::{GatherShape, OuterShape, TableShape};
     use super::product::Dot;
+    use super::product_amx::{ProductShape, Rows};
     use super::split::Instructions;
+    use super::weight_amx::{ShiftShape, Taps, WeightShape};
     use super::*;
     use crate::codegen::products::{Arithmetic, Finish, Loop, Tile};
 
@@ -173,6 +179,43 @@ pub(super) mod tests {
         for (fma, row) in [(true, 320), (false, 64), (true, 4096)] {
             let shape = PatchTile { width: Width::Zmm, outputs: 43, pixel: 192, row, fma };
             only_level_4(&assembler(|a| shape.assemble(a))?, &floats);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn outer_products_of_level_4_hold_no_newer_instruction() -> Result<(), IcedError> {
+        let more = ["Vbroadcastss", "Vmovups", "Vpslld", "Vpsrad", "Vcvtdq2ps", "Vaddps", "Vmulps", "Vfmadd231ps"];
+        for rows in [192, 128, 7] {
+            only_level_4(&assembler(|a| GatherShape { rows }.assemble(a))?, &[]);
+        }
+        for top in [1, 3, 15] {
+            only_level_4(&assembler(|a| TableShape { top }.assemble(a))?, &more);
+            for (rows, fma) in [(24, true), (24, false), (7, true), (17, false)] {
+                only_level_4(&assembler(|a| OuterShape { top, rows, fma }.assemble(a))?, &more);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn product_tiles_of_amx_hold_no_more_than_its_bytes() -> Result<(), IcedError> {
+        let tiles = ["Tileloadd", "Tilestored", "Tilezero", "Tdpbusd"];
+        for (count, rows) in [(1, Rows::Even), (4, Rows::Even), (3, Rows::Listed(64)), (4, Rows::Listed(192))] {
+            for start in [true, false] {
+                only_level_4(&assembler(|a| ProductShape { tiles: count, rows, start }.assemble(a))?, &tiles);
+            }
+        }
+        let floats = ["Vbroadcastss", "Vcvtdq2ps", "Vfmadd213ps", "Vmulps", "Vaddps", "Vmovups"];
+        for fma in [true, false] {
+            let taps = vec![(0, 0), (2048, 1), (-64, 2)];
+            let part = Taps { a: 64, steps: 3, taps };
+            let shape = WeightShape { parts: vec![part.clone(), part.clone(), part], plane: 448, count: 9, fma };
+            only_level_4(&assembler(|a| shape.assemble(a))?, &[&tiles[..], &floats].concat());
+        }
+        for pitch in [5, 7] {
+            let shape = ShiftShape { rows: 3, steps: 5, pitch, shifts: vec![0, 1, 3], copy: 4096 };
+            only_level_4(&assembler(|a| shape.assemble(a))?, &["Vpslld", "Vpsrld", "Vpord"]);
         }
         Ok(())
     }

@@ -64,7 +64,7 @@ impl Maps {
 
 /// One plane a channel, f32, i16 or u8, with a border of zeros. With strides as phases, element (Y, X) of the bordered image is
 /// number `(((c·sy + Y % sy)·sx + X % sx)·rows + Y / sy)·columns + X / sx`, so that neighbouring outputs of a convolution
-/// read neighbours.
+/// read neighbours. Rows of bytes are padded to whole steps of strips, and planes to whole lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Planes {
     /// Of all groups.
@@ -93,6 +93,7 @@ impl Planes {
         let planes = Planes { channels, image, border, phases: phases.map(|p| p.max(1)), element };
         let [h, w] = planes.extent();
         product(&[channels, planes.phases[0], planes.phases[1], h, w, element])?;
+        product(&[channels, planes.plane()])?;
         Ok(planes)
     }
 
@@ -103,7 +104,8 @@ impl Planes {
 
     /// Bytes from one row of a phase to the next.
     pub fn row(&self) -> usize {
-        self.extent()[1] * self.element
+        let bytes = self.extent()[1] * self.element;
+        if self.element == 1 { bytes.next_multiple_of(4) } else { bytes }
     }
 
     /// Bytes of a phase of a channel.
@@ -113,7 +115,8 @@ impl Planes {
 
     /// Bytes of a channel.
     pub fn plane(&self) -> usize {
-        self.phases[0] * self.phases[1] * self.phase()
+        let bytes = self.phases[0] * self.phases[1] * self.phase();
+        if self.element == 1 { bytes.next_multiple_of(64) } else { bytes }
     }
 
     /// Byte of an element of the first channel; row and column count from the border's corner.

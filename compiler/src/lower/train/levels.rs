@@ -3,6 +3,9 @@
 
 use super::layouts::{SLACK, larger, padded, product};
 
+/// Bytes of a cache line and of a row of the widest tiles.
+const LINE: usize = 64;
+
 /// The least and the greatest of some levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
@@ -61,8 +64,8 @@ impl Storage {
 }
 
 /// Levels of codes, channels last, with a border of level 0: the element of row y, column x and channel c is number
-/// `((y + top)·(left + W + right) + x + left)·slots + slot(c)`. The slots of a group fill whole steps of a product; those
-/// beyond its channels hold what its weights of zero make harmless.
+/// `((y + top)·(left + W + right) + x + left)·slots + slot(c)`. The slots of a group fill whole steps of a product, or, where
+/// that is not much more, whole lines; those beyond its channels hold zeros, or what its weights of zero make harmless.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Levels {
     /// Of all groups.
@@ -102,7 +105,20 @@ impl Levels {
 
     /// Elements of a position and group.
     pub fn group(&self) -> usize {
-        (self.channels / self.groups).next_multiple_of(self.storage.together())
+        let together = if self.in_lines() { LINE } else { self.storage.together() };
+        (self.channels / self.groups).next_multiple_of(together)
+    }
+
+    /// Whether a position fills whole lines, so that each begins at one, with zeros behind its channels: where that is
+    /// little, and a border of level 0 is zeros too.
+    fn in_lines(&self) -> bool {
+        let alone = self.groups == 1 && self.storage == Storage::Bytes { bias: 0 };
+        alone && self.channels > LINE / 2 && self.channels.is_multiple_of(16)
+    }
+
+    /// Bytes behind a position's channels that are zero, in the border too.
+    pub fn zeros(&self) -> usize {
+        if self.in_lines() { self.pixel() - self.channels } else { 0 }
     }
 
     /// Whether a product of `groups` groups can read it: its groups, or channels without gaps between groups.
@@ -133,9 +149,15 @@ impl Levels {
         self.border[0] * self.row() + self.border[1] * self.pixel()
     }
 
+    /// Bytes behind the last position that belong to the sample, so that tiles of 16 positions may begin at any.
+    pub fn behind(&self) -> usize {
+        let tiles = self.storage != Storage::Words && self.image != [1, 1];
+        if tiles { (15 * self.pixel()).max(SLACK) } else { SLACK }
+    }
+
     /// Bytes of a sample.
     pub fn bytes(&self) -> usize {
-        (self.border[0] + self.image[0] + self.border[2]) * self.row() + SLACK
+        (self.border[0] + self.image[0] + self.border[2]) * self.row() + self.behind()
     }
 
     /// The least layout that serves readers of both.

@@ -132,6 +132,22 @@ impl InputLayout {
         }
     }
 
+    /// Bytes behind a position's channels that are known to be zero.
+    pub(crate) fn zeros(&self) -> usize {
+        match self {
+            InputLayout::Levels(l) => l.zeros(),
+            InputLayout::Planes(_) => 0,
+        }
+    }
+
+    /// Bytes behind the last position that may be read.
+    pub(crate) fn behind(&self) -> usize {
+        match self {
+            InputLayout::Levels(l) => l.behind(),
+            InputLayout::Planes(_) => 0,
+        }
+    }
+
     /// Bytes from one group's first channel to the next group's.
     pub(crate) fn group(&self, channels: usize) -> usize {
         match self {

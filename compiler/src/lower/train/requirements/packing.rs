@@ -3,6 +3,9 @@
 use super::{COLUMNS, Operands, group_sizes, separable};
 use crate::graph::ops::Geometry;
 
+/// Bytes behind the last unit that a tile of several steps may read, though it multiplies them by zeros.
+const BEHIND: usize = 15 * COLUMNS * 4;
+
 /// Which weights a product's tiles read, in order.
 pub struct Packing<'a> {
     /// The convolution.
@@ -53,8 +56,8 @@ impl Packing<'_> {
         separable(self.g.groups, self.sizes()[1])
     }
 
-    /// Bytes of all units.
+    /// Bytes of all units, and of what a tile that begins in the last step reads behind them.
     pub fn bytes(&self) -> usize {
-        self.units() * self.unit_bytes()
+        self.units() * self.unit_bytes() + BEHIND
     }
 }
