@@ -37,17 +37,35 @@ impl Forward {
             c: [g.output[1] * self.output.pixel(), self.output.pixel()],
         };
         let corner = origin as i64 - (g.pads[0] * row + g.pads[1] * column) as i64;
+        let (blocks, bytes) = (packing.blocks(), packing.unit_bytes());
         let walk = Walk::new(e, &tile, grid, &self.input, self.over_batch())?;
+        // Several units at once must be of one group.
+        let wide = if g.groups > 1 || self.over_batch() { None } else { tile.beside(e.level, blocks, bytes) };
+        let wide = match wide {
+            Some(tile) => Some((tile.units[0], Walk::new(e, &tile, grid, &self.input, false)?)),
+            None => None,
+        };
         within_tiles(e, walk.tiled(), |e| {
-            e.range(units[0], units[1], 1, |e, unit| {
-                let [group, block] = unit_parts(e, unit, packing.blocks());
-                let b = e.at(packed, unit, packing.unit_bytes());
-                let from = e.mul(group, self.input.group(inner));
-                let from = e.b.ins().iadd_imm_s(from, corner);
-                let to = e.mul(group, outputs * 4);
-                let to = e.at(to, block, COLUMNS * 4);
-                walk.positions(e, samples, [(a, from), (c, to)], b);
-            })
+            let over = |e: &mut Emitter<'_, '_>, walk: &Walk, [first, end]: [Value; 2], step: usize| {
+                e.range(first, end, step, |e, unit| {
+                    let [group, block] = unit_parts(e, unit, blocks);
+                    let b = e.at(packed, unit, bytes);
+                    let from = e.mul(group, self.input.group(inner));
+                    let from = e.b.ins().iadd_imm_s(from, corner);
+                    let to = e.mul(group, outputs * 4);
+                    let to = e.at(to, block, COLUMNS * 4);
+                    walk.positions(e, samples, [(a, from), (c, to)], b);
+                });
+            };
+            let [first, end] = units;
+            let mut rest = first;
+            if let Some((step, wide)) = &wide {
+                let (count, together) = (e.b.ins().isub(end, first), e.int(*step));
+                let left = e.b.ins().urem(count, together);
+                rest = e.b.ins().isub(end, left);
+                over(e, wide, [first, rest], *step);
+            }
+            over(e, &walk, [rest, end], 1);
         })
     }
 }

@@ -2,6 +2,7 @@
 //! vector a step of the reduction, units (group, block of columns) one after another. Where the other operand's levels are
 //! biased, a vector of what the sums start at comes before each sequence; where outputs have a bias, it is a unit's last vector.
 
+use super::relayout::interleave;
 use super::tile::COLUMNS;
 use super::{group_sizes, share, unit_parts};
 use crate::codegen::emitter::Emitter;
@@ -12,6 +13,10 @@ use cranelift_frontend::Variable;
 
 /// Columns written together.
 const UNROLL: usize = 4;
+/// Taps of levels that are read together.
+const TAPS: usize = 8;
+/// Vectors of a unit's step, over all sequences, that are written by one loop at most.
+const MOST_PLACES: usize = 256;
 
 /// Where a column and a reduction channel of a unit lie in the dense weights; elements.
 struct Source {
@@ -84,7 +89,19 @@ impl Packing<'_> {
     /// Sequence by sequence, tap by tap, two or four channels a step.
     fn levels(&self, e: &mut Emitter<'_, '_>, src: Value, source: &Source, to: Value) {
         let (channels, together) = (self.sizes()[0], self.operands.together());
-        let (bias, to) = (self.operands.storage().bias(), e.var(to));
+        let bias = self.operands.storage().bias();
+        let places = self.places();
+        if places.len() >= TAPS && places.iter().map(Vec::len).sum::<usize>() <= MOST_PLACES {
+            self.by_taps(e, src, source, to, &places);
+            let mut at = 0;
+            for taps in self.sequences.iter().filter(|taps| self.operands.biased() && !taps.is_empty()) {
+                let start = e.add(to, at);
+                starts(e, start, channels.div_ceil(together) * taps.len(), bias);
+                at += self.sequence_bytes(taps.len());
+            }
+            return;
+        }
+        let to = e.var(to);
         for taps in self.sequences.iter().filter(|taps| !taps.is_empty()) {
             let start = e.b.use_var(to);
             if self.operands.biased() {
@@ -108,6 +125,92 @@ impl Packing<'_> {
                 starts(e, start, channels.div_ceil(together) * taps.len(), bias);
             }
         }
+    }
+
+    /// For each tap the bytes of a unit at which its first vectors lie.
+    fn places(&self) -> Vec<Vec<usize>> {
+        let mut places = vec![Vec::new(); self.g.kernel[0] * self.g.kernel[1]];
+        let steps = self.sizes()[0].div_ceil(self.operands.together());
+        let mut at = 0;
+        for taps in self.sequences {
+            let mut first = at + if self.operands.biased() { COLUMNS * 4 } else { 0 };
+            for &tap in taps {
+                if let Some(places) = places.get_mut(tap) {
+                    places.push(first);
+                }
+                first += steps * COLUMNS * 4;
+            }
+            at += self.sequence_bytes(taps.len());
+        }
+        places
+    }
+
+    /// All sequences at once, some taps of a step, then column by column: neighbouring taps are neighbours in the dense weights.
+    fn by_taps(&self, e: &mut Emitter<'_, '_>, src: Value, source: &Source, to: Value, places: &[Vec<usize>]) {
+        let (channels, together) = (self.sizes()[0], self.operands.together());
+        let whole = self.sizes()[1].is_multiple_of(COLUMNS);
+        let step = |e: &mut Emitter<'_, '_>, step: Value, channels: usize| {
+            let first = e.at(source.start, step, source.channel * together);
+            let from = e.at(src, first, 2);
+            let to = e.at(to, step, COLUMNS * 4);
+            let mut done = 0;
+            while done < places.len() {
+                // The last ones, some of them again. A few taps at a time: their places lie a power of two apart.
+                let first = done.min(places.len() - TAPS);
+                e.times(COLUMNS, |e, column| {
+                    let there = e.b.ins().icmp(IntCC::SignedLessThan, column, source.columns);
+                    let zero = e.int(0);
+                    let index = if whole { column } else { e.b.ins().select(there, column, zero) };
+                    let (from, to) = (e.at(from, index, source.column * 2), e.at(to, column, 4));
+                    let mut words = self.words(e, from, source, first, channels);
+                    if !whole {
+                        let none = e.splat_i32(0);
+                        words = words.map(|w| e.b.ins().select(there, w, none));
+                    }
+                    for (lane, places) in places.iter().skip(first).take(TAPS).enumerate().skip(done - first) {
+                        let Some(&four) = words.get(lane / 4) else { continue };
+                        let word = e.b.ins().extractlane(four, (lane % 4) as u8);
+                        places.iter().for_each(|&place| e.store(word, to, place as i32));
+                    }
+                });
+                done = first + TAPS;
+            }
+        };
+        e.times(channels / together, |e, i| step(e, i, together));
+        if !channels.is_multiple_of(together) {
+            let last = e.int(channels / together);
+            step(e, last, channels % together);
+        }
+    }
+
+    /// The 32 bits of one column and of [`TAPS`] taps from `first` on; `channels` of the step's exist.
+    fn words(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        from: Value,
+        source: &Source,
+        first: usize,
+        channels: usize,
+    ) -> [Value; 2] {
+        let none = e.splat_i32(0);
+        let none = e.cast(types::I16X8, none);
+        let mut v = [none; 4];
+        for (i, v) in v.iter_mut().enumerate().take(channels) {
+            *v = e.read(types::I16X8, from, (2 * (i * source.channel + first)) as i32);
+        }
+        if self.operands.storage().size() == 1 {
+            let low = e.splat_i32(0x00ff_00ff);
+            let low = e.cast(types::I16X8, low);
+            let pair = |e: &mut Emitter<'_, '_>, [a, b]: [Value; 2]| {
+                let (a, b) = (e.b.ins().band(a, low), e.b.ins().ishl_imm_u(b, 8));
+                e.b.ins().bor(a, b)
+            };
+            v = [pair(e, [v[0], v[1]]), pair(e, [v[2], v[3]]), none, none];
+        }
+        [0, 4].map(|half| {
+            let words = interleave(e, v[0], v[1], 2, half);
+            e.cast(types::I32X4, words)
+        })
     }
 
     /// Sequence by sequence, channel by channel.

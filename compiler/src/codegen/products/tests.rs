@@ -483,7 +483,7 @@ fn patch_grad_floats() {
         geometry(1, 5, 1, [12, 40], ([2, 3], [2, 1], [1, 2, 0, 2], [3, 1])),
     ]);
     let all = shapes.into_iter().filter(|g| PatchGrad::new(g).unwrap().is_some()).collect::<Vec<_>>();
-    assert_eq!(all.len(), 8);
+    assert_eq!(all.len(), 9);
     on(&all, patch_grad_of_floats);
 }
 

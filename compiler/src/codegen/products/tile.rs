@@ -74,6 +74,9 @@ pub struct Tile {
     pub start: bool,
     /// The vector of B behind the last step is added to the sums last. Only to floats that are stored.
     pub end: bool,
+    /// Units of packed weights that are taken at once, and the bytes from one to the next; their columns are neighbours in C.
+    /// More than one only of floats that are stored.
+    pub units: [usize; 2],
 }
 
 /// A tile's code.
@@ -93,7 +96,7 @@ impl Tile {
             Arch::X86_64 => 2,
             Arch::Aarch64 => 4,
         };
-        Tile { arithmetic, rows, loops: joined(loops), b_step, finish, start: false, end: false }
+        Tile { arithmetic, rows, loops: joined(loops), b_step, finish, start: false, end: false, units: [1, 0] }
     }
 
     /// The same whose sums start at the first vector of B, if `start`.
@@ -104,6 +107,13 @@ impl Tile {
     /// The same that adds the vector of B behind the last step, if `end`.
     pub fn ending(self, end: bool) -> Tile {
         Tile { end, ..self }
+    }
+
+    /// The same of as many of `blocks` units at once as gains, which lie `bytes` apart, if that is more than one.
+    pub fn beside(&self, level: &Level, blocks: usize, bytes: usize) -> Option<Tile> {
+        let [units, rows] = product::together(level, self.arithmetic, blocks);
+        let fits = units > 1 && units * bytes < 1 << 30;
+        fits.then(|| Tile { rows, units: [units, bytes], ..self.clone() })
     }
 
     /// The tile's function, made on first use.
@@ -130,11 +140,13 @@ impl Tile {
 
     /// A name that equal tiles share.
     pub fn name(&self, kind: &str) -> String {
-        let Tile { arithmetic, rows, loops, b_step, finish, start, end } = self;
+        let Tile { arithmetic, rows, loops, b_step, finish, start, end, units: [units, unit] } = self;
         let loops: Vec<_> = loops.iter().map(|l| format!("{}x{}", l.count, l.stride)).collect();
         let start = if *start { ".start" } else { "" };
         let end = if *end { ".end" } else { "" };
-        format!("tile.product.{kind}.{arithmetic:?}.{finish:?}.{rows}.{}.{b_step}{start}{end}", loops.join("."))
+        let beside = if *units > 1 { format!(".{units}x{unit}") } else { String::new() };
+        let loops = loops.join(".");
+        format!("tile.product.{kind}.{arithmetic:?}.{finish:?}.{rows}.{loops}.{b_step}{start}{end}{beside}")
     }
 }
 

@@ -356,10 +356,20 @@ pub(super) mod tests {
                 let nest = vec![Loop { count: 3, stride: 4000 }, Loop { count: 11, stride: 4 }];
                 for loops in [nest, vec![Loop { count: 1, stride: 4 }]] {
                     let start = finish == Finish::Store;
-                    let shape = Tile { arithmetic, rows: 6, loops, b_step: 64, finish, start, end: start };
+                    let units = [1, 0];
+                    let shape = Tile { arithmetic, rows: 6, loops, b_step: 64, finish, start, end: start, units };
                     only_avx2(&assembler(|a| product::assemble(&shape, 256, Dot::Multiply, a))?);
                     let wide = Tile { rows: 12, ..shape };
                     only_level_4(&assembler(|a| product::assemble(&wide, 512, Dot::Multiply, a))?, &products);
+                    if start && !arithmetic.integer() {
+                        for (rows, units) in [(12, [2, 4800]), (8, [3, 4800])] {
+                            let several = Tile { rows, units, start: false, ..wide.clone() };
+                            only_level_4(
+                                &assembler(|a| product::assemble(&several, 512, Dot::Multiply, a))?,
+                                &products,
+                            );
+                        }
+                    }
                 }
             }
         }

@@ -70,9 +70,16 @@ pub(super) trait Registers {
     fn single(&self, a: &mut CodeAssembler, row: usize, fma: bool, operands: [AsmMemoryOperand; 2]) -> Done;
 }
 
-/// Rows of a tile at `level`.
+/// Rows of a tile of one unit at `level`.
 pub fn rows(level: &Level) -> usize {
     if level.has(x86::AVX512) { product_avx512::ROWS } else { product_avx2::ROWS }
+}
+
+/// How many of `units` units a tile of `arithmetic` should take at once at `level`, and the rows that it then has.
+pub fn together(level: &Level, arithmetic: Arithmetic, units: usize) -> [usize; 2] {
+    let wide = level.has_x86(x86::AVX512 | x86::AVX2 | x86::FMA) && !arithmetic.integer();
+    let together = [3, 2].into_iter().find(|n| wide && units.is_multiple_of(*n)).unwrap_or(1);
+    [together, if together > 1 { product_avx512::rows(together) } else { rows(level) }]
 }
 
 /// The tile's function for `level`.
@@ -90,7 +97,8 @@ pub fn function(t: &Tile, level: &Level, image: &mut Image) -> Result<FunctionId
 
 pub(super) fn assemble(t: &Tile, width: usize, dot: Dot, a: &mut CodeAssembler) -> Done {
     if width == 512 {
-        let registers = product_avx512::Zmm { arithmetic: t.arithmetic, vnni: dot == Dot::Evex };
+        let Tile { arithmetic, units: [units, unit], .. } = *t;
+        let registers = product_avx512::Zmm { arithmetic, units, unit, vnni: dot == Dot::Evex };
         return leaf(a, &SAVED, |a| all(t, &registers, a));
     }
     leaf(a, &SAVED, |a| all(t, &product_avx2::Ymm { arithmetic: t.arithmetic, dot }, a))

@@ -1,28 +1,50 @@
 //! The product tile, AVX-512: 12 rows × 16 columns, one vector of B shared by the rows, the levels of A broadcast by the
-//! instruction where it can. Bound: 64 MAC a cycle and port for levels, 128 for bytes, 16 for floats.
+//! instruction where it can. Bound: 64 MAC a cycle and port for levels, 128 for bytes, 16 for floats. Floats are taken from
+//! two or three units at once where there are, 12 or 8 rows of them: with one, loads and not sums were the bound.
 
 use super::product::{Done, Registers};
 use super::vectors::ZMM;
 use crate::codegen::products::{Arithmetic, Finish};
 use iced_x86::code_asm::*;
 
-/// Rows of a tile.
+/// Bytes of a vector.
+const LINE: usize = 64;
+
+/// Rows of a tile of one unit.
 pub(super) const ROWS: usize = 12;
-const B: AsmRegisterZmm = zmm16;
-const SCALE: AsmRegisterZmm = zmm17;
-const ONES: AsmRegisterZmm = zmm18;
+/// A unit's vector each.
+const B_UNITS: [AsmRegisterZmm; 3] = [zmm24, zmm25, zmm26];
+const B: AsmRegisterZmm = B_UNITS[0];
+const SCALE: AsmRegisterZmm = zmm27;
+const ONES: AsmRegisterZmm = zmm28;
 /// Operands of A that cannot be broadcast in place, and products.
-const A: AsmRegisterZmm = zmm19;
-const PRODUCT: AsmRegisterZmm = zmm20;
+const A: AsmRegisterZmm = zmm29;
+const PRODUCT: AsmRegisterZmm = zmm30;
+
+/// Rows of a tile of so many units.
+pub(super) fn rows(units: usize) -> usize {
+    if units == 3 { 8 } else { ROWS }
+}
 
 /// The registers of 512 bits.
 pub(super) struct Zmm {
     pub arithmetic: Arithmetic,
+    /// Units side by side, more than one only of floats that are stored.
+    pub units: usize,
+    /// Bytes of B from one unit to the next.
+    pub unit: usize,
     /// vpdpbusd and vpdpwssd.
     pub vnni: bool,
 }
 
 impl Zmm {
+    /// The sums of a row: a register a unit, with the distances to its vectors in B and in C.
+    fn sums(&self, row: usize) -> impl Iterator<Item = (AsmRegisterZmm, AsmRegisterZmm, [i32; 2])> {
+        let unit = self.unit;
+        let registers = ZMM.into_iter().skip(row * self.units).zip(B_UNITS).take(self.units);
+        registers.enumerate().map(move |(i, (sum, b))| (sum, b, [(i * unit) as i32, (i * LINE) as i32]))
+    }
+
     /// sum + scale·f32(integers).
     fn scaled(&self, a: &mut CodeAssembler, sum: AsmRegisterZmm, integers: AsmRegisterZmm, fma: bool) -> Done {
         a.vcvtdq2ps(PRODUCT, integers)?;
@@ -44,18 +66,27 @@ impl Registers for Zmm {
     }
 
     fn start(&self, a: &mut CodeAssembler, row: usize, from: Option<AsmMemoryOperand>) -> Done {
-        let sum = ZMM[row];
-        match from {
-            Some(from) => a.vmovups(sum, zmmword_ptr(from)),
+        self.sums(row).try_for_each(|(sum, _, [b, _])| match from {
+            Some(from) => a.vmovups(sum, zmmword_ptr(from + b)),
             None => a.vpxord(sum, sum, sum),
-        }
+        })
     }
 
     fn load(&self, a: &mut CodeAssembler, b: AsmMemoryOperand) -> Done {
-        a.vmovups(B, zmmword_ptr(b))
+        self.sums(0).try_for_each(|(_, vector, [unit, _])| a.vmovups(vector, zmmword_ptr(b + unit)))
     }
 
     fn combine(&self, a: &mut CodeAssembler, row: usize, from: AsmMemoryOperand, _: AsmMemoryOperand) -> Done {
+        if self.units > 1 {
+            a.vbroadcastss(A, dword_ptr(from))?;
+            return self.sums(row).try_for_each(|(sum, b, _)| {
+                if self.arithmetic == Arithmetic::Fma {
+                    return a.vfmadd231ps(sum, b, A);
+                }
+                a.vmulps(PRODUCT, b, A)?;
+                a.vaddps(sum, sum, PRODUCT)
+            });
+        }
         let sum = ZMM[row];
         match self.arithmetic {
             Arithmetic::Fma => a.vfmadd231ps(sum, B, dword_bcst(from)),
@@ -83,7 +114,7 @@ impl Registers for Zmm {
     }
 
     fn add(&self, a: &mut CodeAssembler, row: usize, from: AsmMemoryOperand) -> Done {
-        a.vaddps(ZMM[row], ZMM[row], zmmword_ptr(from))
+        self.sums(row).try_for_each(|(sum, _, [b, _])| a.vaddps(sum, sum, zmmword_ptr(from + b)))
     }
 
     fn scale(&self, a: &mut CodeAssembler, from: AsmMemoryOperand) -> Done {
@@ -91,9 +122,12 @@ impl Registers for Zmm {
     }
 
     fn finish(&self, a: &mut CodeAssembler, row: usize, finish: Finish, to: AsmMemoryOperand) -> Done {
+        if finish == Finish::Store {
+            return self.sums(row).try_for_each(|(sum, _, [_, c])| a.vmovups(zmmword_ptr(to + c), sum));
+        }
         let sum = ZMM[row];
         match finish {
-            Finish::Store => return a.vmovups(zmmword_ptr(to), sum),
+            Finish::Store => {}
             Finish::Add => self.add(a, row, to)?,
             Finish::AddScaled { fma } => {
                 a.vmovaps(A, sum)?;

@@ -6,6 +6,9 @@ use crate::lower::train::layouts::{Maps, Planes, Strips};
 
 /// Tasks that a product is divided into where it has the rows.
 const TASKS: usize = 16;
+/// Rows times positions of a sample below which a task waits for memory more than it computes.
+const LEAST: usize = 1024;
+
 /// A product for the gradient of the weights.
 pub struct WeightGrad {
     /// The convolution's input: i16 or u8 with its strides as phases, or f32 with one phase. The border may be enlarged.
@@ -45,7 +48,8 @@ impl WeightGrad {
 
     /// Tasks of a block of columns, and their rows, the last task's padded.
     pub(crate) fn chunks(&self) -> [usize; 2] {
-        let wanted = TASKS.div_ceil(self.g.groups * self.blocks());
+        let work = self.rows() * self.g.output[0] * self.g.output[1];
+        let wanted = TASKS.div_ceil(self.g.groups * self.blocks()).min(work.div_ceil(LEAST)).max(1);
         let rows = self.rows().div_ceil(wanted).next_multiple_of(ROWS_MULTIPLE);
         [self.rows().div_ceil(rows), rows]
     }
