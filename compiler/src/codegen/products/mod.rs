@@ -24,6 +24,8 @@ pub(in crate::codegen) mod testing;
 mod tests;
 #[cfg(test)]
 mod tests_amx;
+#[cfg(test)]
+mod tests_outer;
 mod tile;
 mod tile_clif;
 mod weight_amx;

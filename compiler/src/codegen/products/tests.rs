@@ -4,7 +4,7 @@ use super::reference::{Number, Random, forward, geometries, geometry, input_grad
 use super::testing::{Code, Memory, build};
 use super::*;
 use crate::codegen::image::Image;
-use crate::codegen::target::{Level, x86};
+use crate::codegen::target::Level;
 use crate::graph::ops::Geometry;
 use crate::lower::train::layouts::{Levels, Maps, Planes, Range, Storage};
 use crate::lower::train::requirements::patch_grad::PatchGrad;
@@ -62,7 +62,7 @@ fn everywhere(test: impl Fn(&Level, bool, &Geometry)) {
     on(&geometries(), test);
 }
 
-fn on(geometries: &[Geometry], test: impl Fn(&Level, bool, &Geometry)) {
+pub(super) fn on(geometries: &[Geometry], test: impl Fn(&Level, bool, &Geometry)) {
     for level in levels() {
         for fma in [false, true].into_iter().filter(|&fma| !fma || level.has_fma()) {
             geometries.iter().for_each(|g| test(&level, fma, g));
@@ -207,9 +207,7 @@ pub(super) fn ranges(operands: Operands) -> [Range; 2] {
 
 #[test]
 fn forward_levels() {
-    at_limits(|level, fma, g, operands| {
-        forward_of_levels(level, fma, g, operands, ranges(operands));
-    });
+    at_limits(|level, fma, g, operands| drop(forward_of_levels(level, fma, g, operands, ranges(operands))));
 }
 
 /// Checks the product of levels within the ranges given; returns its code.
@@ -268,9 +266,7 @@ fn forward_floats() {
 
 #[test]
 fn input_grad_levels() {
-    at_limits(|level, fma, g, operands| {
-        input_grad_of_levels(level, fma, g, operands, ranges(operands));
-    });
+    at_limits(|level, fma, g, operands| drop(input_grad_of_levels(level, fma, g, operands, ranges(operands))));
 }
 
 /// Checks the product of levels within the ranges given; returns its code.
@@ -410,32 +406,6 @@ pub(super) fn weight_grad_of_levels(
     }
     let scales = Memory::of(factors.iter().map(|f| f.to_le_bytes()));
     check_weights(g, level, fma, &product, [&a, &b, &scales], &expected)
-}
-
-/// Layers with one output position, with few levels: the products come from tables where the level has tiles for it.
-#[test]
-fn weight_grad_outer_products() {
-    let plain = |k: usize| ([k, k], [1, 1], [0; 4], [1, 1]);
-    let shapes = [
-        geometry(8, 18, 1, [5, 5], plain(5)),
-        geometry(40, 10, 1, [1, 1], plain(1)),
-        geometry(64, 16, 2, [3, 3], plain(3)),
-        geometry(64, 300, 1, [1, 1], plain(1)),
-    ];
-    for (top, gradient) in [(1, 63), (3, 63), (15, 255)] {
-        let (a, b) = (Range { least: 0, greatest: top }, Range::symmetric(gradient));
-        let greatest = [a, b].map(|r| Range { least: r.greatest, greatest: r.greatest });
-        let operands = Operands::Levels { a, b, bytes: bytes_suffice(a, b) };
-        let stored = [a, b].map(|range| Storage::bytes(range).unwrap_or(Storage::Words));
-        on(&shapes, |level, fma, g| {
-            for data in [[a, b], greatest] {
-                let image = weight_grad_of_levels(level, fma, g, operands, stored, data);
-                let tiles = image.functions.iter().any(|f| f.name.starts_with("tile.outer"));
-                // With a border the rows are no neighbours.
-                assert_eq!(tiles, (!fma || g.groups > 1) && level.has_x86(x86::AVX512), "{} {g:?}", level.name);
-            }
-        });
-    }
 }
 
 #[test]
