@@ -144,15 +144,17 @@ fn import(file: &str, mut model: OnnxModel, dir: Option<&Path>, lead: usize) -> 
         };
         // What is missing is told even where another input, or the node, had a problem of its own.
         let mut messages: Vec<String> = message.map(remedied).into_iter().collect();
-        if matches!(known, Known::Poisoned) {
+        let poisoned = matches!(known, Known::Poisoned);
+        if poisoned {
             messages.extend(im.missing_inputs(node));
         }
         problems.extend(messages.into_iter().map(|m| problem(name, &operator(node, &model.opsets), m)));
         if let Some(output) = node.outputs.first() {
             im.define(output, known);
         }
-        // Masks, indices and statistics are never computed; who reads them is told so.
-        let further = std::mem::take(&mut im.further).into_iter().chain(std::iter::repeat(Known::Unavailable));
+        // Masks, indices and statistics are never computed; who reads them is told so, unless the node had a problem itself.
+        let rest = if poisoned { Known::Poisoned } else { Known::Unavailable };
+        let further = std::mem::take(&mut im.further).into_iter().chain(std::iter::repeat(rest));
         for (output, known) in node.outputs.iter().skip(1).zip(further).filter(|(o, _)| !o.is_empty()) {
             im.define(output, known);
         }
@@ -324,6 +326,10 @@ fn handle(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Known, Fail> {
             quantisers(im, node)
         }
         "qonnx.custom_op.channels_last" => channels_last::handle(im, node),
+        // ONNX Runtime's quantiser writes these two so where the operator set lacks the element type; they mean the same.
+        "com.microsoft" if matches!(node.op_type.as_str(), "QuantizeLinear" | "DequantizeLinear") => {
+            qdq::handle(im, node)?.ok_or(Fail::Poisoned)
+        }
         _ => Err(Fail::Message(
             "operators of this domain are not supported: export with the standard operators or QONNX".to_owned(),
         )),

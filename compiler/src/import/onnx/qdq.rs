@@ -44,12 +44,32 @@ fn quantize(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Value, Fail> {
 
 /// (q − z)·s.
 fn dequantize(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Value, Fail> {
-    let mut y = im.input(node, 0)?;
+    let mut y = dequantized(im, node)?;
     let (scale, zero) = parameters(im, node, y)?;
     if let Some(zero) = zero {
         y = im.elementwise("sub", node, &[y, zero], Attrs::new())?;
     }
     im.elementwise("mul", node, &[y, scale], Attrs::new())
+}
+
+/// The integers that DequantizeLinear reads, as floats. Those beyond 2^24, such as biases beside codes of 16 bits, are rounded, as
+/// the operator does before it multiplies.
+fn dequantized(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Value, Fail> {
+    let plain = im.constant_input(node, 2)?.is_none_or(|zero| is_zero(&zero));
+    if let Some(name) = im.input_name(node, 0).map(str::to_owned).filter(|_| plain)
+        && let Known::Tensor(t) = im.known(&name)?
+    {
+        let rounded: Option<Vec<f32>> = match t.data() {
+            Data::I32(v) if v.iter().any(|n| n.unsigned_abs() > 1 << 24) => Some(v.iter().map(|&n| n as f32).collect()),
+            Data::I64(v) if v.iter().any(|n| n.unsigned_abs() > 1 << 24) => Some(v.iter().map(|&n| n as f32).collect()),
+            _ => None,
+        };
+        if let Some(rounded) = rounded {
+            let tensor = Tensor::f32(t.shape(), rounded).map_err(|e| e.to_string())?;
+            return im.constant(&name, tensor);
+        }
+    }
+    im.input(node, 0)
 }
 
 /// Scale and zero point (none where zero), shaped to broadcast along the axis, or repeated within blocks.

@@ -141,16 +141,50 @@ fn all_problems_are_reported_at_once() {
     let report = problems(&[
         value(11, "x", &[-1, 4]),
         value(12, "y", &[-1, 4]),
-        node("", "Erf", &["x"], "a", &[]),
+        node("", "Det", &["x"], "a", &[]),
         node("", "Relu", &["a"], "b", &[]),
         node("com.example", "Magic", &["x"], "c", &[]),
         node("", "Add", &["b", "nothing"], "y", &[]),
     ]);
     let lines: Vec<&str> = report.lines().collect();
     assert_eq!(lines.len(), 3, "{report}");
-    assert!(lines[0].starts_with("m.onnx: a: Erf (opset 13): is not supported"), "{report}");
+    assert!(lines[0].starts_with("m.onnx: a: Det (opset 13): is not supported"), "{report}");
     assert!(lines[1].starts_with("m.onnx: c: com.example::Magic (opset not imported): "), "{report}");
     assert!(lines[2].starts_with("m.onnx: y: Add (opset 13): reads `nothing`, which is no input"), "{report}");
+}
+
+/// What reads another output of a refused node says nothing: the cause is told once.
+#[test]
+fn further_outputs_of_a_refused_node_are_no_problems_of_their_own() {
+    let split = text(2, "b");
+    let mut two: Vec<u8> = text(1, "a");
+    two.extend([split, text(2, "c"), text(4, "Split"), bytes(5, &attr_int("axis", 1))].concat());
+    let report = problems(&[
+        value(11, "x", &[-1, 4]),
+        value(12, "y", &[-1, 2]),
+        node("", "Det", &["x"], "a", &[]),
+        bytes(1, &two),
+        node("", "Add", &["b", "c"], "y", &[]),
+    ]);
+    assert_eq!(report.lines().count(), 1, "{report}");
+}
+
+/// A bias of 32 bits may hold more than a float does; DequantizeLinear rounds it. The domain is that of ONNX Runtime's quantiser.
+#[test]
+fn wide_integers_are_rounded_where_they_are_dequantised() {
+    for domain in ["", "com.microsoft"] {
+        let parts = [
+            value(11, "x", &[1, 2]),
+            value(12, "y", &[1, 2]),
+            longs("q", &[100_000_001, -3]),
+            floats("s", &[], &[0.5]),
+            node(domain, "DequantizeLinear", &["q", "s"], "b", &[]),
+            node("", "Add", &["x", "b"], "y", &[]),
+        ];
+        let graph = from_bytes("m", &model(&parts), None).unwrap();
+        let y = interp::run(&graph, &[Tensor::f32([1, 2], vec![0.0, 0.0]).unwrap()], true).unwrap();
+        assert_eq!(y[0].as_f32().unwrap(), [50_000_000.0, -1.5]);
+    }
 }
 
 #[test]
