@@ -26,11 +26,15 @@ pub(super) fn broadcast_shape(a: &Shape, b: &Shape) -> Result<Shape, String> {
 
 /// Reads `tensor` at the index of each element of a tensor of `shape`, broadcast.
 pub(super) fn broadcast<'a>(tensor: &'a Tensor, data: &'a [f32], shape: &[usize]) -> impl Fn(usize) -> f32 + 'a {
-    let mut strides = Vec::new(); // (elements inside, extent in the output, stride in the tensor)
+    // (elements inside, extent in the output, stride in the tensor), none where the tensor has extent 1: the index of a scalar
+    // takes no division.
+    let mut strides = Vec::new();
     let (mut inner, mut stride) = (1usize, 1usize);
     for (i, &extent) in shape.iter().rev().enumerate() {
         let own = tensor.shape().iter().rev().nth(i).copied().unwrap_or(1);
-        strides.push((inner, extent.max(1), if own == 1 { 0 } else { stride }));
+        if own != 1 {
+            strides.push((inner, extent.max(1), stride));
+        }
         inner *= extent.max(1);
         stride *= own;
     }
