@@ -1,5 +1,7 @@
 //! Training steps for tests: models with other bits, batches, and the comparison of the compiled step with the interpreter's.
 
+pub mod from_c;
+
 use dorefa_runtime::tensor::{Data, Tensor};
 use dorefa_runtime::train::{AdamForm, Decay, Hyper, Optimizer, Step, StepOptions};
 use dorefa_runtime::{Model, Stepper};

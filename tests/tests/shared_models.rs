@@ -54,9 +54,12 @@ models! {
     qvgg: "third-party/QVGG_MultiThreshold",
     brevitas_w1a2: "exporters/brevitas_w1a2_qonnx_ts",
     brevitas_w2a2: "exporters/brevitas_w2a2_qonnx_dynamo",
+    brevitas_w4a4: "exporters/brevitas_w4a4_qcdq_ts",
+    qdq_int4: "exporters/qdq_int4_opset21",
     qkeras_w2a2: "exporters/qkeras_w2a2",
     tf2onnx_w1a2: "exporters/tf2onnx_tensorpack_w1a2_op13",
     zzz_w1a2: "exporters/zzz_bn_w1a2_ts",
+    zzz_w2a2: "exporters/zzz_bn_w2a2_dynamo",
     zzz_w1a1: "exporters/zzz_w1a1_ts_nofold",
 }
 

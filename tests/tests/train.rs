@@ -1,12 +1,10 @@
 //! Training steps: the compiled step gives the bits of the interpreter's, in the state, the loss and the count, at one and at
 //! two threads.
 
-use dorefa_runtime::tensor::{Data, Tensor};
-use dorefa_runtime::train::{AdamForm, Decay, Hyper, Optimizer, StepOptions};
-use dorefac::graph::Role;
-use dorefac::{grad, interp, text};
-use dorefac_tests::training::{ADAM, HYPER, batch, check, context, model};
-use std::collections::BTreeMap;
+use dorefa_runtime::train::{AdamForm, Decay, Optimizer, StepOptions};
+use dorefac::{grad, text};
+use dorefac_tests::training::{ADAM, HYPER, batch, check, from_c, model};
+use dorefac_tests::{native, repository};
 
 #[test]
 fn svhn_d_at_1_2_6() {
@@ -29,50 +27,16 @@ fn svhn_d_in_float() {
 
 /// `compile --train` for an architecture, two steps from C, against the interpreter.
 fn ahead_of_time(arch: dorefac::codegen::target::Arch) {
-    use dorefac_tests::{native, repository, succeed};
     let Some(machine) = native::Machine::new(arch) else { return };
     let folder = tempfile::tempdir().expect("a folder");
-    let at = |name: &str| folder.path().join(name);
+    let so = folder.path().join("step.so");
     let source = repository().join("models/svhn-d.dorefa");
-    native::compile(&source, &at("step.so"), arch, &["--train", "--decay", "l2"]);
-    let program = machine.program("train", folder.path(), &[]);
+    native::compile(&source, &so, arch, &["--train", "--decay", "l2"]);
     let graph = text::load(&source).expect("loads");
     let options = StepOptions { decay: Decay::L2, ..ADAM };
-    let mut train = grad::build(&graph, &options).unwrap_or_else(|e| panic!("{e:?}")).train;
-    let (x, labels) = batch(&train, 3, 10, 5);
-    let bytes = |v: &[f32]| v.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
-    std::fs::write(at("x"), bytes(x.as_f32().expect("floats"))).expect("writes");
-    std::fs::write(at("labels"), labels.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>()).expect("writes");
-    let mut command = machine.command(&program);
-    command.args([at("step.so"), at("x"), at("labels"), at("state")]).args(["3", "2"]);
-    succeed(&mut command);
-    let codes = Tensor::new([3], Data::I32(labels)).expect("fits");
-    // The program draws the state from seed 7.
-    for (name, tensor) in text::training_parameters(&graph, HYPER.seed[0], text::First::He) {
-        if let Some(id) = train.named(&name) {
-            train.set_constant(id, tensor.into()).expect("a constant");
-        }
-    }
-    let mut want = Vec::new();
-    for step in 1..=2 {
-        let context = context(&Hyper { step, ..HYPER });
-        let (outputs, updated) = interp::step(&train, &[x.clone(), codes.clone()], true, &context).expect("interprets");
-        want = updated.iter().flat_map(|t| bytes(t.as_f32().expect("floats"))).collect();
-        want.extend(f64::from(outputs[0].as_f32().expect("a loss")[0]).to_le_bytes());
-        want.extend((outputs[1].as_f32().expect("a count")[0] as u64).to_le_bytes());
-        interp::apply(&mut train, updated).expect("applies");
-    }
-    // What the optimiser would take next.
-    let gradients: BTreeMap<_, _> = dorefac::lower::train::gradients(&train).into_iter().collect();
-    let inputs = [x, codes];
-    let context = context(&Hyper { step: 3, ..HYPER });
-    let values = interp::run_step(&train, &inputs, true, &context, |v| gradients.values().any(|&g| g == v));
-    let values = values.expect("interprets");
-    for update in train.updates().iter().filter(|u| u.role == Role::Parameter) {
-        want.extend(bytes(values[&gradients[&update.node]].as_f32().expect("floats")));
-    }
-    let got = std::fs::read(at("state")).expect("reads");
-    assert!(got == want, "{arch:?}: state after two steps, or the next gradients, differ");
+    let train = grad::build(&graph, &options).unwrap_or_else(|e| panic!("{e:?}")).train;
+    let program = machine.program("train", folder.path(), &[]);
+    from_c::check(&machine, &program, &so, &graph, train, 10);
 }
 
 #[test]

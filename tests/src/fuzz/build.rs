@@ -40,7 +40,7 @@ impl Choices<'_> {
 }
 
 /// Operators that a file may hold, the quantisers last and more often.
-fn operators() -> Vec<&'static OpDef> {
+pub fn operators() -> Vec<&'static OpDef> {
     let inference = ops::TABLE.iter().copied().skip(2).take_while(|op| op.name != "encode");
     let more = ["conv", "quantize_weights", "quantize_activation", "quant", "batch_norm"];
     inference.chain(more.iter().map(|name| ops::known(name))).collect()

@@ -7,6 +7,7 @@ mod build;
 mod mutate;
 mod pipeline;
 
+pub use build::{graph as network, operators};
 pub use mutate::Mutator;
 
 use dorefa_runtime::train::Checkpoint;

@@ -3,6 +3,7 @@
 //!
 //! `PROPTEST_CASES` sets how many networks (default 250), `PROPTEST_RNG_SEED` which ones.
 
+mod every;
 mod net;
 
 use dorefa_runtime::{Session, Tensor};
