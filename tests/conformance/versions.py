@@ -52,6 +52,10 @@ def alpha(v):
     return [case(floats(*IMAGE)), case(floats(*IMAGE), alpha=0.3)]
 
 
+def gelu(v):
+    return [case(floats(*IMAGE)), case(floats(*IMAGE), approximate="tanh")]
+
+
 def hard(v):
     return [case(floats(*IMAGE)), case(floats(*IMAGE), alpha=0.3, beta=0.4)]
 
@@ -321,14 +325,14 @@ def matmul_integer(v):
 
 OPERATORS = {
     "Conv": conv, "ConvTranspose": conv_transpose, "Gemm": gemm, "MatMul": matmul, "BatchNormalization": batch_norm, "PRelu": prelu,
-    "Elu": alpha, "LeakyRelu": alpha, "HardSigmoid": hard, "Softmax": softmax, "LogSoftmax": softmax, "Clip": clip, "MaxPool": max_pool,
+    "Elu": alpha, "LeakyRelu": alpha, "HardSigmoid": hard, "Gelu": gelu, "Softmax": softmax, "LogSoftmax": softmax, "Clip": clip, "MaxPool": max_pool,
     "AveragePool": average_pool, "ReduceMean": reduced(18), "ReduceMax": reduced(18), "ReduceMin": reduced(18), "ReduceSum": reduced(13),
     "ArgMax": arg_max, "Pow": power, "Log": logarithm, "Sqrt": logarithm, "Where": where, "Concat": concat, "Split": split, "Slice": slices,
     "Gather": gather, "Pad": pad, "Reshape": reshape, "Flatten": flatten, "Squeeze": squeeze, "Unsqueeze": unsqueeze, "Transpose": transpose,
     "Expand": expand, "Tile": tile, "Upsample": upsample, "Resize": resize, "DepthToSpace": depth_to_space, "SpaceToDepth": space_to_depth,
     "Cast": cast, "Equal": equal, "Dropout": dropout, "QuantizeLinear": quantize, "DequantizeLinear": dequantize, "QLinearConv": qlinear_conv,
     "QLinearMatMul": qlinear_matmul, "ConvInteger": conv_integer, "MatMulInteger": matmul_integer,
-    **dict.fromkeys("Relu HardSwish Sigmoid Tanh GlobalAveragePool GlobalMaxPool Neg Abs Exp Identity".split(), activations),
+    **dict.fromkeys("Relu HardSwish Sigmoid Tanh GlobalAveragePool GlobalMaxPool Neg Abs Exp Erf Identity".split(), activations),
     **dict.fromkeys("Add Sub Mul Div".split(), arithmetic), **dict.fromkeys("Greater Less GreaterOrEqual LessOrEqual".split(), compared),
     **dict.fromkeys("Min Max Sum".split(), several),
 }  # fmt: skip

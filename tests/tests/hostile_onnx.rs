@@ -111,7 +111,7 @@ fn graphs_that_are_none() {
     let twice = [node("Relu", &["x"], &["y"], &[]), node("Neg", &["x"], &["y"], &[])];
     says("a name twice", &twice, &["y: Neg (opset 13): produces `y`, which exists already"]);
     let many = [
-        node("Erf", &["x"], &["a"], &[]),
+        node("Det", &["x"], &["a"], &[]),
         node("Conv", &["a", "lost"], &["b"], &[]),
         node("Magic::Wand", &["b"], &["c"], &[]),
         node("Relu", &["c"], &["y"], &[]),

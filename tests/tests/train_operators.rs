@@ -78,7 +78,15 @@ fn selections() {
 
 #[test]
 fn functions() {
-    for op in ["relu(a)", "leaky_relu(a, alpha=0.3)", "clip(a, lo=-0.4, hi=0.72)", "tanh(a)", "sigmoid(a)", "exp(a)"] {
+    for op in [
+        "relu(a)",
+        "leaky_relu(a, alpha=0.3)",
+        "clip(a, lo=-0.4, hi=0.72)",
+        "tanh(a)",
+        "sigmoid(a)",
+        "exp(a)",
+        "erf(a)",
+    ] {
         trains(48, &format!("y = {op}"));
     }
     for op in ["sqrt(exp(a))", "abs(a)", "neg(a)", "log(exp(a))", "round(x)", "mul(a, sign(x))", "mul(a, step(x))"] {

@@ -1,12 +1,12 @@
-//! The project's own exp, tanh and sigmoid in CLIF, step for step those of the operator table.
+//! The project's own exp, log, tanh, sigmoid and erf in CLIF, step for step those of the operator table.
 
 use super::emitter::{Emitter, F32X4};
 use super::lanes::pick;
-use crate::graph::ops::{EXP_COEFFICIENTS, LOG_COEFFICIENTS};
+use crate::graph::ops::{ERF_COEFFICIENTS, EXP_COEFFICIENTS, LOG_COEFFICIENTS};
 use cranelift_codegen::ir::condcodes::FloatCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
 
-/// Applies exp, log, tanh or sigmoid to each lane in scalar f64.
+/// Applies exp, log, tanh, erf or sigmoid to each lane in scalar f64.
 pub fn each_lane(e: &mut Emitter<'_, '_>, name: &str, x: Value) -> Value {
     let mut out = x;
     for lane in 0..4u8 {
@@ -19,6 +19,7 @@ pub fn each_lane(e: &mut Emitter<'_, '_>, name: &str, x: Value) -> Value {
                 e.b.ins().fdemote(types::F32, y)
             }
             "tanh" => tanh(e, v),
+            "erf" => erf(e, v),
             _ => sigmoid(e, v),
         };
         out = e.b.ins().insertlane(out, v, lane);
@@ -79,7 +80,15 @@ fn tanh(e: &mut Emitter<'_, '_>, x: Value) -> Value {
     let q = e.b.ins().fdiv(two, d);
     let t = e.b.ins().fsub(one, q);
     let t = e.b.ins().fdemote(types::F32, t);
-    e.b.ins().fcopysign(t, x)
+    signed(e, t, x)
+}
+
+/// The magnitude `y` with the sign of `x`, positive where that is NaN.
+fn signed(e: &mut Emitter<'_, '_>, y: Value, x: Value) -> Value {
+    let one = e.b.ins().f32const(1.0);
+    let number = e.b.ins().fcmp(FloatCC::Equal, x, x);
+    let sign = e.b.ins().select(number, x, one);
+    e.b.ins().fcopysign(y, sign)
 }
 
 fn sigmoid(e: &mut Emitter<'_, '_>, x: Value) -> Value {
@@ -90,6 +99,33 @@ fn sigmoid(e: &mut Emitter<'_, '_>, x: Value) -> Value {
     let d = e.b.ins().fadd(one, p);
     let y = e.b.ins().fdiv(one, d);
     e.b.ins().fdemote(types::F32, y)
+}
+
+fn erf(e: &mut Emitter<'_, '_>, x: Value) -> Value {
+    let a = e.b.ins().fabs(x);
+    let a = e.b.ins().fpromote(types::F64, a);
+    let limit = e.b.ins().f64const(4.0);
+    let below = e.b.ins().fcmp(FloatCC::LessThan, a, limit);
+    let a = e.b.ins().select(below, a, limit);
+    let square = e.b.ins().fmul(a, a);
+    let (eighth, one) = (e.b.ins().f64const(0.125), e.b.ins().f64const(1.0));
+    let u = e.b.ins().fmul(square, eighth);
+    let u = e.b.ins().fsub(u, one);
+    let p = polynomial(e, &ERF_COEFFICIENTS, u);
+    let y = e.b.ins().fmul(a, p);
+    let y = e.b.ins().fdemote(types::F32, y);
+    signed(e, y, x)
+}
+
+/// A polynomial in `x` by Horner, the highest coefficient first, with separate multiply and add.
+fn polynomial(e: &mut Emitter<'_, '_>, coefficients: &[f64], x: Value) -> Value {
+    let mut p = e.b.ins().f64const(0.0);
+    for &c in coefficients {
+        let product = e.b.ins().fmul(p, x);
+        let c = e.b.ins().f64const(c);
+        p = e.b.ins().fadd(product, c);
+    }
+    p
 }
 
 fn exp64(e: &mut Emitter<'_, '_>, x: Value) -> Value {
@@ -104,12 +140,7 @@ fn exp64(e: &mut Emitter<'_, '_>, x: Value) -> Value {
     let ln2 = e.b.ins().f64const(std::f64::consts::LN_2);
     let part = e.b.ins().fmul(k, ln2);
     let r = e.b.ins().fsub(x, part);
-    let mut p = e.b.ins().f64const(0.0);
-    for c in EXP_COEFFICIENTS {
-        let product = e.b.ins().fmul(p, r);
-        let c = e.b.ins().f64const(c);
-        p = e.b.ins().fadd(product, c);
-    }
+    let p = polynomial(e, &EXP_COEFFICIENTS, r);
     let k = e.b.ins().fcvt_to_sint_sat(types::I64, k);
     let biased = e.b.ins().iadd_imm_s(k, 1023);
     let bits = e.b.ins().ishl_imm_u(biased, 52);
@@ -154,12 +185,7 @@ fn log64(e: &mut Emitter<'_, '_>, x: Value) -> Value {
     let (above, below) = (e.b.ins().fsub(m, one), e.b.ins().fadd(m, one));
     let s = e.b.ins().fdiv(above, below);
     let z = e.b.ins().fmul(s, s);
-    let mut p = e.b.ins().f64const(0.0);
-    for c in LOG_COEFFICIENTS {
-        let product = e.b.ins().fmul(p, z);
-        let c = e.b.ins().f64const(c);
-        p = e.b.ins().fadd(product, c);
-    }
+    let p = polynomial(e, &LOG_COEFFICIENTS, z);
     let k = e.b.ins().fcvt_from_sint(types::F64, k);
     let ln2 = e.b.ins().f64const(std::f64::consts::LN_2);
     let whole = e.b.ins().fmul(k, ln2);

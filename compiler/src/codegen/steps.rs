@@ -129,9 +129,21 @@ mod tests {
         let w = g.add_constant("w", w).expect("f32");
         let pads = Attrs::new().with("pads", Attr::Ints(vec![1, 1, 1, 1]));
         let mut v = g.add(known("conv"), "c", &[x, w], pads).expect("conv");
-        for name in
-            ["relu", "abs", "neg", "sqrt", "sign", "step", "round", "leaky_relu", "exp", "log", "tanh", "sigmoid"]
-        {
+        for name in [
+            "relu",
+            "abs",
+            "neg",
+            "sqrt",
+            "sign",
+            "step",
+            "round",
+            "leaky_relu",
+            "exp",
+            "log",
+            "tanh",
+            "sigmoid",
+            "erf",
+        ] {
             v = g.add(known(name), name, &[v], Attrs::new()).expect(name);
         }
         let kernel = Attrs::new().with("kernel", Attr::Ints(vec![2, 2])).with("strides", Attr::Ints(vec![2, 2]));

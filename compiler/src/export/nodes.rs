@@ -34,6 +34,8 @@ const PLAIN: &[(&str, &str)] = &[
     ("exp", "Exp"),
     ("tanh", "Tanh"),
     ("sigmoid", "Sigmoid"),
+    ("erf", "Erf"),
+    ("log", "Log"),
     ("global_average_pool", "GlobalAveragePool"),
 ];
 

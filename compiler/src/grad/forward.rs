@@ -36,6 +36,7 @@ const FLOATS: &[&str] = &[
     "log",
     "tanh",
     "sigmoid",
+    "erf",
     "softmax",
     "average_pool",
     "global_average_pool",

@@ -218,7 +218,15 @@ fn pools() {
 
 #[test]
 fn functions_of_one_value() {
-    for op in ["relu(a)", "leaky_relu(a, alpha=0.3)", "clip(a, lo=-0.4, hi=0.72)", "tanh(a)", "sigmoid(a)", "exp(a)"] {
+    for op in [
+        "relu(a)",
+        "leaky_relu(a, alpha=0.3)",
+        "clip(a, lo=-0.4, hi=0.72)",
+        "tanh(a)",
+        "sigmoid(a)",
+        "exp(a)",
+        "erf(a)",
+    ] {
         check(4, 48, &format!("y = {op}"), A);
     }
     for op in [

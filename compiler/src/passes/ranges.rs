@@ -118,7 +118,7 @@ fn of_node(node: &Node, operands: &[Range], thresholds: usize) -> Range {
         "sign" => a.map(true, ops::sign),
         "step" => a.map(true, |v| if v >= 0.0 { 1.0 } else { -1.0 }),
         "multi_threshold" => Range { lo: 0.0, hi: thresholds as f32, whole: true },
-        "tanh" => Range { lo: -1.0, hi: 1.0, whole: false },
+        "tanh" | "erf" => Range { lo: -1.0, hi: 1.0, whole: false },
         "sigmoid" | "softmax" => Range { lo: 0.0, hi: 1.0, whole: false },
         "max_pool" | "reshape" | "transpose" | "slice" => a,
         "take" | "pad" => a.join(of_constant(&[node.attrs.float("value", 0.0)])),

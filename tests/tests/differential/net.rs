@@ -181,7 +181,7 @@ fn layer() -> impl Strategy<Value = Layer> {
         1 => Just(Layer::GlobalPool),
         1 => Just(Layer::Flatten),
         1 => prop::sample::select(vec![0.0f32, 0.1, 0.25, 1.0, -0.2]).prop_map(|alpha| Layer::LeakyRelu { alpha }),
-        1 => prop::sample::select(vec!["relu", "neg", "abs", "sign", "step", "tanh", "sigmoid", "round"]).prop_map(Layer::Unary),
+        1 => prop::sample::select(vec!["relu", "neg", "abs", "sign", "step", "tanh", "sigmoid", "erf", "round"]).prop_map(Layer::Unary),
         2 => (op, number(), any::<[bool; 2]>())
             .prop_map(|(op, c, [per_channel, swapped])| Layer::Arith { op, c, per_channel, swapped }),
         2 => (prop::option::of(act()), prop::option::of(act())).prop_map(|(left, right)| Layer::Residual { left, right }),

@@ -50,6 +50,7 @@ pub fn apply(p: &mut Program, op: &str, attrs: &Attrs, inputs: &[Lane]) -> Optio
         "log" => function(p, "log", x),
         "tanh" => function(p, "tanh", x),
         "sigmoid" => function(p, "sigmoid", x),
+        "erf" => function(p, "erf", x),
         "quantize_gradient" | "reshape" => x,
         // Other bounds and widths are expanded by the passes.
         "quantize_activation" if attrs.word("bound", "clip") == "clip" && attrs.int("bits", 32) <= 16 => {
@@ -92,7 +93,7 @@ pub fn sign(p: &mut Program, x: Lane) -> Lane {
     p.select(up, one, low)
 }
 
-/// exp, log, tanh or sigmoid.
+/// exp, log, tanh, sigmoid or erf.
 pub fn function(p: &mut Program, name: &'static str, x: Lane) -> Lane {
     p.push(Op::Function(name, x), Type::F32, super::program::Level::Constant)
 }

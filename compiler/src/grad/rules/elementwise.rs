@@ -28,11 +28,11 @@ pub(super) fn slope(
     }
 }
 
-/// The derivative by what the function gave; of abs and log by what it was given.
+/// The derivative by what the function gave; of abs, log and erf by what it was given.
 pub(super) fn unary(b: &mut Builder<'_>, node: &Node, operands: &[Value], dy: Value) -> Result<Value, GraphError> {
     let name = format!("d{}", node.name);
     let &x = operands.first().ok_or_else(|| missing(node))?;
-    let value = if ["abs", "log"].contains(&node.op.name) { x } else { Value { node: node.id, port: 0 } };
+    let value = if ["abs", "log", "erf"].contains(&node.op.name) { x } else { Value { node: node.id, port: 0 } };
     let y = b.float(value)?;
     let mut add = |op: &str, inputs: &[Value]| b.add(op, &name, inputs, Attrs::new());
     match node.op.name {
@@ -42,6 +42,14 @@ pub(super) fn unary(b: &mut Builder<'_>, node: &Node, operands: &[Value], dy: Va
         }
         "exp" => add("mul", &[dy, y]),
         "log" => add("div", &[dy, y]),
+        "erf" => {
+            let square = add("mul", &[y, y])?;
+            let minus = add("neg", &[square])?;
+            let bell = add("exp", &[minus])?;
+            let d = add("mul", &[dy, bell])?;
+            let height = b.literal(std::f32::consts::FRAC_2_SQRT_PI)?;
+            b.add("mul", &name, &[d, height], Attrs::new())
+        }
         "sqrt" => {
             let twice = add("add", &[y, y])?;
             add("div", &[dy, twice])

@@ -44,7 +44,7 @@ pub(super) fn gradients(b: &mut Builder<'_>, node: &Node, dy: Gradient) -> Resul
         "reduce_mean" | "reduce_sum" => shapes::reduce(b, node, &operands, dy.float).map(one),
         "relu" | "leaky_relu" | "clip" => own_operator(b, node, &operands, dy.float).map(one),
         "neg" => b.add("neg", &format!("d{}", node.name), &[dy.float], Attrs::new()).map(one),
-        "abs" | "exp" | "log" | "sqrt" | "tanh" | "sigmoid" | "softmax" => {
+        "abs" | "exp" | "log" | "sqrt" | "tanh" | "sigmoid" | "erf" | "softmax" => {
             elementwise::unary(b, node, &operands, dy.float).map(one)
         }
         "add" | "sub" | "mul" | "div" | "min" | "max" | "prelu" | "pow" => {

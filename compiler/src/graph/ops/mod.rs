@@ -20,7 +20,7 @@ pub mod take;
 pub mod train;
 mod unary;
 
-pub use activation::{EXP as EXP_COEFFICIENTS, LOG as LOG_COEFFICIENTS};
+pub use activation::{ERF as ERF_COEFFICIENTS, EXP as EXP_COEFFICIENTS, LOG as LOG_COEFFICIENTS};
 pub use conv::Geometry;
 pub use integer::{code_attrs, residual_table};
 pub use normalize::scale_offset;
@@ -202,6 +202,7 @@ pub static TABLE: &[&OpDef] = &[
     &activation::LOG_OP,
     &activation::TANH,
     &activation::SIGMOID,
+    &activation::ERF_OP,
     &activation::SOFTMAX,
     // Pools, reductions, shapes
     &pool::MAX_POOL,

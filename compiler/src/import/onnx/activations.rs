@@ -13,6 +13,7 @@ pub(super) fn handle(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Option<Kn
         "Relu" => unary(im, node, "relu", Attrs::new())?,
         "Tanh" => unary(im, node, "tanh", Attrs::new())?,
         "Sigmoid" => unary(im, node, "sigmoid", Attrs::new())?,
+        "Erf" => unary(im, node, "erf", Attrs::new())?,
         "LeakyRelu" => {
             let alpha = float(node, "alpha", 0.01)?;
             unary(im, node, "leaky_relu", Attrs::new().with("alpha", Attr::Float(alpha)))?
@@ -41,9 +42,24 @@ pub(super) fn handle(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Option<Kn
             let x = im.input(node, 0)?;
             softplus(im, node, x)?
         }
-        "Gelu" if string(node, "approximate", "none")? == "tanh" => {
+        "Gelu" => {
             let x = im.input(node, 0)?;
-            gelu(im, node, x)?
+            let form = string(node, "approximate", "none")?;
+            let gate = match form {
+                "none" => {
+                    let inner = with(im, node, "mul", x, std::f32::consts::FRAC_1_SQRT_2)?;
+                    im.add("erf", node, &[inner])?
+                }
+                "tanh" => tanh_gate(im, node, x)?,
+                _ => {
+                    return Err(
+                        format!("has the attribute `approximate` {form:?}, but `none` or `tanh` is expected").into()
+                    );
+                }
+            };
+            let gate = with(im, node, "add", gate, 1.0)?;
+            let half = with(im, node, "mul", x, 0.5)?;
+            im.add("mul", node, &[half, gate])?
         }
         "Mish" => {
             let x = im.input(node, 0)?;
@@ -91,17 +107,14 @@ fn hard_sigmoid(im: &mut Importer<'_>, node: &OnnxNode, x: Value, alpha: f32, be
     bounded(im, node, y, Some(0.0), 1.0)
 }
 
-/// x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³)))
-fn gelu(im: &mut Importer<'_>, node: &OnnxNode, x: Value) -> Result<Value, Fail> {
+/// tanh(√(2/π)·(x + 0.044715·x³)): what approximates erf(x/√2) in Gelu.
+fn tanh_gate(im: &mut Importer<'_>, node: &OnnxNode, x: Value) -> Result<Value, Fail> {
     let square = im.add("mul", node, &[x, x])?;
     let cube = im.add("mul", node, &[square, x])?;
     let small = with(im, node, "mul", cube, 0.044_715)?;
     let sum = im.add("add", node, &[x, small])?;
     let inner = with(im, node, "mul", sum, (2.0 / std::f32::consts::PI).sqrt())?;
-    let gate = im.add("tanh", node, &[inner])?;
-    let gate = with(im, node, "add", gate, 1.0)?;
-    let half = with(im, node, "mul", x, 0.5)?;
-    im.add("mul", node, &[half, gate])
+    im.add("tanh", node, &[inner])
 }
 
 /// ln(e^−|x| + 1) + max(x, 0): ln(e^x + 1) without overflow.
