@@ -35,6 +35,7 @@ const GRAPHS: &[(&[usize], &str)] = &[
         "ya = exp(x); a = abs(x); yb = log(a); yc = tanh(x); yd = sigmoid(x); ye = softmax(x); yf = reduce_mean(x, axes=[1]); \
          yg = reduce_max(x, axes=[2], keepdims=false); yh = reduce_sum(x, axes=[2])",
     ),
+    (&[6, 7], "ya = erf(x); yb = tanh(sqrt(x)); yc = erf(sqrt(x))"),
     (
         &[4, 6, 7],
         "ya = conv(x, @w: f32[6, 4, 3, 3], @b: f32[6], pads=[1, 1, 1, 1]); yb = conv(x, @v: f32[4, 1, 2, 3], groups=4, strides=[2, 1]); \
