@@ -185,7 +185,10 @@ fn amx_on_every_geometry() {
     }
     let codes = "quantize_activation(c, bits=2); y = conv(q, quantize_weights(@v: f32[16, O, 1, 1], bits=1))";
     let many = "quantize_activation(c, bits=4); y = conv(q, quantize_weights(@v: f32[16, O, 1, 1], bits=1))";
+    // Four outputs have no look-up, so their reader asks for bit planes.
+    let planes = "quantize_activation(c, bits=1); y = conv(q, quantize_weights(@v: f32[4, O, 1, 1], bits=1))";
     let cases = [
+        (5, 9, "@w: f32[16, 5, 1, 1], bits=1", "pads=[1, 1, 1, 1]", 16, 1),
         (96, 13, "@w: f32[128, 48, 5, 5], bits=1", "groups=2, pads=[2, 2, 2, 2]", 128, 2),
         (48, 20, "@w: f32[48, 48, 3, 3], bits=2", "pads=[1, 1, 1, 1]", 48, 2),
         (64, 33, "@w: f32[32, 64, 3, 3], bits=1", "strides=[2, 2], pads=[1, 1, 1, 1]", 32, 2),
@@ -197,7 +200,7 @@ fn amx_on_every_geometry() {
     ];
     for (channels, size, weights, attributes, outputs, bits) in cases {
         let layer = format!("c = conv(a, quantize_weights({weights}), {attributes})");
-        let tails = [codes, many].map(|t| format!("q = {}", t.replace('O', &outputs.to_string())));
+        let tails = [codes, many, planes].map(|t| format!("q = {}", t.replace('O', &outputs.to_string())));
         for tail in tails.into_iter().chain(["y = relu(c)".to_owned()]) {
             for fill in [Fill::Greatest, Fill::Mixed] {
                 let input = format!("quantize_activation(x, bits={bits})");

@@ -150,7 +150,10 @@ fn codes(layer: &Layer<'_>) -> Option<Store> {
     }
     match b.layout {
         Layout::Nibbles => Some(Store::Codes { top, planes, place: Place::Nibbles }),
-        Layout::Bits if whole_words(b) => Some(Store::Codes { top, planes, place: Place::Bits(b.words() * 8) }),
+        // The tile writes no more than its outputs, and the rest of a word must be zero.
+        Layout::Bits if whole_words(b) && b.image.0.is_multiple_of(64) => {
+            Some(Store::Codes { top, planes, place: Place::Bits(b.words() * 8) })
+        }
         _ => None,
     }
 }
