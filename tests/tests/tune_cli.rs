@@ -54,7 +54,7 @@ fn a_forced_kernel_is_in_the_report_beside_the_others() {
     assert!(code == Some(0) && stdout.contains("equal bits"), "{stderr}");
     for (arguments, word) in [
         (["--kernel", "c1"], "LAYER=NAME"),
-        (["--kernel", "c1=fast"], "there is no kernel fast; there are look-up-64-avx-512, "),
+        (["--kernel", "c1=fast"], "there is no kernel fast; there are amx, look-up-64-avx-512, "),
         (["--kernel", "c99=split-integer"], "there is no layer c99 with weights; there are "),
         (["--kernel", "c1=direct-integer-64-bits"], "; possible are "),
     ] {
