@@ -200,14 +200,27 @@ fn amx_on_every_geometry() {
     ];
     for (channels, size, weights, attributes, outputs, bits) in cases {
         let layer = format!("c = conv(a, quantize_weights({weights}), {attributes})");
-        let tails = [codes, many, planes].map(|t| format!("q = {}", t.replace('O', &outputs.to_string())));
-        for tail in tails.into_iter().chain(["y = relu(c)".to_owned()]) {
-            for fill in [Fill::Greatest, Fill::Mixed] {
-                let input = format!("quantize_activation(x, bits={bits})");
-                let graph = network(channels, size, &input, &format!("{layer}; {tail}"), fill);
-                let possible = force(&[Kernel::Amx], &graph, channels, size);
-                assert!(possible.contains(&Kernel::Amx), "{layer}");
-            }
+        let fills = [Fill::Greatest, Fill::Mixed];
+        with_tails(Kernel::Amx, [channels, size, outputs, bits], &layer, &[codes, many, planes], &fills);
+    }
+}
+
+/// Forces a kernel on the layer `c` of `outputs` outputs, over codes of `bits`: before each of the tails, which make `q`, and before
+/// floats.
+fn with_tails(
+    kernel: Kernel,
+    [channels, size, outputs, bits]: [usize; 4],
+    layer: &str,
+    tails: &[&str],
+    fills: &[Fill],
+) {
+    let input = format!("quantize_activation(x, bits={bits})");
+    let tails = tails.iter().map(|t| format!("q = {}", t.replace('O', &outputs.to_string())));
+    for tail in tails.chain(["y = relu(c)".to_owned()]) {
+        for &fill in fills {
+            let graph = network(channels, size, &input, &format!("{layer}; {tail}"), fill);
+            let possible = force(&[kernel], &graph, channels, size);
+            assert!(possible.contains(&kernel), "{layer}");
         }
     }
 }
@@ -231,13 +244,7 @@ fn digits_on_amx() {
     ];
     for (channels, size, weights, attributes, outputs, bits) in cases {
         let layer = format!("c = conv(a, {weights}, {attributes})");
-        let tails = [codes, many].map(|t| format!("q = {}", t.replace('O', &outputs.to_string())));
-        for tail in tails.into_iter().chain(["y = relu(c)".to_owned()]) {
-            let input = format!("quantize_activation(x, bits={bits})");
-            let graph = network(channels, size, &input, &format!("{layer}; {tail}"), Fill::Rough);
-            let possible = force(&[Kernel::SplitAmx], &graph, channels, size);
-            assert!(possible.contains(&Kernel::SplitAmx), "{layer}");
-        }
+        with_tails(Kernel::SplitAmx, [channels, size, outputs, bits], &layer, &[codes, many], &[Fill::Rough]);
     }
 }
 

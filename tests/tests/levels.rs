@@ -22,6 +22,15 @@ fn constants(compiled: &Compiled) -> usize {
     compiled.image.data.iter().map(|d| d.bytes.len()).sum()
 }
 
+/// The model of a shared object that is written and loaded.
+fn loaded(compiled: &Compiled) -> (tempfile::TempDir, Model) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("net.so");
+    std::fs::write(&file, elf::shared_object(&compiled.image, "net.so").expect("links")).expect("writes");
+    let model = Model::load(&file).expect("loads");
+    (folder, model)
+}
+
 #[test]
 fn several_levels_in_one_object() {
     let triple = "x86_64-unknown-linux-gnu".parse().expect("a triple");
@@ -37,10 +46,7 @@ fn several_levels_in_one_object() {
         eprintln!("SKIPPED: this machine runs no x86-64 code");
         return;
     }
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("net.so");
-    std::fs::write(&file, elf::shared_object(&compiled.image, "net.so").expect("links")).expect("writes");
-    let model = Model::load(&file).expect("loads");
+    let (_folder, model) = loaded(&compiled);
     let x = pixels(&[3, 1, 28, 28]);
     let want = interp::run(&graph, std::slice::from_ref(&x), fma).expect("runs");
     let mut session = Session::new(&model, 2).expect("a session");
@@ -72,10 +78,7 @@ fn amx_beside_a_level_without() {
         eprintln!("SKIPPED: this machine runs no x86-64 code");
         return;
     }
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("net.so");
-    std::fs::write(&file, elf::shared_object(&compiled.image, "net.so").expect("links")).expect("writes");
-    let model = Model::load(&file).expect("loads");
+    let (_folder, model) = loaded(&compiled);
     let x = pixels(&[3, 3, 40, 40]);
     let want = interp::run(&graph, std::slice::from_ref(&x), profile(&levels)).expect("runs");
     let mut session = Session::new(&model, 2).expect("a session");

@@ -269,8 +269,3 @@ pub fn thresholds(rows: &[i64], top: usize, [groups, outputs]: [usize; 2]) -> Ve
     }
     packed
 }
-
-/// The split of a layer of bytes: what `Split` proves for products of four.
-pub fn split(g: &Geometry, levels: &[i64], activations: (i64, i64)) -> Option<Split> {
-    Split::new(g, levels, activations, Products::Quads)
-}

@@ -69,15 +69,19 @@ impl Buffer {
         if self.integer && matches!(self.place, Place::Input(_)) { 1 } else { 4 }
     }
 
+    /// Bytes of a position, all channels.
+    pub fn pixel(&self) -> usize {
+        match self.layout {
+            Layout::Dense => self.image.0 * self.element(),
+            Layout::Nhwc => self.pitch() * 4,
+            Layout::Nibbles => self.image.0 / 4,
+            Layout::Bits => self.planes * self.words() * 8,
+        }
+    }
+
     /// Bytes of a sample.
     pub fn bytes(&self) -> usize {
-        let area = self.image.1 * self.image.2;
-        match self.layout {
-            Layout::Dense => area * self.image.0 * self.element(),
-            Layout::Nhwc => area * self.pitch() * 4,
-            Layout::Nibbles => area * self.image.0 / 4,
-            Layout::Bits => area * self.planes * self.words() * 8,
-        }
+        self.image.1 * self.image.2 * self.pixel()
     }
 }
 

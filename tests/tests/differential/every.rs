@@ -1,9 +1,9 @@
 //! Random networks of every operator that a file may hold: what the fuzz target `passes` makes of any bytes. Compiled code gives
 //! the interpreter's bits on x86-64 and, under an emulator, on aarch64. `FUZZ_NETWORKS` sets how many networks (default 400).
 
-use super::{fail, first, same};
+use super::{fail, first, levels, same};
 use dorefa_runtime::{Session, Tensor};
-use dorefac::codegen::target::{Arch, Level, host_features};
+use dorefac::codegen::target::{Arch, Level};
 use dorefac::compile::{Options, compile};
 use dorefac::emit::elf;
 use dorefac::emit::jit::JitImage;
@@ -91,10 +91,7 @@ fn count() -> usize {
 
 #[test]
 fn every_operator() {
-    let host = target_lexicon::Triple::host();
-    let names = ["x86-64-v2", "x86-64-v3", "x86-64-v4", "generic", "native"];
-    let levels = names.iter().filter_map(|name| Level::parse(name, &host).ok());
-    let levels: Vec<_> = levels.filter(|l| l.iter().all(|l| l.features & !host_features() == 0)).collect();
+    let levels = levels();
     let mut seen = BTreeMap::<&str, usize>::new();
     for i in 0..count() {
         let level = &levels[i % levels.len()];

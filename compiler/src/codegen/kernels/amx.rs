@@ -14,8 +14,9 @@
 use super::choice::Kernel;
 use super::int_conv::IntLayer;
 use super::layer::{Layer, demand, only_thresholds, thresholds, whole_words};
-use super::{KernelError, Task, split_input};
+use super::{KernelError, Task, Words, split_input};
 use crate::codegen::emitter::{Emitter, F32X4, I32X4};
+use crate::codegen::products::share;
 use crate::codegen::target::{Level, x86};
 use crate::codegen::tiles::SplitFinish;
 use crate::codegen::tiles::amx::with_tiles;
@@ -27,6 +28,8 @@ use crate::graph::Value as GraphValue;
 use crate::graph::ops::Geometry;
 use crate::graph::types::Layout;
 use crate::lower::amx::{self, Fill, PAIR, SPILL, TILE, Tiles};
+use crate::lower::rows_per_task;
+use crate::lower::split::Products;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Type, Value, types};
 
@@ -41,24 +44,24 @@ pub(super) fn fits(layer: &Layer<'_>, level: &Level, kernel: Kernel) -> Result<(
     if kernel == Kernel::Amx {
         layer.in_lanes()?;
     }
+    // Before the weights are looked at: layers of one position have the most.
+    demand(layer.g.output != [1, 1], "it has one position")?;
     let plan = Plan::of(layer, kernel).ok_or(match kernel {
         Kernel::Amx => "its levels and weights are no bytes",
         _ => "its levels are no bytes, or its sums do not fit digits of its weights",
     })?;
-    demand(plan.tiles.strip(&layer.g, 1) <= LONGEST, "its window is too long for a strip")?;
-    demand(layer.g.output != [1, 1], "it has one position")
+    demand(plan.tiles.strip(&layer.g, 1) <= LONGEST, "its window is too long for a strip")
 }
 
 /// 500 MAC a cycle over whole tiles, 7 bytes of weights a cycle, which are read from a distant cache once, 5 cycles for 64
-/// channels of a position that are unpacked, one for a level that is copied;
-/// then the chain, in wide lanes. Codes cost 8 cycles for 32 outputs, digits 8 for 16.
+/// channels of a position that are unpacked, one for a level that is copied; then the chain, in wide lanes. Codes cost 8
+/// cycles for 32 outputs, digits 8 for 16.
 pub(super) fn cycles(layer: &Layer<'_>, kernel: Kernel) -> f64 {
     let g = &layer.g;
     let Some(Plan { tiles, store, .. }) = Plan::of(layer, kernel) else { return f64::INFINITY };
-    let share = if by_outputs(g, &tiles, layer.step.tasks, layer.result.image.0) {
-        g.output[0]
-    } else {
-        g.output[0].div_ceil(layer.step.tasks.max(1)).max(1)
+    let share = match by_outputs(g, &tiles, layer.step.tasks, layer.result.image.0) {
+        true => g.output[0],
+        false => rows_per_task(g.output[0], layer.step.tasks),
     };
     let positions = tiles.count(g, share) * TILE * g.output[0] / share;
     let chunks = tiles.loops.iter().product::<usize>() * amx::CHUNK * tiles.split.planes;
@@ -84,8 +87,6 @@ struct Plan<'g> {
     store: Store,
     /// The thresholds that the tile compares with.
     thresholds: Option<(&'g [i64], usize)>,
-    /// The levels of the weights; where the tile compares, those of falling channels are negated.
-    levels: Vec<i64>,
 }
 
 impl<'g> Plan<'g> {
@@ -102,14 +103,12 @@ impl<'g> Plan<'g> {
         if kernel == Kernel::Amx {
             let store = codes(layer);
             let thresholds = store.and_then(|_| only_thresholds(layer.graph, layer.step));
-            let levels = layer.levels(thresholds);
-            let split = amx::split(g, &levels, c.a.levels()).filter(|s| s.planes == 1)?;
+            let split = layer.split(Products::Quads, thresholds, |s| s.planes == 1).filter(|s| s.planes == 1)?;
             let store = store.unwrap_or(Store::Sums { pitch: tiles(split).pitch() * 4 });
-            return Some(Plan { tiles: tiles(split), store, thresholds, levels });
+            return Some(Plan { tiles: tiles(split), store, thresholds });
         }
         let thresholds = thresholds(layer.graph, layer.step.source.node);
-        let levels = layer.levels(thresholds);
-        let split = amx::split(g, &levels, c.a.levels()).filter(|s| s.planes > 1)?;
+        let split = layer.split(Products::Quads, thresholds, |s| s.planes == 1).filter(|s| s.planes > 1)?;
         let own = layer.step.source == GraphValue { node: layer.node, port: 0 };
         let whole = (g.outputs / g.groups).is_multiple_of(TILE) && layer.step.chain.is_empty();
         let finish = match thresholds {
@@ -122,7 +121,7 @@ impl<'g> Plan<'g> {
         };
         let pitch = tiles(split).pitch() * 4;
         let store = Store::Digits { planes: split.planes, bits: split.bits, finish, pitch };
-        Some(Plan { tiles: tiles(split), store, thresholds, levels })
+        Some(Plan { tiles: tiles(split), store, thresholds })
     }
 
     /// The thresholds or scales that the tile reads.
@@ -181,8 +180,9 @@ struct Amx<'a, 'l> {
     positions: Value,
     /// Groups of tiles of a strip of so many rows.
     counts: Value,
-    /// For pairs of blocks, and for a block that is left.
-    functions: [FunctionId; 2],
+    /// For pairs of blocks of a group's outputs, and for a block that is left.
+    pairs: Option<FunctionId>,
+    single: Option<FunctionId>,
     /// What unpacks codes or gathers patches.
     gather: Option<FunctionId>,
 }
@@ -213,16 +213,13 @@ impl<'a, 'l> Amx<'a, 'l> {
         plan: Plan<'_>,
     ) -> Result<Self, CodegenError> {
         let table = plan.table(about);
-        let Plan { tiles, store, levels, .. } = plan;
+        let Plan { tiles, store, thresholds } = plan;
         let (g, b) = (&layer.g, &task.result.buffer);
         let by_outputs = by_outputs(g, &tiles, task.step.tasks, b.image.0);
-        let share = if by_outputs { g.output[0] } else { g.output[0].div_ceil(task.step.tasks.max(1)) };
+        let share = if by_outputs { g.output[0] } else { rows_per_task(g.output[0], task.step.tasks) };
         let rows = tiles.rows(g, share);
         let tall = tiles.tall(g, rows);
-        let pixel = match b.layout {
-            Layout::Nibbles => b.image.0 / 4,
-            _ => b.planes * b.words() * 8,
-        };
+        let pixel = b.pixel();
         let counts = (0..=rows).flat_map(|n| {
             let count = if n == 0 { 0 } else { tiles.count(g, n) / tiles.together() };
             (count as i64).to_le_bytes()
@@ -235,7 +232,9 @@ impl<'a, 'l> Amx<'a, 'l> {
             position: tiles.position,
             store,
         };
-        let functions = [conv(2).function(e.image)?, conv(1).function(e.image)?];
+        let blocks = tiles.blocks();
+        let pairs = (blocks > 1).then(|| conv(2).function(e.image)).transpose()?;
+        let single = (blocks % 2 == 1).then(|| conv(1).function(e.image)).transpose()?;
         let gather = match tiles.fill {
             Fill::Unpacked => Some(unpack(&layer.input, &tiles).function(e.image)?),
             Fill::Copied => None,
@@ -258,11 +257,12 @@ impl<'a, 'l> Amx<'a, 'l> {
             sums: e.add(levels_at, tiles.strip(g, rows)),
             levels: levels_at,
             spill,
-            weights: e.data("weights", tiles.weights(g, &levels)),
+            weights: e.data("weights", tiles.weights(g, &about.levels(thresholds))),
             table: e.data("amx_table", table),
             positions: e.data("positions", tiles.table(g, rows, pixel)),
             counts,
-            functions,
+            pairs,
+            single,
             gather,
             tiles,
         })
@@ -271,7 +271,10 @@ impl<'a, 'l> Amx<'a, 'l> {
     fn run(&self, e: &mut Emitter<'_, '_>, task: &Task<'_>) -> Result<(), KernelError> {
         let g = &self.layer.g;
         let (start, end) = if self.by_outputs { (e.int(0), e.int(g.output[0])) } else { task.row_range(e) };
-        let words = self.by_outputs.then(|| shared_outputs(e, task));
+        let words = self.by_outputs.then(|| {
+            let [start, end] = share(e, task.part, task.step.tasks, task.result.buffer.image.0 / SHARE);
+            (start, end)
+        });
         let mut result = Ok(());
         e.range(start, end, self.rows, |e, top| {
             let (left, most) = (e.b.ins().isub(end, top), e.int(self.rows));
@@ -345,7 +348,7 @@ impl<'a, 'l> Amx<'a, 'l> {
                     there,
                     |e| {
                         split_input::zeros(e, to, zero, filled);
-                        let from = e.at(input.base, y, g.input[1] * self.position_bytes());
+                        let from = e.at(input.base, y, g.input[1] * input.buffer.pixel());
                         let from = e.at(from, group, self.group_bytes());
                         let (to_first, count) = (e.b.ins().iadd(to, filled), e.int(inside));
                         e.call(unpack, &[from, to_first, count]);
@@ -358,11 +361,6 @@ impl<'a, 'l> Amx<'a, 'l> {
         });
     }
 
-    /// Bytes of a position of the input.
-    fn position_bytes(&self) -> usize {
-        unpack(&self.layer.input, &self.tiles).from
-    }
-
     /// Bytes from one group's channels of the input to the next's.
     fn group_bytes(&self) -> usize {
         let inner = self.layer.g.channels / self.layer.g.groups;
@@ -370,13 +368,7 @@ impl<'a, 'l> Amx<'a, 'l> {
     }
 
     /// The products of a strip, for the outputs of this task.
-    fn products(
-        &self,
-        e: &mut Emitter<'_, '_>,
-        task: &Task<'_>,
-        [top, rows]: [Value; 2],
-        words: Option<(Value, Value)>,
-    ) {
+    fn products(&self, e: &mut Emitter<'_, '_>, task: &Task<'_>, [top, rows]: [Value; 2], words: Words) {
         let g = &self.layer.g;
         let (blocks, outputs) = (self.tiles.blocks(), g.outputs / g.groups);
         let at = e.at(self.counts, rows, 8);
@@ -414,14 +406,13 @@ impl<'a, 'l> Amx<'a, 'l> {
                 };
                 e.call(function, &[strip, weights, result, table, self.positions, count, limit, self.spill]);
             };
-            let (start, end) = match words {
-                None => (e.int(0), e.int(blocks / 2)),
-                Some((a, b)) => (e.mul(a, SHARE / PAIR), e.mul(b, SHARE / PAIR)),
-            };
-            e.range(start, end, 1, |e, i| pair(e, i, self.functions[0]));
-            if !blocks.is_multiple_of(2) {
+            if let Some(function) = self.pairs {
+                let (start, end) = task.block_range(e, words, PAIR, blocks / 2);
+                e.range(start, end, 1, |e, i| pair(e, i, function));
+            }
+            if let Some(function) = self.single {
                 let last = e.int(blocks / 2);
-                pair(e, last, self.functions[1]);
+                pair(e, last, function);
             }
         });
     }
@@ -430,31 +421,19 @@ impl<'a, 'l> Amx<'a, 'l> {
 /// Whether tasks share outputs rather than rows: where strips of rows would need more tiles than that wins.
 fn by_outputs(g: &Geometry, tiles: &Tiles, tasks: usize, channels: usize) -> bool {
     let shared = g.groups == 1 && channels.is_multiple_of(SHARE) && tasks > 1;
-    let share = g.output[0].div_ceil(tasks.max(1));
+    let share = rows_per_task(g.output[0], tasks);
     let whole = tiles.count(g, g.output[0]) as f64;
     let cut = (tiles.count(g, share) * g.output[0].div_ceil(share)) as f64;
     shared && tiles.rows(g, g.output[0]) == g.output[0] && (cut > 1.1 * whole || g.output[0] == 1)
 }
 
-/// The words of [`SHARE`] outputs that this task computes.
-fn shared_outputs(e: &mut Emitter<'_, '_>, task: &Task<'_>) -> (Value, Value) {
-    let (words, tasks) = (task.result.buffer.image.0 / SHARE, task.step.tasks);
-    let next = e.add(task.part, 1);
-    let [start, end] = [task.part, next].map(|part| {
-        let part = e.mul(part, words);
-        let tasks = e.int(tasks);
-        e.b.ins().udiv(part, tasks)
-    });
-    (start, end)
-}
-
 fn unpack(input: &super::Operand, tiles: &Tiles) -> AmxUnpack {
     let b = &input.buffer;
-    let (planes, from) = match b.layout {
-        Layout::Nibbles => (Planes::Nibbles, b.image.0 / 4),
-        _ => (Planes::Bits { apart: b.words() * 8, planes: b.planes }, b.planes * b.words() * 8),
+    let planes = match b.layout {
+        Layout::Nibbles => Planes::Nibbles,
+        _ => Planes::Bits { apart: b.words() * 8, planes: b.planes },
     };
-    AmxUnpack { planes, from, blocks: tiles.pixel / 64 }
+    AmxUnpack { planes, from: b.pixel(), blocks: tiles.pixel / 64 }
 }
 
 fn patches(g: &Geometry, tiles: &Tiles) -> AmxPatches {

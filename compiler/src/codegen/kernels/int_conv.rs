@@ -141,7 +141,7 @@ pub(super) fn gather_taps(
     let count = e.var(zero);
     Taps::of_convolution(&layer.g).each(e, y, x, |e, tap| {
         e.when(tap.valid, |e| {
-            let address = e.at(layer.input.base, tap.flat, b.planes * b.words() * 8);
+            let address = e.at(layer.input.base, tap.flat, b.pixel());
             let offset = e.mul(tap.index, bytes);
             let n = e.b.use_var(count);
             let entry = e.at(list, n, ENTRY);

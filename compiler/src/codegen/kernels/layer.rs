@@ -5,7 +5,7 @@ use super::KernelError;
 use crate::graph::ops::Geometry;
 use crate::graph::types::{AccType, CodeType};
 use crate::graph::{Graph, Node, NodeId, Value};
-use crate::lower::split::stored;
+use crate::lower::split::{Products, Split, fixed_point, stored};
 use crate::lower::{Buffer, Plan, Step};
 
 /// Bytes of weights that stay in the near caches from one pass to the next.
@@ -90,6 +90,22 @@ impl<'g> Layer<'g> {
             }
         }
         weights
+    }
+
+    /// The weights as digits, negated as `thresholds` say, if all sums are sure to be exact. What bounds alone prove is taken
+    /// without a look at the weights where it is `enough`.
+    pub(super) fn split(
+        &self,
+        products: Products,
+        thresholds: Option<(&[i64], usize)>,
+        enough: impl FnOnce(&Split) -> bool,
+    ) -> Option<Split> {
+        let codes = self.codes?;
+        let greatest = codes.w.levels().0.abs().max(codes.w.levels().1.abs());
+        let small = !fixed_point(self.graph, self.node);
+        let bounded = small.then(|| Split::bounded(&self.g, greatest, codes.a.levels(), products)).flatten();
+        let exact = || Split::new(&self.g, &self.levels(thresholds), codes.a.levels(), products);
+        bounded.filter(enough).or_else(exact)
     }
 
     /// Bits of weights and of activations; 32 of floats.

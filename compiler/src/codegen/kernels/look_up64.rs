@@ -382,11 +382,10 @@ fn finish(layer: &Layer<'_>) -> Finish {
     match b.layout {
         Layout::Nibbles if outputs.is_multiple_of(BLOCK) || outputs < BLOCK => {
             let store = Store::Nibbles(outputs.min(BLOCK));
-            Finish::Codes { top, falling, store, pitch: b.image.0 / 4 }
+            Finish::Codes { top, falling, store, pitch: b.pixel() }
         }
         Layout::Bits if (g.groups == 1 || outputs.is_multiple_of(BLOCK)) && whole_words(b) => {
-            let words = b.words() * 8;
-            Finish::Codes { top, falling, store: Store::Bits(words), pitch: b.planes * words }
+            Finish::Codes { top, falling, store: Store::Bits(b.words() * 8), pitch: b.pixel() }
         }
         _ => sums,
     }

@@ -228,7 +228,7 @@ fn load_lanes_at(e: &mut Emitter<'_, '_>, o: &Operand, flat: Value, channel: Val
             lanes
         }
         Layout::Nibbles => {
-            let row = e.at(o.base, flat, c / 4);
+            let row = e.at(o.base, flat, o.buffer.pixel());
             let byte = e.b.ins().ushr_imm_u(channel, 2);
             let at = e.b.ins().iadd(row, byte);
             let v = e.b.ins().uload8(types::I32, MemFlagsData::new().with_notrap(), at, 0);
@@ -236,7 +236,7 @@ fn load_lanes_at(e: &mut Emitter<'_, '_>, o: &Operand, flat: Value, channel: Val
         }
         Layout::Bits => {
             let (word, bit) = word_of(e, &o.buffer, channel);
-            let row = e.at(o.base, flat, o.buffer.planes * o.buffer.words() * 8);
+            let row = e.at(o.base, flat, o.buffer.pixel());
             let at = e.at(row, word, 8);
             let stride = o.buffer.words() * 8;
             planes_to_lanes(e, o.buffer.planes, |e, q| {

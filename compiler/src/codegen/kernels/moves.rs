@@ -339,7 +339,7 @@ fn load(e: &mut Emitter<'_, '_>, o: &Operand, [c, y, x]: Point) -> Value {
             e.load(scalar(o), at, 0)
         }
         Layout::Nibbles => {
-            let row = e.at(o.base, flat, b.image.0 / 4);
+            let row = e.at(o.base, flat, b.pixel());
             let byte = e.b.ins().ushr_imm_u(c, 2);
             let at = e.b.ins().iadd(row, byte);
             let v = e.b.ins().uload8(types::I32, MemFlagsData::new().with_notrap(), at, 0);
@@ -351,7 +351,7 @@ fn load(e: &mut Emitter<'_, '_>, o: &Operand, [c, y, x]: Point) -> Value {
         }
         Layout::Bits => {
             let (word, bit) = word_of(e, b, c);
-            let row = e.at(o.base, flat, b.planes * b.words() * 8);
+            let row = e.at(o.base, flat, b.pixel());
             let at = e.at(row, word, 8);
             let mut code = e.int(0);
             for q in 0..b.planes {

@@ -101,11 +101,7 @@ fn products(kernel: Kernel) -> Products {
 
 /// The layer's weights as digits, if all sums are sure to be exact.
 fn digits(layer: &Layer<'_>, kernel: Kernel) -> Option<split::Split> {
-    let (codes, products) = (layer.codes?, products(kernel));
-    let greatest = codes.w.levels().0.abs().max(codes.w.levels().1.abs());
-    let small = !split::fixed_point(layer.graph, layer.node);
-    let bounded = small.then(|| split::Split::bounded(&layer.g, greatest, codes.a.levels(), products)).flatten();
-    bounded.or_else(|| split::Split::new(&layer.g, &levels(layer), codes.a.levels(), products))
+    layer.split(products(kernel), thresholds(layer.graph, layer.step.source.node), |_| true)
 }
 
 /// The levels of the weights; those of falling channels, whose thresholds hold for the negated accumulator, negated.

@@ -80,7 +80,7 @@ impl Task<'_> {
     fn store_lanes(&self, e: &mut Emitter<'_, '_>, p: Position, channel: Value, v: Value) {
         let (c, h, w) = self.result.buffer.image;
         if self.result.buffer.layout == Layout::Nibbles {
-            let row = e.at(self.result.base, p.flat, c / 4);
+            let row = e.at(self.result.base, p.flat, self.result.buffer.pixel());
             let at = e.b.ins().ushr_imm_u(channel, 2);
             let at = e.b.ins().iadd(row, at);
             let mut byte = plane_bits(e, v, 0);
@@ -120,7 +120,7 @@ impl Task<'_> {
     ) {
         let b = &self.result.buffer;
         let (group, planes, per_group) = (b.group, b.planes, b.group.div_ceil(64));
-        let row = e.at(self.result.base, p.flat, planes * b.words() * 8);
+        let row = e.at(self.result.base, p.flat, b.pixel());
         e.times(b.image.0 / group.max(1), |e, g| {
             let (start, end) = words.unwrap_or_else(|| (e.int(0), e.int(per_group)));
             e.range(start, end, 1, |e, word| {
@@ -172,7 +172,7 @@ impl Task<'_> {
         codes: &mut dyn FnMut(&mut Emitter<'_, '_>, Value) -> Value,
     ) {
         let (c, two) = (self.result.buffer.image.0, self.result.buffer.planes > 1);
-        let row = e.at(self.result.base, p.flat, c / 4);
+        let row = e.at(self.result.base, p.flat, self.result.buffer.pixel());
         let (start, end) = channels(e, words, c);
         e.range(start, end, WIDE, |e, channel| {
             let codes = codes(e, channel);

@@ -186,13 +186,13 @@ fn unpack(e: &mut Emitter<'_, '_>, o: &Operand, p: Position, to: Value) {
 fn plane(e: &mut Emitter<'_, '_>, o: &Operand, p: Position, channel: Value, q: usize) -> (Value, usize) {
     let b = &o.buffer;
     if b.layout == Layout::Nibbles {
-        let row = e.at(o.base, p.flat, b.image.0 / 4);
+        let row = e.at(o.base, p.flat, b.pixel());
         let byte = e.b.ins().ushr_imm_u(channel, 2);
         let at = e.b.ins().iadd(row, byte);
         return (e.load(types::I32, at, 0), 4 * q);
     }
     let (word, bit) = super::word_of(e, b, channel);
-    let row = e.at(o.base, p.flat, b.planes * b.words() * 8);
+    let row = e.at(o.base, p.flat, b.pixel());
     let (at, byte) = (e.at(row, word, 8), e.b.ins().ushr_imm_u(bit, 3));
     let at = e.b.ins().iadd(at, byte);
     let at = e.add(at, q * b.words() * 8);

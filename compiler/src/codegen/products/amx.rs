@@ -69,11 +69,7 @@ impl Walk {
         match &amx.rows {
             Cover::Positions { lists, whole, functions, bytes } => {
                 e.range(samples[0], samples[1], 1, |e, n| {
-                    let [from, to] = ac.map(|(s, offset)| {
-                        let at = e.b.ins().imul(n, s.stride);
-                        let at = e.b.ins().iadd(s.base, at);
-                        e.b.ins().iadd(at, offset)
-                    });
+                    let [from, to] = ac.map(|(s, offset)| s.at(e, n, offset));
                     let part = |e: &mut Emitter<'_, '_>, function: FunctionId, list: Value| {
                         e.call(function, &[from, b, to, list, amx.steps]);
                     };
@@ -119,9 +115,7 @@ impl Walk {
             let call = |e: &mut Emitter<'_, '_>, function: FunctionId, sample: Value| {
                 let sample = e.b.ins().iadd(first, sample);
                 let [from, to] = [(a, a_offset, a_steps), (c, c_offset, c_steps)].map(|(s, offset, steps)| {
-                    let at = e.b.ins().imul(sample, s.stride);
-                    let at = e.b.ins().iadd(s.base, at);
-                    let at = e.b.ins().iadd(at, offset);
+                    let at = s.at(e, sample, offset);
                     e.add(at, y * steps[0] + x * steps[1])
                 });
                 e.call(function, &[from, b, to, a.stride, c.stride, steps]);

@@ -79,6 +79,15 @@ pub struct Samples {
     pub stride: Value,
 }
 
+impl Samples {
+    /// The address `offset` bytes into the part of sample `n`.
+    fn at(self, e: &mut Emitter<'_, '_>, n: Value, offset: Value) -> Value {
+        let at = e.b.ins().imul(n, self.stride);
+        let at = e.b.ins().iadd(self.base, at);
+        e.b.ins().iadd(at, offset)
+    }
+}
+
 /// [first, end) of `part` where 0 … total − 1 is shared among `parts`.
 pub fn share(e: &mut Emitter<'_, '_>, part: Value, parts: usize, total: usize) -> [Value; 2] {
     if parts <= 1 {

@@ -73,11 +73,7 @@ impl OuterProducts {
         e.walk(zero, batch, |e, sample| {
             let left = e.b.ins().isub(batch, sample);
             let count = e.min(left, most);
-            let [a_base, b_base] = [(a, a_group), (b, b_block)].map(|(s, offset)| {
-                let at = e.b.ins().imul(sample, s.stride);
-                let at = e.b.ins().iadd(s.base, at);
-                e.b.ins().iadd(at, offset)
-            });
+            let [a_base, b_base] = [(a, a_group), (b, b_block)].map(|(s, offset)| s.at(e, sample, offset));
             let scale = e.at(scales, sample, 4);
             e.call(make, &[b_base, b.stride, scale, tables, count]);
             let rows = |e: &mut Emitter<'_, '_>, parts: &[Rows]| {

@@ -7,7 +7,8 @@ use crate::graph::types::Shape;
 use crate::lower::train::layouts::Range;
 
 /// kernel, strides, pads, dilations.
-type Window = ([usize; 2], [usize; 2], [usize; 4], [usize; 2]);
+/// Kernel, strides, pads, dilations.
+pub type Window = ([usize; 2], [usize; 2], [usize; 4], [usize; 2]);
 
 /// channels, outputs, groups, image, window.
 pub fn geometry(c: usize, o: usize, groups: usize, [h, w]: [usize; 2], (kernel, s, p, d): Window) -> Geometry {
@@ -17,8 +18,12 @@ pub fn geometry(c: usize, o: usize, groups: usize, [h, w]: [usize; 2], (kernel, 
     Geometry::new(&attrs, &Shape::batched(&[c, h, w]), &Shape::fixed(&[o, c / groups, kernel[0], kernel[1]])).unwrap()
 }
 
+/// A square window of size k, with strides s and pads p.
+pub fn plain(k: usize, s: usize, p: usize) -> Window {
+    ([k, k], [s, s], [p; 4], [1, 1])
+}
+
 pub fn geometries() -> Vec<Geometry> {
-    let plain = |k: usize, s: usize, p: usize| ([k, k], [s, s], [p; 4], [1, 1]);
     vec![
         geometry(5, 7, 1, [7, 6], plain(3, 1, 1)),
         geometry(16, 32, 1, [5, 5], plain(3, 1, 0)),

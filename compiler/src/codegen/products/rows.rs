@@ -40,9 +40,7 @@ impl Cursor {
         grid: &Grid,
         step: [usize; 2],
     ) -> Cursor {
-        let start = e.b.ins().imul(first, samples.stride);
-        let start = e.b.ins().iadd(samples.base, start);
-        let start = e.b.ins().iadd(start, offset);
+        let start = samples.at(e, first, offset);
         let [h, w] = grid.extent;
         let [row, column] = step.map(|s| s as i64);
         let sample = e.b.ins().iadd_imm_s(samples.stride, -(row * h as i64));

@@ -1,6 +1,6 @@
 //! All six products against plain references, with their packing and relayouts, on every level.
 
-use super::reference::{Number, Random, forward, geometries, geometry, input_grad, weight_grad};
+use super::reference::{Number, Random, forward, geometries, geometry, input_grad, plain, weight_grad};
 use super::testing::{Code, Memory, build};
 use super::*;
 use crate::codegen::image::Image;
@@ -443,7 +443,6 @@ fn weight_grad_floats() {
 
 #[test]
 fn patch_grad_floats() {
-    let plain = |k: usize, s: usize, p: usize| ([k, k], [s, s], [p; 4], [1, 1]);
     let mut shapes = geometries();
     shapes.extend([
         geometry(3, 48, 1, [14, 15], plain(5, 1, 0)),

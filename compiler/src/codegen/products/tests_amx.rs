@@ -2,7 +2,7 @@
 //! for, with levels at random and with all at their greatest. Skipped where the machine has no AMX; that its code needs no
 //! other instruction is tested everywhere, in `tiles`.
 
-use super::reference::geometry;
+use super::reference::{geometry, plain};
 use super::tests::{forward_of_levels, input_grad_of_levels, limits, ranges, weight_grad_of_levels};
 use super::*;
 use crate::codegen::image::Image;
@@ -17,10 +17,6 @@ fn amx() -> Option<Level> {
     }
     let level = Level::parse("x86-64-v4+vnni+amx", &"x86_64-unknown-linux-gnu".parse().unwrap()).unwrap();
     level.into_iter().next()
-}
-
-fn plain(k: usize, s: usize, p: usize) -> ([usize; 2], [usize; 2], [usize; 4], [usize; 2]) {
-    ([k, k], [s, s], [p; 4], [1, 1])
 }
 
 /// Runs `test` on both profiles with all operands of bytes, at random and at their greatest; it gives the code, which must

@@ -1,6 +1,6 @@
 //! Weight gradients by outer products against the plain reference, on every level that the machine has.
 
-use super::reference::geometry;
+use super::reference::{geometry, plain};
 use super::tests::{on, weight_grad_of_levels};
 use super::*;
 use crate::codegen::target::x86;
@@ -9,12 +9,11 @@ use crate::lower::train::layouts::{Range, Storage};
 /// Layers with one output position, with few levels: the products come from tables where the level has tiles for it.
 #[test]
 fn weight_grad_outer_products() {
-    let plain = |k: usize| ([k, k], [1, 1], [0; 4], [1, 1]);
     let shapes = [
-        geometry(8, 18, 1, [5, 5], plain(5)),
-        geometry(40, 10, 1, [1, 1], plain(1)),
-        geometry(64, 16, 2, [3, 3], plain(3)),
-        geometry(64, 300, 1, [1, 1], plain(1)),
+        geometry(8, 18, 1, [5, 5], plain(5, 1, 0)),
+        geometry(40, 10, 1, [1, 1], plain(1, 1, 0)),
+        geometry(64, 16, 2, [3, 3], plain(3, 1, 0)),
+        geometry(64, 300, 1, [1, 1], plain(1, 1, 0)),
     ];
     for (top, gradient) in [(1, 63), (3, 63), (15, 255)] {
         let (a, b) = (Range { least: 0, greatest: top }, Range::symmetric(gradient));

@@ -10,7 +10,7 @@ use crate::codegen::tiles::amx::{ROW, ROWS, with_tiles};
 use crate::codegen::tiles::product_amx::TILE;
 use crate::codegen::tiles::weight_amx::{ShiftShape, TOGETHER, Taps, WeightShape};
 use crate::lower::train::requirements::COLUMNS;
-use cranelift_codegen::ir::{InstBuilder, Value};
+use cranelift_codegen::ir::Value;
 
 /// Bytes of the copies of a gradient's block, which lie on the stack, at most.
 const MOST_BYTES: usize = 40 << 10;
@@ -124,11 +124,7 @@ impl WeightTiles {
             |e| {
                 let zero = e.int(0);
                 e.range(zero, batch, 1, |e, sample| {
-                    let [a, b] = [(a, a_group), (b, b_block)].map(|(s, offset)| {
-                        let at = e.b.ins().imul(sample, s.stride);
-                        let at = e.b.ins().iadd(s.base, at);
-                        e.b.ins().iadd(at, offset)
-                    });
+                    let [a, b] = [(a, a_group), (b, b_block)].map(|(s, offset)| s.at(e, sample, offset));
                     let scale = e.at(scales, sample, 4);
                     e.call(shift, &[b, room]);
                     e.range(sixteens[0], sixteens[1], 1, |e, i| {

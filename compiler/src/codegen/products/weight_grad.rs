@@ -58,15 +58,13 @@ impl WeightGrad {
         if scales.is_none() && self.operands.integer() {
             return Err(CodegenError::Spec("a product of levels without factors".to_owned()));
         }
-        if let Some(scales) = scales
-            && let Some(tiles) = WeightTiles::new(self, e.level, e.fma)
-        {
-            return tiles.emit(e, self, part, batch, [a, b], scales, scratch);
-        }
-        if let Some(scales) = scales
-            && let Some(tiles) = OuterProducts::new(self, e.level)
-        {
-            return tiles.emit(e, self, part, batch, [a, b], scales, scratch);
+        if let Some(scales) = scales {
+            if let Some(tiles) = WeightTiles::new(self, e.level, e.fma) {
+                return tiles.emit(e, self, part, batch, [a, b], scales, scratch);
+            }
+            if let Some(tiles) = OuterProducts::new(self, e.level) {
+                return tiles.emit(e, self, part, batch, [a, b], scales, scratch);
+            }
         }
         let tile = self.tile(e).function(e)?;
         let [chunks, chunk_rows] = self.chunks();
@@ -88,11 +86,7 @@ impl WeightGrad {
         e.range(zero, batch, near, |e, sample| {
             let left = e.b.ins().isub(batch, sample);
             let count = e.min(left, most);
-            let [a_base, b_base] = [(a, a_group), (b, b_block)].map(|(s, offset)| {
-                let at = e.b.ins().imul(sample, s.stride);
-                let at = e.b.ins().iadd(s.base, at);
-                e.b.ins().iadd(at, offset)
-            });
+            let [a_base, b_base] = [(a, a_group), (b, b_block)].map(|(s, offset)| s.at(e, sample, offset));
             let scales = scales.map_or(b_base, |s| e.at(s, sample, 4));
             let call = [b_base, count, a.stride, b.stride, scales];
             self.rows_of_task(e, tile, first_row, a_base, sums, &call);
