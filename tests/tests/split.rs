@@ -41,7 +41,12 @@ fn bits(tensors: &[Tensor]) -> Vec<u32> {
 
 /// Compares every level of this machine with the interpreter; gives the kernels of the last, `native`.
 fn check(extents: &[usize], body: &str, weights: Weights<'_>) -> Vec<&'static str> {
-    let (graph, x) = (pixels(extents, body, weights), batch(extents));
+    check_on(batch(extents), body, weights)
+}
+
+/// The same on a batch of one's own.
+fn check_on(x: Tensor, body: &str, weights: Weights<'_>) -> Vec<&'static str> {
+    let graph = pixels(&x.shape()[1..], body, weights);
     let levels: &[&str] = match Arch::host() {
         Some(Arch::X86_64) => &["x86-64-v2", "x86-64-v3", "x86-64-v4", "native"],
         _ => &["native"],
@@ -138,6 +143,34 @@ fn codes_that_whole_tiles_make() {
         check(&[4, 7, 14], &format!("{grouped}; {act}"), &random);
         let many = format!("c = conv(x, quantize_weights(@w: f32[32, 3, 3, 3], bits={bits})); {act}");
         check(&[3, 7, 14], &many, &random);
+    }
+}
+
+#[test]
+fn codes_that_the_upper_digits_leave_open() {
+    // Dark pixels and biases at the boundaries of codes: sums lie so close to thresholds that the lowest digit decides.
+    let dark = |extents: [usize; 3]| {
+        let len: usize = extents.iter().product();
+        let sample = |top: usize| (0..len).map(move |i| (i * 7919 / 13 % (top + 1)) as u8);
+        let data = sample(0).chain(sample(1)).chain(sample(5)).chain(sample(255)).collect();
+        Tensor::new([&[4][..], &extents].concat(), Data::U8(data)).expect("fits")
+    };
+    let next = "y = conv(a, quantize_weights(@k: f32[16, 48, 3, 3], bits=1))";
+    for bits in [1, 2] {
+        let boundaries: &[f32] = if bits == 1 { &[0.5] } else { &[1.0 / 6.0, 0.5, 5.0 / 6.0] };
+        let bias = |name: &str| {
+            let values = boundaries.iter().cycle().take(48).copied().collect();
+            (name == "b").then(|| Tensor::f32([48], values).expect("fits"))
+        };
+        for (extents, conv) in [
+            ([3, 5, 28], "@w: f32[48, 3, 5, 5], @b: f32[48], pads=[2, 2, 2, 2]"),
+            ([3, 12, 18], "@w: f32[48, 3, 7, 7], @b: f32[48], strides=[2, 2], pads=[3, 3, 3, 3]"),
+            ([4, 6, 13], "@w: f32[48, 2, 3, 3], @b: f32[48], groups=2, pads=[1, 1, 1, 1]"),
+            ([2, 4, 9], "@w: f32[48, 2, 2, 3], @b: f32[48], dilations=[1, 2]"),
+        ] {
+            let act = format!("c = conv(x, {conv}); a = quantize_activation(c, bits={bits}); {next}");
+            check_on(dark(extents), &act, &bias);
+        }
     }
 }
 

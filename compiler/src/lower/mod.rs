@@ -3,6 +3,7 @@
 
 pub mod amx;
 pub mod arena;
+pub mod early;
 pub mod pack;
 pub mod split;
 pub mod strips;

@@ -73,6 +73,9 @@ pub struct Split {
     pub runs: [usize; 2],
     /// Elements of a run.
     pub length: usize,
+    /// Whether the lowest digit is multiplied only where the others leave a code open (`lower::early`); its weights then lie
+    /// behind those of the others.
+    pub early: bool,
 }
 
 impl Split {
@@ -100,7 +103,7 @@ impl Split {
         if lo < most.0 || hi > most.1 {
             return None;
         }
-        forms.iter().map(|&(bits, planes)| Split { products, bits, planes, runs, length }).find(exact)
+        forms.iter().map(|&(bits, planes)| Split { products, bits, planes, runs, length, early: false }).find(exact)
     }
 
     /// Whether no sum of `taps` products of weights up to ±`greatest` can leave its 32 bits.
@@ -148,9 +151,33 @@ impl Split {
         self.length.div_ceil(self.products.together())
     }
 
+    /// Steps of the whole reduction.
+    fn all_steps(&self) -> usize {
+        self.runs[0] * self.runs[1] * self.steps()
+    }
+
     /// Bytes of the weights of one block of [`TILE`] outputs.
     pub fn block_bytes(&self) -> usize {
-        self.runs[0] * self.runs[1] * self.steps() * self.planes * VECTOR
+        self.all_steps() * self.planes * VECTOR
+    }
+
+    /// Digits that every product takes.
+    pub fn always(&self) -> usize {
+        self.planes - usize::from(self.early)
+    }
+
+    /// Bytes of a block's weights before those of the lowest digit, where these lie behind the others.
+    pub fn always_bytes(&self) -> usize {
+        self.all_steps() * self.always() * VECTOR
+    }
+
+    /// The vector of a step's digits within its block.
+    fn vector(&self, step: usize, plane: usize) -> usize {
+        match (self.early, plane) {
+            (false, _) => step * self.planes + plane,
+            (true, 0) => self.all_steps() * self.always() + step,
+            (true, _) => step * self.always() + plane - 1,
+        }
     }
 
     /// Blocks of a group.
@@ -159,7 +186,8 @@ impl Split {
     }
 
     /// Weight levels (O, C/groups, KH, KW) as digits: byte
-    /// `((((group·blocks + o/16)·runs + run)·steps + step)·planes + plane)·64 + o%16·4 + …`, the digits of a step in order.
+    /// `((((group·blocks + o/16)·runs + run)·steps + step)·planes + plane)·64 + o%16·4 + …`, the digits of a step in order;
+    /// where codes come early, the lowest digits of a block behind all others.
     pub fn weights(&self, g: &Geometry, weights: &[i64]) -> Vec<u8> {
         let (inner, outputs, blocks) = (g.channels / g.groups, g.outputs / g.groups, self.blocks(g));
         let (columns, together, element) = (g.kernel[1], self.products.together(), self.products.element());
@@ -170,10 +198,10 @@ impl Split {
             let (group, o) = (o / outputs, o % outputs);
             let (run, k) =
                 if self.runs[1] == 1 && columns != 1 { (ky, kx * inner + c) } else { (ky * self.runs[1] + kx, c) };
-            let row = (group * blocks + o / TILE) * self.runs[0] * self.runs[1] + run;
-            let row = (row * self.steps() + k / together) * self.planes;
+            let block = (group * blocks + o / TILE) * self.block_bytes();
+            let step = run * self.steps() + k / together;
             for plane in 0..self.planes {
-                let at = (row + plane) * VECTOR + o % TILE * 4 + k % together * element;
+                let at = block + self.vector(step, plane) * VECTOR + o % TILE * 4 + k % together * element;
                 let digit = (self.digit(w, plane) as i16).to_le_bytes();
                 for (slot, byte) in packed.iter_mut().skip(at).zip(digit).take(element) {
                     *slot = byte;
@@ -232,7 +260,7 @@ mod tests {
     }
 
     fn split(products: Products, bits: u32, planes: usize) -> Split {
-        Split { products, bits, planes, runs: [1, 1], length: 1 }
+        Split { products, bits, planes, runs: [1, 1], length: 1, early: false }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Split integers: convolution of codes with weights of any bits, fixed point among them, and accumulators beyond 32
 //! bits. Weights are two digits of 12 bits multiplied as i16, or three of 8 bits multiplied as bytes (`lower::split`); each
-//! digit's sums fit 32 bits, which is proved from the weights, and are combined exactly.
+//! digit's sums fit 32 bits, which is proved from the weights, and are combined exactly. Where the tile stores codes of one or
+//! two bits, it multiplies the lowest digit only where the others leave a code open (`lower::early`).
 //!
 //! A task copies the input rows that a few output rows need into a strip on its stack: levels side by side in (y, x, c)
 //! order, zeros for padding. Every position is then like every other. Where a lane of 32 bits holds no accumulator, the kernel
@@ -83,15 +84,16 @@ pub(super) fn cycles(layer: &Layer<'_>, kernel: Kernel) -> f64 {
     let outputs = (split.blocks(g) * TILE * g.groups) as f64;
     let strips = g.output[0].div_ceil(strip.extents[0]) * g.output[1].div_ceil(strip.extents[1]);
     let copied = (strips * strip.tall * strip.row / split.products.element()) as f64;
-    let products = layer.positions() * outputs * run * split.planes as f64;
+    let products = layer.positions() * outputs * run * split.always() as f64;
     let tiles = layer.positions() / tile.map_or(1, |t| t.positions) as f64;
-    let bits = (8 * split.products.element() * split.planes) as f64;
+    let bits = (8 * split.products.element() * split.always()) as f64;
     let copy = match layer.input.layout {
         Layout::Dense => 2.0,
         Layout::Nhwc => 1.0,
         Layout::Nibbles | Layout::Bits => layer.bits()[1],
     };
-    products / rate + copied * copy + layer.reading(bits, tiles) + layer.chain()
+    let chain = if split.early { layer.positions() * outputs } else { layer.chain() };
+    products / rate + copied * copy + layer.reading(bits, tiles) + chain
 }
 
 /// What the kernel multiplies.
@@ -101,7 +103,21 @@ fn products(kernel: Kernel) -> Products {
 
 /// The layer's weights as digits, if all sums are sure to be exact.
 fn digits(layer: &Layer<'_>, kernel: Kernel) -> Option<split::Split> {
-    layer.split(products(kernel), thresholds(layer.graph, layer.step.source.node), |_| true)
+    let split = layer.split(products(kernel), thresholds(layer.graph, layer.step.source.node), |_| true)?;
+    let early = (kernel == Kernel::SplitVnni && split.planes > 1 && early_codes(layer))
+        .then(|| split.early(&layer.g, &levels(layer), layer.codes?.a.levels()))
+        .flatten()
+        .filter(|s| layer.g.output[1].is_multiple_of(SplitShape::of(s, layer.g.output[1]).positions));
+    Some(early.unwrap_or(split))
+}
+
+/// Whether the result are codes as the early tile stores them.
+fn early_codes(layer: &Layer<'_>) -> bool {
+    let Some((_, top @ (1 | 3))) = thresholds(layer.graph, layer.step.source.node) else { return false };
+    let (b, g) = (layer.result, &layer.g);
+    let nibbles = b.layout == Layout::Nibbles && b.planes == if top > 1 { 2 } else { 1 };
+    let whole = (g.outputs / g.groups).is_multiple_of(TILE) && layer.step.chain.is_empty();
+    nibbles && whole && (b.image.1 > 1 || layer.step.tasks == 1)
 }
 
 /// The levels of the weights; those of falling channels, whose thresholds hold for the negated accumulator, negated.
@@ -112,7 +128,7 @@ fn levels(layer: &Layer<'_>) -> Vec<i64> {
 /// The tile and the strip: of the widest tile that has room, at least the window of one position.
 fn strip(layer: &Layer<'_>, split: &split::Split, kernel: Kernel) -> Option<(Option<SplitShape>, Strip)> {
     let tile = |width: usize| match kernel {
-        Kernel::SplitVnni | Kernel::SplitAvx2 => Some(SplitShape::of(split.products, split.planes, width)),
+        Kernel::SplitVnni | Kernel::SplitAvx2 => Some(SplitShape::of(split, width)),
         _ => None,
     };
     let tiles = [layer.g.output[1], 1].map(tile);
@@ -180,14 +196,22 @@ fn prepare<'a>(
     let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, size as u32, 6);
     let slot = e.b.create_sized_stack_slot(slot);
     let strip = e.b.ins().stack_addr(types::I64, slot, 0);
+    let levels = levels(about);
     // The threshold that enters the chain, if it is one.
     let finish = match thresholds(task.graph, task.step.source.node) {
-        Some((rows, top)) => Finish::Threshold { table: e.data("thresholds", split.thresholds(g, rows, top)), top },
+        Some((rows, top)) => {
+            let (table, early) = match about.codes.filter(|_| split.early) {
+                Some(c) => (split.early_thresholds(g, rows, top, &levels, c.a.levels()), true),
+                None => (split.thresholds(g, rows, top), false),
+            };
+            Finish::Threshold { table: e.data("thresholds", table), top, early }
+        }
         None if task.step.source == (GraphValue { node, port: 0 }) => Finish::Raw,
         None => Finish::Decode { table: e.data("scales", split.scales(g, scale)) },
     };
     let mut kind = finish.kind();
     let direct = match shape {
+        Some(_) if split.early => true,
         Some(s) if stores(e, task, g, s) => {
             kind = SplitFinish::Nibbles { top: kind.top(), planes: task.result.buffer.planes };
             kind.top() > 0
@@ -196,7 +220,7 @@ fn prepare<'a>(
     };
     let pitch = g.outputs.next_multiple_of(4) + TILE;
     let buffer = task.lane_buffer(e, pitch * positions);
-    let weights = e.data("weights", split.weights(g, &levels(about)));
+    let weights = e.data("weights", split.weights(g, &levels));
     let tile = match shape {
         None => None,
         Some(shape) => {

@@ -20,10 +20,12 @@ pub(super) enum Finish {
     },
     /// The number of thresholds that it reaches.
     Threshold {
-        /// `Split::thresholds`.
+        /// `Split::thresholds`, or `Split::early_thresholds`.
         table: Value,
         /// How many.
         top: usize,
+        /// Whether the upper digits may decide; only tiles do that.
+        early: bool,
     },
 }
 
@@ -33,6 +35,7 @@ impl Finish {
         match self {
             Finish::Raw => SplitFinish::Raw,
             Finish::Decode { .. } => SplitFinish::Decode,
+            Finish::Threshold { top, early: true, .. } => SplitFinish::Early { top },
             Finish::Threshold { top, .. } => SplitFinish::Threshold(top),
         }
     }

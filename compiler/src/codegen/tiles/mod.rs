@@ -22,6 +22,7 @@ mod product_avx2;
 mod product_avx512;
 mod split;
 mod split_avx2;
+mod split_early;
 mod split_vnni;
 mod tables_avx512;
 pub(super) mod vectors;
@@ -341,6 +342,32 @@ pub(super) mod tests {
                 let (bits, position, pitch) = (12, 24, 256);
                 let shape = SplitShape { instructions, positions, planes, bits, loops, steps, position, pitch, finish };
                 only_avx2(&assembler(|a| shape.assemble(a))?);
+            }
+        }
+        // AVX-512 F, BW and VNNI, and BMI2.
+        let digits = ["Vpdpbusd", "Vpbroadcastd", "Vpcmpgtd", "Vpcmpeqd", "Vpslld", "Vpsrad", "Vpsrld", "Vcvtdq2pd"];
+        let codes = [
+            "Kmovw",
+            "Vpsubd",
+            "Vmovdqa32",
+            "Kxorw",
+            "Korw",
+            "Pdep",
+            "Vpternlogd",
+            "Vcvtps2pd",
+            "Vmulpd",
+            "Vaddpd",
+            "Vcvtpd2ps",
+        ];
+        let digits = [&digits[..], &codes].concat();
+        let early = [1, 3].map(|top| SplitFinish::Early { top });
+        for (planes, positions) in [(2, 24), (3, 14), (3, 1), (2, 1)] {
+            for finish in [early[0], early[1], SplitFinish::Decode, SplitFinish::Threshold(3), nibbles] {
+                let (instructions, loops, steps) = (Instructions::Vnni, [5, 2, 9], [700, 48]);
+                let (bits, position, pitch) = (8, 24, 256);
+                let positions = if early.contains(&finish) { positions } else { positions.min(9) };
+                let shape = SplitShape { instructions, positions, planes, bits, loops, steps, position, pitch, finish };
+                only_level_4(&assembler(|a| shape.assemble(a))?, &digits);
             }
         }
         for (fma, row) in [(true, 320), (false, 64), (true, 1792)] {

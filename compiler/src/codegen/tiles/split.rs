@@ -3,7 +3,7 @@
 //!
 //! This file holds what the instruction sets share: shape, name, call and the nest of loops.
 
-use super::{repeat, split_avx2, split_vnni, tile};
+use super::{repeat, split_avx2, split_early, split_vnni, tile};
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
 use crate::codegen::target::{Level, x86};
@@ -27,19 +27,28 @@ pub enum SplitFinish {
         /// Bit planes: 1 or 2.
         planes: usize,
     },
+    /// The same for one or three thresholds, each in its own bit plane or two, decided early where the upper digits suffice.
+    Early {
+        /// Thresholds.
+        top: usize,
+    },
 }
 
 impl SplitFinish {
     /// Bytes of the thresholds or scales of a block of outputs.
     pub fn table_bytes(self) -> usize {
-        if self == SplitFinish::Decode { 2 * VECTOR } else { self.top() * 2 * VECTOR }
+        match self {
+            SplitFinish::Decode => 2 * VECTOR,
+            SplitFinish::Early { top } => top * 4 * VECTOR,
+            other => other.top() * 2 * VECTOR,
+        }
     }
 
     /// Thresholds.
     pub fn top(self) -> usize {
         match self {
             SplitFinish::Raw | SplitFinish::Decode => 0,
-            SplitFinish::Threshold(top) | SplitFinish::Nibbles { top, .. } => top,
+            SplitFinish::Threshold(top) | SplitFinish::Nibbles { top, .. } | SplitFinish::Early { top } => top,
         }
     }
 }
@@ -90,19 +99,20 @@ impl SplitShape {
         level.has(x86::BMI2)
     }
 
-    /// Whether a level multiplies bytes, four at a time.
+    /// Whether a level multiplies bytes, four at a time, and stores codes.
     pub fn quads(level: &Level) -> bool {
-        level.has_x86(x86::AVX512 | x86::VNNI)
+        level.has_x86(x86::AVX512 | x86::VNNI | x86::BMI2)
     }
 
     /// The tile for rows of `width` positions: AVX-512 VNNI's for quads, AVX2's for pairs; [`SplitShape::with`] completes it.
-    pub fn of(products: Products, planes: usize, width: usize) -> SplitShape {
-        let instructions = match products {
-            Products::Quads => Instructions::Vnni,
-            Products::Pairs => Instructions::Avx2,
+    pub fn of(split: &Split, width: usize) -> SplitShape {
+        let planes = split.planes;
+        let (instructions, most) = match split.products {
+            Products::Quads if split.early => (Instructions::Vnni, split_early::positions(split.always())),
+            Products::Quads => (Instructions::Vnni, 27 / planes.max(1)),
+            Products::Pairs => (Instructions::Avx2, 12 / planes.max(1)),
         };
-        let sums = if instructions == Instructions::Vnni { 27 } else { 12 };
-        let most = (sums / planes.max(1)).min(width.max(1));
+        let most = most.min(width).max(1);
         // The fewest positions beyond the row, then the most at once.
         let positions = (most.div_ceil(2)..=most).rev().min_by_key(|p| width.next_multiple_of(*p)).unwrap_or(1);
         let (loops, steps) = ([0; 3], [0; 2]);
@@ -112,7 +122,9 @@ impl SplitShape {
 
     /// What becomes of sums of digits of AVX-512, by itself.
     pub(super) fn finishing(planes: usize, bits: u32, finish: SplitFinish) -> SplitShape {
-        SplitShape { bits, finish, ..SplitShape::of(Products::Quads, planes, 1) }
+        let (instructions, positions) = (Instructions::Vnni, 1);
+        let (loops, steps) = ([0; 3], [0; 2]);
+        SplitShape { instructions, positions, planes, bits, loops, steps, position: 0, pitch: 0, finish }
     }
 
     /// The tile for a layer: `steps` from one row and run to the next, `position` and `pitch` from one position's levels and
@@ -152,13 +164,19 @@ impl SplitShape {
     pub(super) fn assemble(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
         match self.instructions {
             Instructions::Avx2 => split_avx2::assemble(self, a),
+            Instructions::Vnni if matches!(self.finish, SplitFinish::Early { .. }) => split_early::assemble(self, a),
             Instructions::Vnni => split_vnni::assemble(self, a),
         }
     }
 
+    /// Steps of the whole reduction.
+    pub(super) fn all_steps(self) -> usize {
+        self.loops.iter().product()
+    }
+
     /// What spreads mask bits to the nibbles of bytes: the lower ones for plane 0, the upper ones for plane 1.
     pub(super) fn spread(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
-        if let SplitFinish::Nibbles { .. } = self.finish {
+        if let SplitFinish::Nibbles { .. } | SplitFinish::Early { .. } = self.finish {
             a.mov(r10d, 0x0F0F_0F0Fu32)?;
             a.mov(r11d, 0xF0F0_F0F0u32)?;
         }

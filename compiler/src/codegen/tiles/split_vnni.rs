@@ -12,6 +12,8 @@ const DIGITS: [AsmRegisterZmm; 3] = [zmm27, zmm28, zmm29];
 const LEVELS: AsmRegisterZmm = zmm30;
 const CODE: AsmRegisterZmm = zmm30;
 const CONSTANT: AsmRegisterZmm = zmm31;
+/// The masks of up to three thresholds.
+pub(super) const REACHED: [AsmRegisterK; 3] = [k1, k2, k3];
 
 pub(super) fn assemble(s: SplitShape, a: &mut CodeAssembler) -> Result<(), IcedError> {
     for sum in ZMM.iter().take(s.planes * s.positions) {
@@ -46,8 +48,8 @@ pub(super) fn constants(s: SplitShape, a: &mut CodeAssembler) -> Result<(), Iced
             a.vpbroadcastd(CONSTANT, eax)?;
             a.vcvtps2pd(CONSTANT, ymm31)?;
         }
-        SplitFinish::Nibbles { .. } if masks(s.finish) => a.vpternlogd(CONSTANT, CONSTANT, CONSTANT, 0xff)?,
-        SplitFinish::Threshold(_) | SplitFinish::Nibbles { .. } => {
+        _ if masks(s.finish) => a.vpternlogd(CONSTANT, CONSTANT, CONSTANT, 0xff)?,
+        _ => {
             a.mov(eax, 1)?;
             a.vpbroadcastd(CONSTANT, eax)?;
         }
@@ -73,10 +75,7 @@ pub(super) fn finish(s: SplitShape, a: &mut CodeAssembler, sums: &[AsmRegisterZm
         a.vpaddd(hi, hi, lo)?;
         return a.vmovdqu32(zmmword_ptr(OUT + at), hi);
     }
-    a.vpsrad(first, lo, s.bits)?;
-    a.vpaddd(hi, hi, first)?;
-    a.vpslld(lo, lo, 32 - s.bits)?;
-    a.vpsrld(lo, lo, 32 - s.bits)?;
+    carry(s, a, [hi, lo], first)?;
     if masks(s.finish) {
         return planes(s, a, [hi, lo], at);
     }
@@ -127,15 +126,33 @@ fn nibbles(a: &mut CodeAssembler, planes: usize, at: i32) -> Result<(), IcedErro
     a.mov(dword_ptr(OUT + at), eax)
 }
 
-/// Whether the bit planes follow from the thresholds' masks by themselves: those of codes up to 1 or 3.
-fn masks(finish: SplitFinish) -> bool {
-    matches!(finish, SplitFinish::Nibbles { top: 1, planes: 1 } | SplitFinish::Nibbles { top: 3, planes: 2 })
+/// Moves what is above the lower part's bits to the upper part.
+pub(super) fn carry(
+    s: SplitShape,
+    a: &mut CodeAssembler,
+    [hi, lo]: [AsmRegisterZmm; 2],
+    spare: AsmRegisterZmm,
+) -> Result<(), IcedError> {
+    a.vpsrad(spare, lo, s.bits)?;
+    a.vpaddd(hi, hi, spare)?;
+    a.vpslld(lo, lo, 32 - s.bits)?;
+    a.vpsrld(lo, lo, 32 - s.bits)
 }
 
-/// Stores the codes of sixteen accumulators from the masks of the thresholds that they reach: plane 1 is that of the second,
-/// plane 0 says whether an odd number is reached.
-fn planes(s: SplitShape, a: &mut CodeAssembler, [hi, lo]: [AsmRegisterZmm; 2], at: i32) -> Result<(), IcedError> {
-    for (t, reached) in [k1, k2, k3].into_iter().enumerate().take(s.finish.top()) {
+/// Whether the bit planes follow from the thresholds' masks by themselves: those of codes up to 1 or 3.
+fn masks(finish: SplitFinish) -> bool {
+    use SplitFinish::{Early, Nibbles};
+    matches!(finish, Early { .. } | Nibbles { top: 1, planes: 1 } | Nibbles { top: 3, planes: 2 })
+}
+
+/// Stores the codes of sixteen accumulators.
+pub(super) fn planes(
+    s: SplitShape,
+    a: &mut CodeAssembler,
+    [hi, lo]: [AsmRegisterZmm; 2],
+    at: i32,
+) -> Result<(), IcedError> {
+    for (t, reached) in REACHED.into_iter().enumerate().take(s.finish.top()) {
         let part = |i: usize| zmmword_ptr(TABLE + ((2 * t + i) * VECTOR) as i32);
         // hi, and one more where lo reaches its part, passes the upper part.
         a.vpcmpgtd(k4, lo, part(1))?;
@@ -143,7 +160,13 @@ fn planes(s: SplitShape, a: &mut CodeAssembler, [hi, lo]: [AsmRegisterZmm; 2], a
         a.vpsubd(CODE.k4(), hi, CONSTANT)?;
         a.vpcmpgtd(reached, CODE, part(0))?;
     }
-    if s.finish.top() == 3 {
+    store_planes(a, s.finish.top(), at)
+}
+
+/// Stores sixteen codes from the masks of the thresholds that they reach, [`REACHED`]: plane 1 is that of the second, plane 0
+/// says whether an odd number is reached.
+pub(super) fn store_planes(a: &mut CodeAssembler, top: usize, at: i32) -> Result<(), IcedError> {
+    if top == 3 {
         a.kmovw(r8d, k2)?;
         a.kxorw(k1, k1, k2)?;
         a.kxorw(k1, k1, k3)?;
@@ -151,7 +174,7 @@ fn planes(s: SplitShape, a: &mut CodeAssembler, [hi, lo]: [AsmRegisterZmm; 2], a
     }
     a.kmovw(eax, k1)?;
     a.pdep(eax, eax, r10d)?;
-    if s.finish.top() == 3 {
+    if top == 3 {
         a.or(eax, r8d)?;
     }
     a.mov(dword_ptr(OUT + at), eax)

@@ -1,0 +1,116 @@
+//! Codes decided early: of a sum of digits (`lower::split`), what the upper digits give is mostly enough to know which thresholds
+//! are reached, since the lowest digit's sum is small. Only where it is not, that sum is computed too. The codes are exact either
+//! way; how often the lowest digit is wanted depends on the data (about one output in a thousand for 24-bit weights and 2-bit
+//! codes), and in the worst case it is always.
+//!
+//! With acc = 2^b·U + P_0 and least ≤ P_0 ≤ greatest for any levels: U ≥ ⌈(t − least)/2^b⌉ is sure to reach t, and
+//! U < ⌈(t − greatest)/2^b⌉ is sure not to.
+
+use super::split::{Split, TILE};
+use crate::graph::ops::Geometry;
+use crate::passes::fixed::reach;
+
+impl Split {
+    /// The split whose lowest digit is multiplied on demand, for weight levels (O, C/groups, KH, KW) and input levels; `None`
+    /// where there is but one digit or U could leave 32 bits.
+    pub fn early(self, g: &Geometry, weights: &[i64], levels: (i64, i64)) -> Option<Split> {
+        let fits = |row: &[i64]| {
+            let upper: Vec<i64> = row.iter().map(|&w| (w - self.digit(w, 0)) >> self.bits).collect();
+            reach(&upper, levels).is_some_and(|r| r < i32::MAX.into())
+        };
+        (self.planes > 1 && weights.chunks(g.taps().max(1)).all(fits)).then_some(Split { early: true, ..self })
+    }
+
+    /// What the lowest digit's sum of an output can be: least and greatest.
+    fn lowest(&self, row: &[i64], (lo, hi): (i64, i64)) -> (i64, i64) {
+        let digits = row.iter().map(|&w| self.digit(w, 0));
+        digits.fold((0, 0), |(least, greatest), d| (least + (d * lo).min(d * hi), greatest + (d * lo).max(d * hi)))
+    }
+
+    /// [`Split::thresholds`] of each block, and behind them for each threshold what U passes where it is sure to be reached,
+    /// and what U passes where it may be; i32 vectors of 16 outputs.
+    pub fn early_thresholds(
+        &self,
+        g: &Geometry,
+        rows: &[i64],
+        top: usize,
+        weights: &[i64],
+        levels: (i64, i64),
+    ) -> Vec<u8> {
+        let (outputs, blocks) = (g.outputs / g.groups, self.blocks(g));
+        let mut passed = vec![i32::MAX; g.groups * blocks * top * 2 * TILE];
+        let sums = weights.chunks(g.taps().max(1)).map(|row| self.lowest(row, levels));
+        for (o, (row, (least, greatest))) in rows.chunks(top + 1).zip(sums).enumerate().take(g.outputs) {
+            let (group, o) = (o / outputs, o % outputs);
+            for (j, &t) in row.iter().take(top).enumerate() {
+                let at = (((group * blocks + o / TILE) * top + j) * 2) * TILE + o % TILE;
+                for (part, lowest) in [least, greatest].into_iter().enumerate() {
+                    if let Some(slot) = passed.get_mut(at + part * TILE) {
+                        *slot = self.passed(t, lowest);
+                    }
+                }
+            }
+        }
+        let exact = self.thresholds(g, rows, top);
+        let bytes = top * 2 * TILE * 4;
+        let passed: Vec<u8> = passed.iter().flat_map(|v| v.to_le_bytes()).collect();
+        exact.chunks(bytes.max(1)).zip(passed.chunks(bytes.max(1))).flat_map(|(a, b)| [a, b].concat()).collect()
+    }
+
+    /// The greatest U with which an accumulator whose lowest sum is `lowest` does not reach `t`: ⌈(t − lowest)/2^b⌉ − 1.
+    fn passed(&self, t: i64, lowest: i64) -> i32 {
+        let below = t.saturating_sub(lowest).saturating_sub(1) >> self.bits;
+        // U is within ±(2^31 − 2), so thresholds beyond it are passed by all or by none.
+        below.clamp((-i32::MAX).into(), i32::MAX.into()) as i32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::attrs::Attrs;
+    use crate::graph::types::Shape;
+    use crate::lower::split::Products;
+    use crate::passes::fixed::GREATEST;
+
+    #[test]
+    fn what_upper_digits_say_holds_for_every_sum_and_threshold() {
+        let weights: Vec<i64> = (0..12).map(|i| (i * 7_919_333 + 11) % (2 * GREATEST) - GREATEST).collect();
+        let g =
+            Geometry::new(&Attrs::new(), &Shape::batched(&[12, 1, 1]), &Shape::fixed(&[1, 12, 1, 1])).expect("fits");
+        let levels = (0, 255);
+        let split = Split::new(&g, &weights, levels, Products::Quads).and_then(|s| s.early(&g, &weights, levels));
+        let split = split.expect("three digits");
+        assert_eq!((split.planes, split.always()), (3, 2));
+        let mut open = 0;
+        let input = |seed: i64| {
+            (0..12).map(move |i| [0, 255, seed * 37 % 256, (seed + i) * 101 % 256][(seed + i) as usize % 4])
+        };
+        for seed in 0..200 {
+            let acc: i64 = input(seed).zip(&weights).map(|(x, w)| x * w).sum();
+            let lowest: i64 = input(seed).zip(&weights).map(|(x, &w)| x * split.digit(w, 0)).sum();
+            let upper = (acc - lowest) >> split.bits;
+            for d in [-800_000, -30_000, -300, -1, 0, 1, 300, 30_000, 800_000] {
+                let t = acc + d;
+                let table = split.early_thresholds(&g, &[t, 1], 1, &weights, levels);
+                let word =
+                    |vector: usize| i64::from(i32::from_le_bytes(*table[64 * vector..].first_chunk().expect("4")));
+                let (sure, may) = (upper > word(2), upper > word(3));
+                assert!(!sure || acc >= t, "{seed} {t}");
+                assert!(may || acc < t, "{seed} {t}");
+                assert!(may || !sure);
+                // Twelve digits of at most 128 for levels of at most 255 sum to less than 400 000.
+                assert!(may == sure || d.abs() < 800_000);
+                open += usize::from(may && !sure);
+            }
+        }
+        assert!(open > 200, "{open} of 1400 open");
+    }
+
+    #[test]
+    fn one_digit_is_no_split() {
+        let g = Geometry::new(&Attrs::new(), &Shape::batched(&[2, 1, 1]), &Shape::fixed(&[1, 2, 1, 1])).expect("fits");
+        let split = Split::new(&g, &[3, -4], (0, 255), Products::Quads).expect("fits");
+        assert_eq!(split.early(&g, &[3, -4], (0, 255)), None);
+    }
+}
