@@ -1,22 +1,35 @@
 //! Pools of codes in the nibble layout, up to 64 channels at once by boolean arithmetic. Reference: `pool::windows`.
 //!
-//! With the high plane h in bits 4 … 7 and the low plane l in bits 0 … 3 of each byte, the greater of two codes is
-//! h = a|b, l = a unless b's high bit alone is set, or b unless a's is. A min pool is a max pool of complements.
+//! With the high plane h in bits 4 … 7 and the low plane l in bits 0 … 3 of each byte, the codes of a window need two unions,
+//! that of the codes and that of h & l: the greatest code has its high bit where any has it, and its low bit where one has
+//! both, or, where none has a high bit, where any has a low one. A min pool is a max pool of complements.
 //!
-//! Cost: about 12 operations a tap and vector. Limits: codes of at most 2 bits; a 1-bit code has no high plane, for which
-//! the same formula holds. Needs nothing beyond the level's base.
+//! Cost: 5 operations a tap and vector where all taps are valid. Limits: codes of at most 2 bits; a 1-bit code has no high
+//! plane, for which the same holds. Needs nothing beyond the level's base.
 
 use super::pool::each_tap;
-use super::{KernelError, Operand, Task};
+use super::{KernelError, Operand, Position, Task};
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::graph::ops::Window;
 use crate::graph::types::{CodeType, Layout};
 use cranelift_codegen::ir::{InstBuilder, Type, Value, types};
 
-/// Bytes that a vector holds: the widest that divides a position's bytes.
-fn vector(bytes: usize) -> (Type, usize) {
-    let widths = [(I32X4, 16), (types::I64, 8), (types::I32, 4), (types::I16, 2)];
-    widths.into_iter().find(|(_, n)| bytes.is_multiple_of(*n)).unwrap_or((types::I8, 1))
+/// Taps that are unrolled at most where all are valid.
+const UNROLLED: usize = 16;
+
+/// A step's pool.
+struct Pool<'a> {
+    window: &'a Window,
+    input: &'a Operand,
+    /// Complements of the channels of a min pool.
+    flips: Option<Value>,
+}
+
+/// The unions over the taps so far.
+#[derive(Clone, Copy)]
+struct Unions {
+    any: Value,
+    both: Value,
 }
 
 /// Whether this kernel can run the step: nibbles to nibbles with nothing behind it.
@@ -34,40 +47,112 @@ pub(super) fn emit(
     code: &CodeType,
     minimum: Option<&[i64]>,
 ) -> Result<(), KernelError> {
-    let bytes = window.channels / 4;
-    let (ty, width) = vector(bytes);
     // What complements a code: its bits in both planes on the channels of a min pool.
     let flips = minimum.map(|m| {
         let top = if code.bits() > 1 { 0x11 } else { 0x01 };
         let flip = |q: &[i64]| q.iter().enumerate().map(|(i, &v)| if v != 0 { top << i } else { 0u8 }).sum();
         e.data("minimum", m.chunks(4).map(flip).collect())
     });
-    task.each_position(e, |task, e, p| {
-        e.times(bytes / width, |e, i| {
-            let channel = e.mul(i, width);
-            let flip = flips.map(|table| {
-                let at = e.b.ins().iadd(table, channel);
-                e.read(ty, at, 0)
-            });
-            let zero = constant(e, ty, 0);
-            let best = e.var(zero);
-            each_tap(e, window, [p.y, p.x], |e, flat| {
-                let at = e.at(input.base, flat, bytes);
-                let at = e.b.ins().iadd(at, channel);
-                let v = e.read(ty, at, 0);
-                let v = flip.map_or(v, |f| e.b.ins().bxor(v, f));
-                let old = e.b.use_var(best);
-                let new = greater(e, ty, old, v);
-                e.b.def_var(best, new);
-            });
-            let v = e.b.use_var(best);
-            let v = flip.map_or(v, |f| e.b.ins().bxor(v, f));
-            let at = e.at(task.result.base, p.flat, bytes);
-            let at = e.b.ins().iadd(at, channel);
-            e.store(v, at, 0);
+    let pool = Pool { window, input, flips };
+    let few = window.kernel[0] * window.kernel[1] <= UNROLLED;
+    let interior = if few { window.interior() } else { [0..0, 0..0] };
+    task.each_tile(
+        e,
+        1,
+        interior,
+        |task, e, p| {
+            pool.position(e, task, p, true);
+            Ok(())
+        },
+        |task, e, p| {
+            pool.position(e, task, p, false);
+            Ok(())
+        },
+    )
+}
+
+impl Pool<'_> {
+    /// All channels of a position; `inside`: every tap is valid.
+    fn position(&self, e: &mut Emitter<'_, '_>, task: &Task<'_>, p: Position, inside: bool) {
+        let bytes = self.window.channels / 4;
+        let to = e.at(task.result.base, p.flat, bytes);
+        e.times(bytes / 16, |e, i| {
+            let first = e.mul(i, 16);
+            self.vector(e, I32X4, [first, to], p, inside);
         });
-        Ok(())
-    })
+        let mut done = bytes / 16 * 16;
+        for (ty, width) in [(types::I64, 8), (types::I32, 4), (types::I16, 2), (types::I8, 1)] {
+            if bytes & width != 0 {
+                let first = e.int(done);
+                self.vector(e, ty, [first, to], p, inside);
+                done += width;
+            }
+        }
+    }
+
+    /// The channels of a vector from byte `first` on.
+    fn vector(&self, e: &mut Emitter<'_, '_>, ty: Type, [first, to]: [Value; 2], p: Position, inside: bool) {
+        let bytes = self.window.channels / 4;
+        let base = e.b.ins().iadd(self.input.base, first);
+        let flip = self.flips.map(|table| {
+            let at = e.b.ins().iadd(table, first);
+            e.read(ty, at, 0)
+        });
+        let zero = constant(e, ty, 0);
+        let unions = if inside {
+            let origin = [(p.y, 0), (p.x, 1)].map(|(v, i)| {
+                let v = e.mul(v, self.window.strides[i]);
+                e.b.ins().iadd_imm_s(v, -(self.window.pads[i] as i64))
+            });
+            let flat = e.at(origin[1], origin[0], self.window.input[1]);
+            let at = e.at(base, flat, bytes);
+            let mut unions = Unions { any: zero, both: zero };
+            for tap in 0..self.window.kernel[0] * self.window.kernel[1] {
+                let [ky, kx] = [tap / self.window.kernel[1], tap % self.window.kernel[1]];
+                let [dy, dx] = self.window.dilations;
+                let offset = (ky * dy * self.window.input[1] + kx * dx) * bytes;
+                let at = e.add(at, offset);
+                unions = unions.with(e, ty, at, flip);
+            }
+            unions
+        } else {
+            let (any, both) = (e.var(zero), e.var(zero));
+            each_tap(e, self.window, [p.y, p.x], |e, flat| {
+                let at = e.at(base, flat, bytes);
+                let old = Unions { any: e.b.use_var(any), both: e.b.use_var(both) };
+                let new = old.with(e, ty, at, flip);
+                e.b.def_var(any, new.any);
+                e.b.def_var(both, new.both);
+            });
+            Unions { any: e.b.use_var(any), both: e.b.use_var(both) }
+        };
+        let v = unions.greatest(e, ty);
+        let v = flip.map_or(v, |f| e.b.ins().bxor(v, f));
+        let at = e.b.ins().iadd(to, first);
+        e.store(v, at, 0);
+    }
+}
+
+impl Unions {
+    /// With one more tap.
+    fn with(self, e: &mut Emitter<'_, '_>, ty: Type, at: Value, flip: Option<Value>) -> Unions {
+        let v = e.read(ty, at, 0);
+        let v = flip.map_or(v, |f| e.b.ins().bxor(v, f));
+        let high = e.b.ins().ushr_imm_u(v, 4);
+        let both = e.b.ins().band(v, high);
+        Unions { any: e.b.ins().bor(self.any, v), both: e.b.ins().bor(self.both, both) }
+    }
+
+    /// The greatest codes. Bits 4 … 7 of `both` hold what neighbours left there.
+    fn greatest(self, e: &mut Emitter<'_, '_>, ty: Type) -> Value {
+        let (low, high) = (constant(e, ty, 0x0F), constant(e, ty, 0xF0));
+        let h = e.b.ins().band(self.any, high);
+        let down = e.b.ins().ushr_imm_u(h, 4);
+        let alone = e.b.ins().band_not(self.any, down);
+        let l = e.b.ins().bor(alone, self.both);
+        let l = e.b.ins().band(l, low);
+        e.b.ins().bor(h, l)
+    }
 }
 
 fn constant(e: &mut Emitter<'_, '_>, ty: Type, byte: u8) -> Value {
@@ -77,22 +162,4 @@ fn constant(e: &mut Emitter<'_, '_>, ty: Type, byte: u8) -> Value {
     let v = i64::from_le_bytes([byte; 8]);
     let v = if ty == types::I64 { v } else { v & ((1 << ty.bits()) - 1) };
     e.b.ins().iconst(ty, v)
-}
-
-fn greater(e: &mut Emitter<'_, '_>, ty: Type, a: Value, b: Value) -> Value {
-    let low = constant(e, ty, 0x0F);
-    let high = constant(e, ty, 0xF0);
-    let down = |e: &mut Emitter<'_, '_>, v: Value| {
-        let v = e.b.ins().ushr_imm_u(v, 4);
-        e.b.ins().band(v, low)
-    };
-    let (ah, bh) = (down(e, a), down(e, b));
-    let only_b = e.b.ins().band_not(bh, ah);
-    let only_a = e.b.ins().band_not(ah, bh);
-    let (al, bl) = (e.b.ins().band_not(a, only_b), e.b.ins().band_not(b, only_a));
-    let l = e.b.ins().bor(al, bl);
-    let l = e.b.ins().band(l, low);
-    let h = e.b.ins().bor(a, b);
-    let h = e.b.ins().band(h, high);
-    e.b.ins().bor(h, l)
 }

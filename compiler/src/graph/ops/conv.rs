@@ -116,11 +116,8 @@ impl Geometry {
     /// Rows and columns of the output whose taps are all valid.
     pub fn interior(&self) -> [std::ops::Range<usize>; 2] {
         [0, 1].map(|i| {
-            let first = self.pads[i].div_ceil(self.strides[i]);
-            let span = (self.kernel[i] - 1) * self.dilations[i];
-            let last =
-                (self.input[i] + self.pads[i]).checked_sub(span + 1).map_or(0, |room| room / self.strides[i] + 1);
-            first..last.min(self.output[i]).max(first)
+            let window = [self.kernel[i], self.strides[i], self.dilations[i], self.pads[i]];
+            super::pool::interior(window, self.input[i], self.output[i])
         })
     }
 

@@ -5,6 +5,7 @@ use super::{Eval, OpDef, f32_input};
 use crate::graph::attrs::{AttrDef, Attrs, Kind};
 use crate::graph::types::{Shape, ValueType};
 use dorefa_runtime::tensor::Tensor;
+use std::ops::Range;
 
 /// Attributes of a pool.
 pub const ATTRS: &[AttrDef] = &[
@@ -40,7 +41,23 @@ pub struct Window {
     pub pads: [usize; 4],
 }
 
+/// Outputs of an axis whose taps are all valid, for a window of `kernel`, `stride`, `dilation` and padding before.
+pub(super) fn interior([kernel, stride, dilation, before]: [usize; 4], input: usize, output: usize) -> Range<usize> {
+    let first = before.div_ceil(stride);
+    let span = (kernel - 1) * dilation;
+    let last = (input + before).checked_sub(span + 1).map_or(0, |room| room / stride + 1);
+    first..last.min(output).max(first)
+}
+
 impl Window {
+    /// Rows and columns of the output whose taps are all valid.
+    pub fn interior(&self) -> [Range<usize>; 2] {
+        [0, 1].map(|i| {
+            let window = [self.kernel[i], self.strides[i], self.dilations[i], self.pads[i]];
+            interior(window, self.input[i], self.output[i])
+        })
+    }
+
     /// From the attributes and the input's shape (N,C,H,W).
     ///
     /// # Errors
