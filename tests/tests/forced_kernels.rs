@@ -137,6 +137,44 @@ fn few_bits_by_every_kernel() {
     }
 }
 
+/// A layer of codes to which its own input is added before the quantiser: the residual's codes choose among its thresholds.
+#[test]
+fn residual_adds_by_every_kernel() {
+    let few = |bits: usize| format!("quantize_activation(x, bits={bits})");
+    let three = "multi_threshold(x, @t: f32[1, 2])".to_owned();
+    for (channels, groups, input, bits) in [
+        (64, 1, few(2), 2),
+        (128, 2, few(2), 1),
+        (32, 1, few(1), 2),
+        (48, 1, few(2), 2),
+        (96, 2, few(1), 1),
+        (64, 1, three, 2),
+    ] {
+        let (inner, flat) = (channels / groups, channels * 49);
+        let conv = format!(
+            "c = conv(a, quantize_weights(@w: f32[{channels}, {inner}, 3, 3], bits=1), pads=[1, 1, 1, 1], groups={groups})"
+        );
+        let steps =
+            format!("n = mul(c, @g: f32[{channels}, 1, 1]); m = add(n, @o: f32[{channels}, 1, 1]); s = add(m, a)");
+        let codes = format!("{conv}; {steps}; q = quantize_activation(s, bits={bits})");
+        for tail in [
+            format!("y = conv(q, quantize_weights(@v: f32[16, {channels}, 1, 1], bits=1))"),
+            format!("f = reshape(q, shape=[{flat}]); y = matmul(f, quantize_weights(@v: f32[16, {flat}], bits=1))"),
+            "y = global_average_pool(q)".to_owned(),
+        ] {
+            let graph = network(channels, 7, &input, &format!("{codes}; {tail}"), Fill::Mixed);
+            let fused =
+                graph.order().iter().any(|&id| graph.node(id).is_some_and(|n| n.op.name == "residual_threshold"));
+            assert!(fused, "{}", text::print(&graph));
+            let possible = force_all(&graph, channels, 7);
+            assert!(
+                possible.contains(&Kernel::LookUp64) == here(&[Kernel::LookUp64]).contains(&Kernel::LookUp64),
+                "{possible:?}"
+            );
+        }
+    }
+}
+
 #[test]
 fn many_bits_by_every_kernel() {
     // Weights of 8 bits are odd multiples of half a step, up to 255: no byte, but two digits.

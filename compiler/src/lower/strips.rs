@@ -115,26 +115,27 @@ pub fn weights(g: &Geometry, codes: &[i32], planes: usize) -> Vec<u8> {
     packed
 }
 
-/// Bytes of a block's thresholds.
-pub fn thresholds_pitch(top: usize) -> usize {
-    top * BLOCK * 2 + 64
+/// Bytes of a block's thresholds, so many an output.
+pub fn thresholds_pitch(count: usize) -> usize {
+    count * BLOCK * 2 + 64
 }
 
-/// Thresholds (O, top + 1) of accumulators within ±32 766 for blocks of 64 outputs of each group: `top` rows of 64 i16,
-/// ascending for each output, then a mask of 64 bits with the outputs whose comparisons are to be negated. On a falling
-/// channel −acc ≥ t is not (acc ≥ 1 − t). Absent outputs have code 0.
-pub fn thresholds(rows: &[i64], top: usize, [groups, outputs]: [usize; 2]) -> Vec<u8> {
+/// Thresholds (O, codes·top + 1) of accumulators within ±32 766 for blocks of 64 outputs of each group: for each code of a
+/// residual, or the one that stands for none, `top` rows of 64 i16, ascending for each output, then a mask of 64 bits with the
+/// outputs whose comparisons are to be negated. On a falling channel −acc ≥ t is not (acc ≥ 1 − t). Absent outputs have code 0.
+pub fn thresholds(rows: &[i64], [codes, top]: [usize; 2], [groups, outputs]: [usize; 2]) -> Vec<u8> {
     let mut packed = Vec::new();
+    let count = codes * top;
     for group in 0..groups {
         for block in 0..outputs.div_ceil(BLOCK) {
             let mut falling = 0u64;
-            let mut columns = [[i16::MAX; BLOCK]; 3];
+            let mut columns = vec![[i16::MAX; BLOCK]; count];
             for lane in 0..BLOCK.min(outputs - block * BLOCK) {
                 let o = group * outputs + block * BLOCK + lane;
-                let row = rows.get(o * (top + 1)..).and_then(|r| r.get(..=top)).unwrap_or(&[]);
+                let row = rows.get(o * (count + 1)..).and_then(|r| r.get(..=count)).unwrap_or(&[]);
                 let Some((&direction, row)) = row.split_last() else { continue };
                 let mut row: Vec<i16> = row.iter().map(|&t| t.clamp(-32_766, 32_767) as i16).collect();
-                row.sort_unstable();
+                row.chunks_mut(top.max(1)).for_each(<[i16]>::sort_unstable);
                 if direction < 0 {
                     falling |= 1 << lane;
                     row.iter_mut().for_each(|t| *t = 1 - *t);
@@ -145,7 +146,7 @@ pub fn thresholds(rows: &[i64], top: usize, [groups, outputs]: [usize; 2]) -> Ve
                     }
                 }
             }
-            packed.extend(columns.iter().take(top).flatten().flat_map(|t| t.to_le_bytes()));
+            packed.extend(columns.iter().flatten().flat_map(|t| t.to_le_bytes()));
             packed.extend(falling.to_le_bytes());
             packed.resize(packed.len() + 56, 0);
         }

@@ -1,7 +1,7 @@
 //! Golden tests of the passes: each file of `golden/` holds a graph in the native text format before and after one pass.
 //! The environment variable `DOREFAC_BLESS=1` rewrites what comes after. Constants are drawn from the graph's seed.
 
-use super::{Report, dead, fold, lift, pool, recognize, recover, residual, threshold, transpose};
+use super::{Report, dead, fold, lift, pool, recognize, recover, residual, shortcut, threshold, transpose};
 use crate::graph::{Graph, verify};
 use crate::text;
 use std::path::Path;
@@ -21,6 +21,7 @@ fn run(pass: &str, graph: &mut Graph) {
         }
         "pool" => pool::run(graph),
         "threshold" => threshold::run(graph, &mut report),
+        "shortcut" => shortcut::run(graph, &mut report),
         "residual" => residual::run(graph, &mut report),
         other => panic!("no pass {other}"),
     };

@@ -15,10 +15,12 @@ pub mod join;
 pub mod lift;
 pub mod outputs;
 pub mod pool;
+mod probe;
 pub mod ranges;
 pub mod recognize;
 pub mod recover;
 pub mod residual;
+pub mod shortcut;
 pub mod spread;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -117,6 +119,8 @@ pub fn run(graph: &mut Graph, fma: bool, observe: &mut dyn FnMut(&'static str, &
     done("pool", r, graph)?;
     let r = threshold::run(graph, &mut report);
     done("threshold", r, graph)?;
+    let r = shortcut::run(graph, &mut report);
+    done("shortcut", r, graph)?;
     let r = residual::run(graph, &mut report);
     done("residual", r, graph)?;
     let r = spread::run(graph).and_then(|()| dead::run(graph)).and_then(|()| outputs::run(graph));

@@ -6,9 +6,10 @@
 //! after    a = int_conv(u, w)   v = threshold(a, T)        T of shape (O, top + 1)
 //! ```
 
-use super::chain::{self, Chain};
+use super::chain;
+use super::probe::{Probe, directions};
 use super::{PassError, Report, name_of, op_of};
-use crate::graph::types::{AccType, Elem, Shape, ValueType};
+use crate::graph::types::{AccType, Elem};
 use crate::graph::{Graph, NodeId, Value, ops};
 use dorefa_runtime::tensor::{Data, Tensor};
 
@@ -44,8 +45,8 @@ fn fuse(graph: &mut Graph, encode: NodeId, report: &mut Report) -> Result<(), Pa
         report.note(&layer, format!("keeps its f32 steps because {top} thresholds cost more"));
         return Ok(());
     }
-    let table = Probe::new(graph, &steps, encode, &ty, top).ok_or("the steps do not evaluate").and_then(|p| p.table());
-    let (channels, rows) = match table {
+    let probe = Probe::new(graph, &steps, encode, &ty, top);
+    let (channels, rows) = match probe.ok_or("the steps do not evaluate").and_then(|p| table(&p)) {
         Ok(table) => table,
         Err(why) => {
             report.note(&layer, format!("keeps its f32 steps because {why}"));
@@ -63,93 +64,11 @@ fn fuse(graph: &mut Graph, encode: NodeId, report: &mut Report) -> Result<(), Pa
     Ok(())
 }
 
-/// The steps as a function from accumulators to codes, all channels at once.
-struct Probe<'a> {
-    graph: &'a Graph,
-    steps: &'a Chain,
-    encode: NodeId,
-    ty: ValueType,
-    lo: i64,
-    hi: i64,
-    channels: usize,
-    top: usize,
-    rest: Vec<usize>,
-}
-
-impl<'a> Probe<'a> {
-    fn new(graph: &'a Graph, steps: &'a Chain, encode: NodeId, ty: &ValueType, top: u32) -> Option<Probe<'a>> {
-        let acc = ty.acc()?;
-        let channels = ty.shape.image()?.0;
-        let rest = if ty.shape.rank() == 4 { vec![channels, 1, 1] } else { vec![channels] };
-        let (lo, hi) = (acc.lo, acc.hi);
-        let ty = ValueType { shape: Shape::batched(&rest), ..ty.clone() };
-        Some(Probe { graph, steps, encode, ty, lo, hi, channels, top: top as usize, rest })
-    }
-
-    fn tensor(&self, acc: Vec<i64>) -> Option<Tensor> {
-        let mut shape = vec![acc.len() / self.channels];
-        shape.extend(&self.rest);
-        Tensor::new(shape, Data::I64(acc)).ok()
-    }
-
-    /// Codes of accumulators, some rows of one a channel; with `finite`, `None` where a step is not finite.
-    fn codes(&self, acc: Vec<i64>, finite: bool) -> Option<Vec<i32>> {
-        let x = self.tensor(acc)?;
-        let decoded = chain::apply(self.graph.node(self.steps.source.node)?, &x, &self.ty)?;
-        let mut all = chain::evaluate(self.graph, self.steps, &decoded.0, &decoded.1)?;
-        all.insert(0, decoded);
-        if finite && all.iter().any(|(t, _)| t.as_f32().is_none_or(|v| v.iter().any(|v| !v.is_finite()))) {
-            return None;
-        }
-        let (last, ty) = all.last()?;
-        let (codes, _) = chain::apply(self.graph.node(self.encode)?, last, ty)?;
-        codes.as_i32().map(<[i32]>::to_vec)
-    }
-
-    /// Channels and the rows (top thresholds, direction) of the table.
-    fn table(&self) -> Result<(usize, Vec<i64>), &'static str> {
-        const FAIL: &str = "they are not finite over the accumulator's range";
-        let n = self.channels;
-        let ends: Vec<i64> = [self.lo, self.hi, 0, 1, -1]
-            .iter()
-            .flat_map(|&a| std::iter::repeat_n(a.clamp(self.lo, self.hi), n))
-            .collect();
-        let at_ends = self.codes(ends, true).ok_or(FAIL)?;
-        let end = |row: usize, c: usize| at_ends.get(row * n + c).copied().unwrap_or(0);
-        let direction: Vec<i64> = (0..n).map(|c| if end(1, c) < end(0, c) { -1 } else { 1 }).collect();
-        // For each threshold j and channel: the greatest b known below it and the least known to reach it, b = ±acc.
-        let mut below = Vec::new();
-        let mut reached = Vec::new();
-        for j in 1..=self.top as i32 {
-            for (c, &d) in direction.iter().enumerate() {
-                let (first, last) = if d > 0 { (self.lo, self.hi) } else { (-self.hi, -self.lo) };
-                let (at_first, at_last) = if d > 0 { (end(0, c), end(1, c)) } else { (end(1, c), end(0, c)) };
-                let (b, r) = if at_first >= j {
-                    (first - 2, first - 1)
-                } else if at_last < j {
-                    (last, last + 1)
-                } else {
-                    (first, last)
-                };
-                below.push(b);
-                reached.push(r);
-            }
-        }
-        while below.iter().zip(&reached).any(|(b, r)| r - b > 1) {
-            let middle: Vec<i64> = below.iter().zip(&reached).map(|(b, r)| b + (r - b) / 2).collect();
-            let acc = middle.iter().enumerate().map(|(i, &m)| m * direction.get(i % n).copied().unwrap_or(1)).collect();
-            let codes = self.codes(acc, false).ok_or(FAIL)?;
-            for (i, ((b, r), (&m, &u))) in below.iter_mut().zip(&mut reached).zip(middle.iter().zip(&codes)).enumerate()
-            {
-                if *r - *b > 1 {
-                    if u > (i / n) as i32 { *r = m } else { *b = m }
-                }
-            }
-        }
-        let rows = direction.iter().enumerate().flat_map(|(c, &d)| {
-            let row: Vec<i64> = (0..self.top).filter_map(|j| reached.get(j * n + c).copied()).chain([d]).collect();
-            row
-        });
-        Ok((n, rows.collect()))
-    }
+/// Channels and the rows (top thresholds, direction) of the table.
+fn table(probe: &Probe<'_>) -> Result<(usize, Vec<i64>), &'static str> {
+    let (channels, ends) = (probe.channels(), probe.ends()?);
+    let direction = directions(std::slice::from_ref(&ends), channels);
+    let reached = probe.reached(&ends, &direction)?;
+    let row = |(c, &d): (usize, &i64)| reached.iter().skip(c).step_by(channels).copied().chain([d]).collect::<Vec<_>>();
+    Ok((channels, direction.iter().enumerate().flat_map(row).collect()))
 }

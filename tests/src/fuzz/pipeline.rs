@@ -99,7 +99,9 @@ fn cost(graph: &Graph) -> u64 {
                 ops::Geometry::new(&node.attrs, &x.shape, &w.shape).map_or(1, |g| g.taps() as u64)
             }
             // Every threshold is compared.
-            ("multi_threshold" | "threshold", [_, t, ..]) => t.shape.per_sample().last().map_or(1, |&n| n as u64),
+            ("multi_threshold" | "threshold", [_, t, ..]) | ("residual_threshold", [_, _, t]) => {
+                t.shape.per_sample().last().map_or(1, |&n| n as u64)
+            }
             _ => window,
         };
         own.checked_mul(taps)?.checked_add(read)

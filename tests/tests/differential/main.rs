@@ -137,8 +137,16 @@ fn random_networks() {
     }
     let seen = seen.into_inner();
     println!("operators and kernels: {seen:?}");
-    let operators =
-        ["int_conv", "threshold", "code_pool", "code_pool of minima", "table_add", "decode", "average_pool"];
+    let operators = [
+        "int_conv",
+        "threshold",
+        "code_pool",
+        "code_pool of minima",
+        "table_add",
+        "residual_threshold",
+        "decode",
+        "average_pool",
+    ];
     let kernels = ["look-up 16", "bit-serial popcount", "direct integer"];
     // The tests of a CPU level that the machine lacks do not run.
     let wide = std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma");

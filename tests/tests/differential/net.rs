@@ -82,6 +82,12 @@ pub enum Layer {
         left: Option<Act>,
         right: Option<Act>,
     },
+    /// A convolution that keeps the shape, normalised, to which its own input is added.
+    Shortcut {
+        conv: Conv,
+        negative: bool,
+        swapped: bool,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -209,6 +215,16 @@ fn residual() -> impl Strategy<Value = Vec<Layer>> {
     })
 }
 
+/// A residual block of few codes: quantiser, convolution and shortcut around it, quantiser.
+fn shortcut() -> impl Strategy<Value = Vec<Layer>> {
+    let few = || (1i64..=2).prop_map(|bits| Layer::Act(Act::Dorefa { bits, bound: "clip" }));
+    (few(), conv(), any::<[bool; 2]>(), few()).prop_map(|(input, conv, [negative, swapped], output)| {
+        let dorefa = Weights::Dorefa { bits: 1 };
+        let weights = if matches!(conv.weights, Weights::Float) { dorefa } else { conv.weights };
+        vec![input, Layer::Shortcut { conv: Conv { weights, ..conv }, negative, swapped }, output]
+    })
+}
+
 /// A max pool of several values in front of falling and rising channels: a min pool of codes on some.
 fn falling() -> impl Strategy<Value = Vec<Layer>> {
     let pool = pool().prop_map(|mut p| {
@@ -221,7 +237,8 @@ fn falling() -> impl Strategy<Value = Vec<Layer>> {
 }
 
 pub fn net() -> impl Strategy<Value = Net> {
-    let part = prop_oneof![6 => block(), 4 => layer().prop_map(|l| vec![l]), 1 => residual(), 1 => falling()];
+    let part =
+        prop_oneof![6 => block(), 4 => layer().prop_map(|l| vec![l]), 1 => residual(), 2 => shortcut(), 1 => falling()];
     let parts = prop::collection::vec(part, 1..=4);
     let end = prop::option::of(act());
     (channels(), prop::array::uniform2(1usize..=9), parts, end).prop_map(|(channels, extent, parts, end)| {
@@ -440,6 +457,18 @@ impl Builder {
                 let a = left.as_ref().map_or(self.x, |q| self.act(self.x, q));
                 let b = right.as_ref().map_or(other, |q| self.act(other, q));
                 self.x = self.add("add", &[a, b], Attrs::new());
+            }
+            Layer::Shortcut { conv, negative, swapped } => {
+                let x = self.x;
+                let kernel = conv.kernel.map(|k| if k > 2 { 3 } else { 1 });
+                let pads = [kernel[0], kernel[1], kernel[0], kernel[1]].map(|k| k as i64 / 2);
+                let (strides, dilations) = ([1; 2], [1; 2]);
+                self.conv(&Conv { outputs: shape[0], kernel, pads, strides, dilations, ..conv.clone() });
+                self.layer(&Layer::Norm { negative: *negative });
+                if self.shape() == shape {
+                    let operands = if *swapped { [x, self.x] } else { [self.x, x] };
+                    self.x = self.add("add", &operands, Attrs::new());
+                }
             }
         }
     }

@@ -40,6 +40,14 @@ struct Link<'g> {
     scale: Option<f64>,
 }
 
+impl Link<'_> {
+    /// Codes of the residual that a `residual_threshold` reads.
+    fn residual_codes(&self, graph: &Graph) -> Option<usize> {
+        let residual = graph.operands(self.id).get(1).and_then(|&v| graph.value_type(v))?;
+        Some(residual.codes()?.top as usize + 1)
+    }
+}
+
 /// Reads the lanes of another value at the same position; the argument is the value.
 pub type LoadOther<'f> = dyn FnMut(&mut Emitter<'_, '_>, GraphValue) -> Value + 'f;
 
@@ -103,15 +111,16 @@ impl<'g> Chain<'g> {
                     e.data("bn_offset", pack::per_channel(&o, channels)),
                 ];
             }
-            "threshold" => {
-                let t =
-                    tensors.get(1).copied().flatten().and_then(|t| t.as_i64()).ok_or("thresholds must be constant")?;
-                let top = node.attrs.int("top", 1) as usize;
+            "threshold" | "residual_threshold" => {
+                let t = tensors.last().copied().flatten().ok_or("thresholds must be constant")?;
+                // The direction comes last.
+                let width = t.shape().last().copied().unwrap_or(1).max(1);
+                let t = t.as_i64().ok_or("thresholds must be integers")?;
                 let narrow = |v: i64| v.clamp(i32::MIN.into(), i32::MAX.into()) as i32;
                 let all: Vec<i32> = t.iter().map(|&v| narrow(v)).collect();
-                let rows = pack::transposed(&all, channels, top + 1, i32::MAX);
+                let rows = pack::transposed(&all, channels, width, i32::MAX);
                 link.tables = vec![e.data("thresholds", pack::i32_bytes(&rows))];
-                if t.iter().skip(top).step_by(top + 1).all(|&d| d == 1) {
+                if t.iter().skip(width - 1).step_by(width).all(|&d| d == 1) {
                     link.constants.push(None); // every channel rises
                 }
             }
@@ -219,7 +228,11 @@ impl<'g> Chain<'g> {
                 let p = e.b.ins().fmul(x, s);
                 e.b.ins().fadd(p, o)
             }
-            "threshold" => threshold(e, link, table(0)?, x, channel, attrs.int("top", 1) as usize),
+            "threshold" => threshold(e, link, table(0)?, [x, x], channel, [1, attrs.int("top", 1) as usize]),
+            "residual_threshold" => {
+                let codes = link.residual_codes(self.graph).ok_or("its residual holds no codes")?;
+                threshold(e, link, table(0)?, [x, input(1)?], channel, [codes, attrs.int("top", 1) as usize])
+            }
             "multi_threshold" => {
                 let count = self
                     .graph
@@ -276,21 +289,41 @@ fn lookup(e: &mut Emitter<'_, '_>, table: Value, codes: Value, channel: Value, [
     out
 }
 
-fn threshold(e: &mut Emitter<'_, '_>, link: &Link<'_>, table: Value, acc: Value, channel: Value, top: usize) -> Value {
+/// How many thresholds the accumulator reaches: of `top` thresholds for each of so many codes those of code `r`.
+fn threshold(
+    e: &mut Emitter<'_, '_>,
+    link: &Link<'_>,
+    table: Value,
+    [acc, r]: [Value; 2],
+    channel: Value,
+    [codes, top]: [usize; 2],
+) -> Value {
     let row = link.channels.next_multiple_of(4) * 4;
     let base = e.at(table, channel, 4);
+    let load = |e: &mut Emitter<'_, '_>, index: usize| {
+        let at = e.add(base, index * row);
+        e.load(I32X4, at, 0)
+    };
     let acc = if link.constants.is_empty() {
-        let direction = e.add(base, top * row);
-        let direction = e.load(I32X4, direction, 0);
+        let direction = load(e, codes * top);
         e.b.ins().imul(acc, direction)
     } else {
         acc
     };
+    let which: Vec<Value> = (1..codes)
+        .map(|k| {
+            let k = e.splat_i32(k as i32);
+            e.b.ins().icmp(IntCC::Equal, r, k)
+        })
+        .collect();
     let mut code = e.splat_i32(0);
     for t in 0..top {
-        let at = e.add(base, t * row);
-        let t = e.load(I32X4, at, 0);
-        let mask = e.b.ins().icmp(IntCC::SignedGreaterThanOrEqual, acc, t);
+        let mut least = load(e, t);
+        for (k, &mask) in which.iter().enumerate() {
+            let other = load(e, (k + 1) * top + t);
+            least = e.select(mask, other, least);
+        }
+        let mask = e.b.ins().icmp(IntCC::SignedGreaterThanOrEqual, acc, least);
         code = e.b.ins().isub(code, mask);
     }
     code

@@ -60,7 +60,11 @@ impl Chain<'_> {
                 let scaled = p.fmul(x, scale?);
                 Some(p.fadd(scaled, offset?))
             }
-            "threshold" => threshold(p, link, x, node.attrs.int("top", 1) as usize),
+            "threshold" => threshold(p, link, [x, x], [1, node.attrs.int("top", 1) as usize]),
+            "residual_threshold" => {
+                let r = inputs.get(1).copied().flatten()?;
+                threshold(p, link, [x, r], [link.residual_codes(self.graph)?, node.attrs.int("top", 1) as usize])
+            }
             "decode" => {
                 let scale = e.b.ins().f64const(link.scale?);
                 let source = self.graph.operands(link.id).first().and_then(|&v| self.graph.value_type(v))?;
@@ -78,18 +82,29 @@ fn by_channel(p: &mut Program, base: Value, element: Element, origin: usize) -> 
     p.load(Access { origin, ..Access::channels(base, element) }, Level::Channel)
 }
 
-/// How many thresholds the accumulator reaches, times −1 first where the channel falls.
-fn threshold(p: &mut Program, link: &Link<'_>, mut acc: Lane, top: usize) -> Option<Lane> {
+/// How many thresholds the accumulator reaches, times −1 first where the channel falls: of `top` thresholds for each of so
+/// many codes those of code `r`.
+fn threshold(p: &mut Program, link: &Link<'_>, [mut acc, r]: [Lane; 2], [codes, top]: [usize; 2]) -> Option<Lane> {
     let (table, row) = (*link.tables.first()?, link.channels.next_multiple_of(4) * 4);
     if link.constants.is_empty() {
-        let direction = by_channel(p, table, Element::I32, top * row);
+        let direction = by_channel(p, table, Element::I32, codes * top * row);
         acc = p.imul(acc, direction);
     }
     let (zero, one) = (p.integer(0), p.integer(1));
+    let which: Vec<Lane> = (1..codes)
+        .map(|k| {
+            let k = p.integer(k as i32);
+            p.compare(Compare::Equal, r, k)
+        })
+        .collect();
     let mut code = zero;
     for t in 0..top {
-        let t = by_channel(p, table, Element::I32, t * row);
-        let reached = p.compare(Compare::AtLeast, acc, t);
+        let mut least = by_channel(p, table, Element::I32, t * row);
+        for (k, &mask) in which.iter().enumerate() {
+            let other = by_channel(p, table, Element::I32, ((k + 1) * top + t) * row);
+            least = p.select(mask, other, least);
+        }
+        let reached = p.compare(Compare::AtLeast, acc, least);
         let one = p.select(reached, one, zero);
         code = p.iadd(code, one);
     }

@@ -26,6 +26,8 @@ pub struct Layer<'g> {
     pub(super) codes: Option<Codes<'g>>,
     pub(super) input: &'g Buffer,
     pub(super) result: &'g Buffer,
+    /// Where the codes lie that choose among the thresholds behind it.
+    pub(super) residual: Option<&'g Buffer>,
 }
 
 /// The operands of an integer layer.
@@ -63,7 +65,8 @@ impl<'g> Layer<'g> {
         let buffer = |v: Value, m: &str| plan.buffers.get(&v).ok_or(fail(m));
         let input = buffer(stored(graph, operand(0)?), "operand 0 is not in memory")?;
         let result = buffer(step.result, "the result has no place")?;
-        Ok(Some(Layer { graph, step, node: node.id, g, fma, codes, input, result }))
+        let residual = codes_behind(graph, step).and_then(|c| plan.buffers.get(&c.residual?.0));
+        Ok(Some(Layer { graph, step, node: node.id, g, fma, codes, input, result, residual }))
     }
 
     /// Whether the kernel leaves 32-bit accumulators to the chain, and finds all its channels in memory.
@@ -154,6 +157,30 @@ pub(super) fn thresholds(graph: &Graph, node: NodeId) -> Option<(&[i64], usize)>
 pub(super) fn only_thresholds<'g>(graph: &'g Graph, step: &Step) -> Option<(&'g [i64], usize)> {
     let [only] = *step.chain else { return None };
     thresholds(graph, only)
+}
+
+/// Codes that a layer's accumulators become by thresholds, if nothing else follows.
+pub(super) struct CodesBehind<'g> {
+    /// For each output the thresholds, those of each code of the residual in turn, then the direction.
+    pub rows: &'g [i64],
+    /// The greatest code.
+    pub top: usize,
+    /// The value that chooses among the thresholds, and how many codes it has.
+    pub residual: Option<(Value, usize)>,
+}
+
+/// What becomes of a step's accumulators, if it is codes by thresholds.
+pub(super) fn codes_behind<'g>(graph: &'g Graph, step: &Step) -> Option<CodesBehind<'g>> {
+    if let Some((rows, top)) = only_thresholds(graph, step) {
+        return Some(CodesBehind { rows, top, residual: None });
+    }
+    let [only] = *step.chain else { return None };
+    let node = graph.node(only).filter(|n| n.op.name == "residual_threshold")?;
+    let [_, residual, table] = *graph.operands(only) else { return None };
+    let rows = graph.constant(table)?.as_i64()?;
+    let codes = graph.value_type(residual)?.codes()?.top as usize + 1;
+    let top = usize::try_from(node.attrs.int("top", 1)).ok()?;
+    Some(CodesBehind { rows, top, residual: Some((residual, codes)) })
 }
 
 /// Whether a buffer's words hold 64 channels each, all but the last.

@@ -8,12 +8,12 @@
 //! bits in the nibble layout, the greatest sum of products of codes 65 535, 32 outputs a group. Needs AVX-512 with VBMI.
 
 use super::int_conv::IntLayer;
-use super::layer::{Layer, demand, only_thresholds, whole_words};
-use super::{KernelError, Task};
+use super::layer::{Layer, codes_behind, demand, whole_words};
+use super::{KernelError, Operand, Task};
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::target::{Level, x86};
 use crate::codegen::tiles::TablesShape;
-use crate::codegen::tiles::look_up_avx512::{self, Finish, ROW_ENTRY, Store};
+use crate::codegen::tiles::look_up_avx512::{self, ADDENDS, Finish, ROW_ENTRY, Residual, Store};
 use crate::codegen::{CodegenError, FunctionId};
 use crate::graph::types::Layout;
 use crate::lower::strips::{self, BLOCK, Strips, TABLE};
@@ -128,12 +128,13 @@ impl<'a, 'l> LookUp64<'a, 'l> {
             let slot = e.b.create_sized_stack_slot(slot);
             e.b.ins().stack_addr(types::I64, slot, 0)
         };
-        let (rows, addends) = (stack(g.kernel[0] * ROW_ENTRY), stack(s.positions * 4));
+        let (rows, addends) = (stack(g.kernel[0] * ROW_ENTRY), stack(ADDENDS + 8));
         let column_sums = stack(s.sums_pitch() * 2);
         let thresholds = match self.finish {
-            Finish::Codes { top, .. } => {
-                let (t, _) = only_thresholds(task.graph, task.step).unwrap_or_default();
-                Some(e.data("thresholds", strips::thresholds(t, top, [g.groups, g.outputs / g.groups])))
+            Finish::Codes { top, residual, .. } => {
+                let t = codes_behind(task.graph, task.step).map_or(&[][..], |c| c.rows);
+                let shape = [residual.map_or(1, |r| r.codes), top];
+                Some(e.data("thresholds", strips::thresholds(t, shape, [g.groups, g.outputs / g.groups])))
             }
             Finish::Sums { .. } => None,
         };
@@ -356,10 +357,18 @@ impl<'a, 'l> LookUp64<'a, 'l> {
         let channel = e.mul(block, BLOCK);
         let channel = e.at(channel, group, g.outputs / g.groups);
         let (thresholds, out) = match (self.finish, m.thresholds) {
-            (Finish::Codes { top, store, pitch, .. }, Some(thresholds)) => {
+            (Finish::Codes { top, store, pitch, residual, .. }, Some(thresholds)) => {
                 let position = e.at(task.result.base, flat, pitch);
                 let eighth = e.b.ins().ushr_imm_u(channel, if matches!(store, Store::Bits(_)) { 3 } else { 2 });
-                (e.at(thresholds, row, strips::thresholds_pitch(top)), e.b.ins().iadd(position, eighth))
+                let mut count = top;
+                if let Some((residual, codes)) = residual.zip(residual_of(task)) {
+                    count *= residual.codes;
+                    let codes = e.at(codes.base, flat, residual.pitch);
+                    let quarter = e.b.ins().ushr_imm_u(channel, 2);
+                    let codes = e.b.ins().iadd(codes, quarter);
+                    e.store(codes, m.addends, ADDENDS as i32);
+                }
+                (e.at(thresholds, row, strips::thresholds_pitch(count)), e.b.ins().iadd(position, eighth))
             }
             _ => (m.lanes, e.at(m.lanes, channel, 4)),
         };
@@ -370,23 +379,40 @@ impl<'a, 'l> LookUp64<'a, 'l> {
 /// Codes where only thresholds follow that 16 bits can compare, and the stored codes lie by whole blocks.
 fn finish(layer: &Layer<'_>) -> Finish {
     let sums = Finish::Sums { pitch: Strips::of(&layer.g).lanes_pitch() * 4 };
-    let Some((rows, top)) = only_thresholds(layer.graph, layer.step) else { return sums };
+    let Some(t) = codes_behind(layer.graph, layer.step) else { return sums };
     let Some(acc) = layer.codes.map(|c| c.acc) else { return sums };
-    let (b, g) = (layer.result, &layer.g);
+    let (b, g, top) = (layer.result, &layer.g, t.top);
     let outputs = g.outputs / g.groups;
     let narrow = acc.lo >= -32_766 && acc.hi <= 32_766;
-    if !narrow || !(1..=3).contains(&top) || rows.len() != g.outputs * (top + 1) {
+    let residual = match (t.residual, layer.residual) {
+        (None, _) => None,
+        (Some((_, codes @ 2..=4)), Some(b)) if b.layout == Layout::Nibbles => {
+            Some(Residual { codes, channels: outputs.min(BLOCK), pitch: b.pixel() })
+        }
+        _ => return sums,
+    };
+    let width = residual.map_or(1, |r| r.codes) * top + 1;
+    if !narrow || !(1..=3).contains(&top) || t.rows.len() != g.outputs * width {
         return sums;
     }
-    let falling = rows.iter().skip(top).step_by(top + 1).any(|&d| d < 0);
+    let falling = t.rows.iter().skip(width - 1).step_by(width).any(|&d| d < 0);
     match b.layout {
         Layout::Nibbles if outputs.is_multiple_of(BLOCK) || outputs < BLOCK => {
             let store = Store::Nibbles(outputs.min(BLOCK));
-            Finish::Codes { top, falling, store, pitch: b.pixel() }
+            Finish::Codes { top, falling, store, pitch: b.pixel(), residual }
         }
         Layout::Bits if (g.groups == 1 || outputs.is_multiple_of(BLOCK)) && whole_words(b) => {
-            Finish::Codes { top, falling, store: Store::Bits(b.words() * 8), pitch: b.pixel() }
+            // Behind whole blocks there may be a smaller one, whose residual codes end sooner.
+            if residual.is_some() && !outputs.is_multiple_of(BLOCK) && outputs > BLOCK {
+                return sums;
+            }
+            Finish::Codes { top, falling, store: Store::Bits(b.words() * 8), pitch: b.pixel(), residual }
         }
         _ => sums,
     }
+}
+
+/// The codes that choose among the thresholds behind a step.
+fn residual_of<'t>(task: &'t Task<'_>) -> Option<&'t Operand> {
+    task.operands.get(&codes_behind(task.graph, task.step)?.residual?.0)
 }

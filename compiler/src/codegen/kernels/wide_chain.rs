@@ -56,19 +56,10 @@ impl Task<'_> {
         if b.image != self.result.buffer.image || wide::widths(e).is_empty() || c * w > ROW {
             return Ok(false);
         }
-        if let Some(access) = at_position(e, source, first) {
-            return self.in_wide_lanes(e, first, w, access, None);
+        match row_at(e, source, first, w) {
+            Some(access) => self.in_wide_lanes(e, first, w, access, None),
+            None => Ok(false),
         }
-        if !packs_sixteen(b) || b.planes > 2 {
-            return Ok(false);
-        }
-        let bytes = e.stack(c * w, LINE);
-        e.times(w, |e, i| {
-            let (p, to) = (first.moved(e, i), e.at(bytes, i, c));
-            unpack(e, source, p, to);
-        });
-        let access = Access { base: bytes, element: Element::U8, origin: 0, row: 0, column: c };
-        self.in_wide_lanes(e, first, w, access, None)
     }
 
     /// The chain as a leaf function of `positions` positions; gives whether it has that form.
@@ -88,7 +79,7 @@ impl Task<'_> {
         let entry = program.load(source, Level::Point);
         let mut other = |e: &mut Emitter<'_, '_>, p: &mut Program, v| {
             let operand = self.operands.get(&v).filter(|o| o.buffer.image == b.image)?;
-            Some(p.load(at_position(e, operand, first)?, Level::Point))
+            Some(p.load(row_at(e, operand, first, positions)?, Level::Point))
         };
         let Some(result) = self.chain.record(e, &mut program, self.step.source, entry, &mut other) else {
             return Ok(false);
@@ -132,6 +123,24 @@ pub(super) fn packs_sixteen(b: &crate::lower::Buffer) -> bool {
         Layout::Nibbles => b.image.0.is_multiple_of(SIXTEEN),
         _ => false,
     }
+}
+
+/// Where the elements of a value lie, channels innermost, at so many positions from one on; few packed codes are put on the
+/// stack, a byte each.
+fn row_at(e: &mut Emitter<'_, '_>, o: &Operand, first: Position, positions: usize) -> Option<Access> {
+    let (b, c) = (&o.buffer, o.buffer.image.0);
+    if let Some(access) = at_position(e, o, first) {
+        return Some(access);
+    }
+    if !packs_sixteen(b) || b.planes > 2 || c * positions > ROW {
+        return None;
+    }
+    let bytes = e.stack(c * positions, LINE);
+    e.times(positions, |e, i| {
+        let (p, to) = (first.moved(e, i), e.at(bytes, i, c));
+        unpack(e, o, p, to);
+    });
+    Some(Access { base: bytes, element: Element::U8, origin: 0, row: 0, column: c })
 }
 
 /// Where the elements of a value lie, channels innermost, from a position on.

@@ -1,12 +1,12 @@
 //! Sums of look-ups in 64-entry tables, AVX-512 VBMI: a row of up to 8 positions × 64 outputs, and either its accumulators or
-//! its codes, compared with thresholds while the sums lie in registers. Reference: the interpreter; layouts: `lower::strips`.
+//! its codes (`look_up_codes`). Reference: the interpreter; layouts: `lower::strips`.
 //!
 //! A byte permutation serves 64 outputs × 6 channels. Bytes sum `limit` look-ups; then they are added to A (16-bit lanes as
 //! they are) and B (odd bytes), from which even sums are A − 256·B. Weight planes follow Horner's rule, high ones first.
 //! Cost: 250 to 300 MAC a cycle for 1-bit weights and activations of 1 or 2 bits.
 
 use super::vectors::ZMM as Z;
-use super::{leaf, repeat, tile};
+use super::{leaf, look_up_codes, repeat, tile};
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
 use crate::lower::strips::{BLOCK, TABLE};
@@ -58,7 +58,20 @@ pub enum Finish {
         store: Store,
         /// Bytes from a position to the next.
         pitch: usize,
+        /// Codes at the same places that choose among thresholds.
+        residual: Option<Residual>,
     },
+}
+
+/// Codes in the nibble layout that choose among thresholds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Residual {
+    /// How many there are: 2 … 4.
+    pub codes: usize,
+    /// Channels of a block.
+    pub channels: usize,
+    /// Bytes from a position to the next.
+    pub pitch: usize,
 }
 
 /// How 64 codes of one position are stored.
@@ -72,6 +85,8 @@ pub enum Store {
 
 /// Bytes of an entry of the list of rows: the row's tables, its offset in a plane's weights, and one word for the caller.
 pub const ROW_ENTRY: usize = 24;
+/// Bytes of the positions' addends, one i32 each; behind them lies the address of the first position's residual codes.
+pub const ADDENDS: usize = 32;
 
 /// The lower halves of [`Z`].
 const Y: [AsmRegisterYmm; 32] = [
@@ -84,13 +99,15 @@ const INDICES: AsmRegister64 = r11;
 
 impl LookUp64 {
     /// The function `(rows, count, weights, thresholds, addends, out)`: `rows` is a list of `count` entries of
-    /// [`ROW_ENTRY`] bytes, `weights` and `thresholds` those of the block, `addends` one i32 a position.
+    /// [`ROW_ENTRY`] bytes, `weights` and `thresholds` those of the block, `addends` one i32 a position (see [`ADDENDS`]).
     pub fn function(self, image: &mut Image) -> Result<FunctionId, CodegenError> {
         let LookUp64 { positions, kernel, stride, dilation, columns, sixes, planes, rows, .. } = self;
         let finish = match self.finish {
             Finish::Sums { pitch } => format!("sums.{pitch}"),
-            Finish::Codes { top, falling, store, pitch } => {
+            Finish::Codes { top, falling, store, pitch, residual } => {
                 let turn = if falling { "f" } else { "" };
+                let residual = residual.map_or(String::new(), |r| format!(".r{}x{}.{}", r.codes, r.channels, r.pitch));
+                let turn = format!("{turn}{residual}");
                 match store {
                     Store::Nibbles(n) => format!("n{n}.{top}{turn}.{pitch}"),
                     Store::Bits(n) => format!("b{n}.{top}{turn}.{pitch}"),
@@ -112,17 +129,17 @@ impl LookUp64 {
     }
 
     /// The 16-bit sums A.
-    fn all(self, position: usize) -> usize {
+    pub(super) fn all(self, position: usize) -> usize {
         self.positions + position
     }
 
     /// The 16-bit sums B.
-    fn odd(self, position: usize) -> usize {
+    pub(super) fn odd(self, position: usize) -> usize {
         2 * self.positions + position
     }
 
     /// A register beside the sums.
-    fn free(self, i: usize) -> usize {
+    pub(super) fn free(self, i: usize) -> usize {
         3 * self.positions + i
     }
 
@@ -131,7 +148,9 @@ impl LookUp64 {
             self.all_planes(a)?;
             match self.finish {
                 Finish::Sums { pitch } => self.store_sums(a, pitch),
-                Finish::Codes { top, falling, store, pitch } => self.store_codes(a, top, falling, store, pitch),
+                Finish::Codes { top, falling, store, pitch, residual } => {
+                    look_up_codes::store(self, a, [top, pitch], falling, store, residual)
+                }
             }
         })
     }
@@ -260,7 +279,7 @@ impl LookUp64 {
     }
 
     /// Replaces A by the even sums: outputs 0 … 31 of the block; B holds outputs 32 … 63.
-    fn separate(self, a: &mut CodeAssembler, position: usize) -> Result<(), IcedError> {
+    pub(super) fn separate(self, a: &mut CodeAssembler, position: usize) -> Result<(), IcedError> {
         let (all, odd, shifted) = (Z[self.all(position)], Z[self.odd(position)], self.bytes(position));
         a.vpsllw(shifted, odd, 8)?;
         a.vpsubw(all, all, shifted)
@@ -289,97 +308,6 @@ impl LookUp64 {
                     a.vmovdqu32(zmmword_ptr(r9 + (r * pitch + 128 * half + 64 * quarter)), Z[part])?;
                 }
             }
-        }
-        Ok(())
-    }
-
-    fn store_codes(
-        self,
-        a: &mut CodeAssembler,
-        top: usize,
-        falling: bool,
-        store: Store,
-        pitch: usize,
-    ) -> Result<(), IcedError> {
-        let (addend, factor) = (Z[self.free(0)], Z[self.free(1)]);
-        if !(1..=2).contains(&self.factor) {
-            a.mov(eax, self.factor)?;
-            a.vpbroadcastw(factor, eax)?;
-        }
-        if falling {
-            a.kmovq(k7, qword_ptr(rcx + top * BLOCK * 2))?;
-        }
-        if matches!(store, Store::Nibbles(_)) {
-            a.mov(r13, 0x0F0F_0F0F_0F0F_0F0F_u64)?;
-            a.mov(r14, 0xF0F0_F0F0_F0F0_F0F0_u64)?;
-        }
-        for r in 0..self.positions {
-            self.separate(a, r)?;
-            a.vpbroadcastw(addend, word_ptr(r8 + 4 * r))?;
-            for sum in [Z[self.all(r)], Z[self.odd(r)]] {
-                match self.factor {
-                    1 => {}
-                    2 => a.vpaddw(sum, sum, sum)?,
-                    _ => a.vpmullw(sum, sum, factor)?,
-                }
-                a.vpaddw(sum, sum, addend)?;
-            }
-            self.planes_of_codes(a, r, top, falling)?;
-            let at = r9 + r * pitch;
-            match store {
-                Store::Bits(plane) => {
-                    a.mov(qword_ptr(at), rax)?;
-                    if top > 1 {
-                        a.mov(qword_ptr(at + plane), r10)?;
-                    }
-                }
-                Store::Nibbles(channels) => {
-                    for first in (0..channels.min(BLOCK)).step_by(32) {
-                        a.pdep(r11, rax, r13)?;
-                        a.shr(rax, 32)?;
-                        if top > 1 {
-                            a.pdep(r12, r10, r14)?;
-                            a.shr(r10, 32)?;
-                            a.or(r11, r12)?;
-                        }
-                        if channels - first >= 32 {
-                            a.mov(qword_ptr(at + first / 4), r11)?;
-                        } else {
-                            a.mov(dword_ptr(at + first / 4), r11d)?;
-                        }
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The low plane of 64 codes in rax, the high plane in r10: with thresholds that ascend the comparisons m1 ⊇ m2 ⊇ m3
-    /// give m1 ^ m2 ^ m3 and m2.
-    fn planes_of_codes(
-        self,
-        a: &mut CodeAssembler,
-        position: usize,
-        top: usize,
-        falling: bool,
-    ) -> Result<(), IcedError> {
-        const NOT_LESS: u32 = 5;
-        let masks = [k1, k2, k3];
-        for (t, mask) in masks.into_iter().enumerate().take(top) {
-            let row = rcx + t * BLOCK * 2;
-            a.vpcmpw(k4, Z[self.all(position)], zmmword_ptr(row), NOT_LESS)?;
-            a.vpcmpw(k5, Z[self.odd(position)], zmmword_ptr(row + 64), NOT_LESS)?;
-            a.kunpckdq(mask, k5, k4)?;
-            if falling {
-                a.kxorq(mask, mask, k7)?;
-            }
-        }
-        for &mask in masks.iter().take(top).skip(1) {
-            a.kxorq(k1, k1, mask)?;
-        }
-        a.kmovq(rax, k1)?;
-        if top > 1 {
-            a.kmovq(r10, k2)?;
         }
         Ok(())
     }

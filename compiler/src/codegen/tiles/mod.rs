@@ -13,6 +13,7 @@ mod float_avx2;
 mod float_avx512;
 mod look_up_avx2;
 pub mod look_up_avx512;
+mod look_up_codes;
 pub mod outer_avx512;
 mod patch_grad;
 mod popcount_avx512;
@@ -223,11 +224,19 @@ pub(super) mod tests {
 
     #[test]
     fn look_up_tiles_hold_no_more_than_vbmi() -> Result<(), IcedError> {
-        let codes = |top, store| look_up::Finish::Codes { top, falling: top == 2, store, pitch: 32 };
+        let codes = |top, store| look_up::Finish::Codes { top, falling: top == 2, store, pitch: 32, residual: None };
+        let residual = |codes, top, store| {
+            let residual = Some(look_up::Residual { codes, channels: 64, pitch: 32 });
+            look_up::Finish::Codes { top, falling: top == 2, store, pitch: 32, residual }
+        };
         let every = [
             look_up::Finish::Sums { pitch: 512 },
             codes(1, look_up::Store::Bits(8)),
             codes(2, look_up::Store::Nibbles(48)),
+            residual(2, 3, look_up::Store::Nibbles(64)),
+            residual(3, 2, look_up::Store::Bits(16)),
+            residual(4, 1, look_up::Store::Bits(8)),
+            residual(4, 3, look_up::Store::Nibbles(64)),
         ];
         for finish in
             every.into_iter().chain([codes(3, look_up::Store::Nibbles(64)), codes(3, look_up::Store::Bits(16))])

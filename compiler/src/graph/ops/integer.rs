@@ -21,7 +21,7 @@ fn check_levels(c: CodeType) -> Result<CodeType, String> {
     if lo >= i32::MIN.into() && hi <= i32::MAX.into() { Ok(c) } else { Err("levels need more than 32 bits".to_owned()) }
 }
 
-fn code_type(attrs: &Attrs) -> Result<CodeType, String> {
+pub(super) fn code_type(attrs: &Attrs) -> Result<CodeType, String> {
     let top = u32::try_from(attrs.int("top", 0)).ok().filter(|t| (1..=65535).contains(t)).ok_or("top is 1 … 65535")?;
     let step =
         i32::try_from(attrs.int("step", 1)).ok().filter(|s| (1..=1 << 16).contains(s)).ok_or("step is 1 … 65536")?;
@@ -43,7 +43,7 @@ pub fn code_attrs(c: &CodeType) -> Attrs {
         .with("scale", Attr::Scales(c.scale.to_vec()))
 }
 
-const CODE_ATTRS: &[AttrDef] = &[
+pub(super) const CODE_ATTRS: &[AttrDef] = &[
     AttrDef { name: "top", kind: Kind::Int, required: true, doc: "greatest code" },
     AttrDef { name: "step", kind: Kind::Int, required: false, doc: "distance of neighbouring levels, default 1" },
     AttrDef { name: "offset", kind: Kind::Int, required: false, doc: "level of code 0, default 0" },
@@ -159,7 +159,7 @@ pub(super) fn pick<T: Copy + Default>(list: &[T], channel: usize) -> T {
 }
 
 /// Maps a flat index to the index along `axis`.
-fn channel_of(shape: &[usize], axis: usize) -> impl Fn(usize) -> usize + use<> {
+pub(super) fn channel_of(shape: &[usize], axis: usize) -> impl Fn(usize) -> usize + use<> {
     let inner: usize = shape.iter().skip(axis + 1).product::<usize>().max(1);
     let extent = shape.get(axis).copied().unwrap_or(1).max(1);
     move |i| i / inner % extent
@@ -335,30 +335,6 @@ pub static APPEND_TOP: OpDef = OpDef {
     },
 };
 
-/// Two codes to one by a table.
-pub static TABLE_ADD: OpDef = OpDef {
-    name: "table_add",
-    doc: "Codes a, b and a table (top_a+1, top_b+1) of result codes: u = table[a][b]. A residual add evaluated once for \
-          each pair of codes.",
-    inputs: (3, 3),
-    attrs: CODE_ATTRS,
-    elementwise: true,
-    infer: |attrs, types| {
-        let ((a, shape), (b, other)) = (codes(types, 0)?, codes(types, 1)?);
-        let t = types.get(2).ok_or("input 2 is missing")?;
-        if shape != other || t.shape != Shape::fixed(&[a.top as usize + 1, b.top as usize + 1]) {
-            return Err("both codes must have one shape, the table (top_a+1, top_b+1)".to_owned());
-        }
-        Ok(vec![ValueType { elem: Elem::Codes(code_type(attrs)?), ..ValueType::f32(shape) }])
-    },
-    eval: |e| {
-        let width = codes(e.types, 1)?.0.top as i32 + 1;
-        let (a, b, t) = (e.i32(0)?, e.i32(1)?, e.i64(2)?);
-        let out = a.iter().zip(b).map(|(&a, &b)| t.get((a * width + b) as usize).copied().unwrap_or(0) as i32);
-        Tensor::new(e.shape(), Data::I32(out.collect())).map_err(|e| e.to_string())
-    },
-};
-
 /// A value for each code.
 pub static LOOKUP: OpDef = OpDef {
     name: "lookup",
@@ -386,8 +362,3 @@ pub static LOOKUP: OpDef = OpDef {
         e.floats(out.collect())
     },
 };
-
-/// Whether a residual table over two code types is small enough to be worth it (at most 2⁸ entries).
-pub fn residual_table(a: &CodeType, b: &CodeType) -> bool {
-    (a.top as usize + 1) * (b.top as usize + 1) <= 256
-}

@@ -15,6 +15,7 @@ mod product;
 mod quantize;
 mod reduce;
 mod repeat;
+mod residual;
 mod shape;
 pub mod take;
 pub mod train;
@@ -22,11 +23,12 @@ mod unary;
 
 pub use activation::{ERF as ERF_COEFFICIENTS, EXP as EXP_COEFFICIENTS, LOG as LOG_COEFFICIENTS};
 pub use conv::Geometry;
-pub use integer::{code_attrs, residual_table};
+pub use integer::code_attrs;
 pub use normalize::scale_offset;
 pub use pool::Window;
 pub use quantize::{quant_bounds, steps, weight_codes};
 pub use reduce::axes as reduced_axes;
+pub use residual::{residual_table, residual_thresholds};
 pub use unary::{round, sign};
 
 use super::attrs::{AttrDef, Attrs};
@@ -234,7 +236,8 @@ pub static TABLE: &[&OpDef] = &[
     &integer::CODE_POOL,
     &integer::SUM_POOL,
     &integer::APPEND_TOP,
-    &integer::TABLE_ADD,
+    &residual::TABLE_ADD,
+    &residual::RESIDUAL_THRESHOLD,
     &integer::LOOKUP,
     // The training step: forward
     &train::dropout::DROPOUT,
