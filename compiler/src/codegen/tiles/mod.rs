@@ -259,7 +259,7 @@ pub(super) mod tests {
                     factor,
                     finish,
                 };
-                only_level_4(&assembler(|a| shape.assemble(a))?, &["Vpermb"]);
+                only_level_4(&assembler(|a| shape.assemble(a))?, &["Vpermb", "Kmovd", "Vpblendmw", "Vmovdqu16"]);
             }
         }
         for (quads, planes) in [(1, 2), (7, 1), (8, 2), (12, 2), (67, 2)] {
