@@ -11,6 +11,7 @@ use crate::graph::scale::Scale;
 use crate::graph::types::{AccType, Elem};
 use crate::graph::{Graph, NodeId, Value, ops};
 use dorefa_runtime::tensor::{Data, Tensor};
+use std::collections::BTreeSet;
 
 /// Moves the pools.
 ///
@@ -45,6 +46,10 @@ fn move_one(graph: &mut Graph, id: NodeId) -> Result<Option<NodeId>, PassError> 
         return Ok(None);
     };
     let Some(falls) = chain::falling(graph, &steps, channels) else { return Ok(None) };
+    // A float pool passes over what is not a number; its code is the least, which wins a min pool.
+    if falls.contains(&true) && !numbers(graph, x) {
+        return Ok(None);
+    }
     let Some((node, attrs)) = graph.node(id).zip(graph.node(pool.node).map(|n| n.attrs.clone())) else {
         return Ok(None);
     };
@@ -69,4 +74,96 @@ fn move_one(graph: &mut Graph, id: NodeId) -> Result<Option<NodeId>, PassError> 
         graph.remove(*id);
     }
     Ok(Some(codes.node))
+}
+
+/// Nodes that are looked at for one pool.
+const FARTHEST: usize = 1000;
+
+/// Operators whose results are numbers wherever their operands are finite and no sum overflows.
+const NUMBERS: &[&str] = &[
+    "abs",
+    "add",
+    "average_pool",
+    "batch_norm",
+    "bipolar_quant",
+    "clip",
+    "concat",
+    "conv",
+    "erf",
+    "global_average_pool",
+    "input",
+    "leaky_relu",
+    "matmul",
+    "max",
+    "max_pool",
+    "min",
+    "mul",
+    "multi_threshold",
+    "neg",
+    "pad",
+    "prelu",
+    "quant",
+    "quantize_activation",
+    "quantize_weights",
+    "relu",
+    "reshape",
+    "round",
+    "sigmoid",
+    "sign",
+    "slice",
+    "step",
+    "sub",
+    "tanh",
+    "transpose",
+];
+
+/// Whether a value is a number for finite inputs, unless a sum overflows: what it is computed from leads through such operators
+/// only, to inputs, finite constants and codes.
+fn numbers(graph: &Graph, value: Value) -> bool {
+    let (mut seen, mut pending) = (BTreeSet::new(), vec![value]);
+    while let Some(v) = pending.pop() {
+        if !seen.insert(v.node) {
+            continue;
+        }
+        if seen.len() > FARTHEST {
+            return false;
+        }
+        let op = op_of(graph, v);
+        if op == "decode" && graph.operands(v.node).len() == 1 {
+            continue;
+        }
+        if let Some(constant) = graph.constant(v) {
+            if constant.as_f32().is_some_and(|d| d.iter().any(|x| !x.is_finite())) {
+                return false;
+            }
+        } else if NUMBERS.contains(&op) {
+            pending.extend(graph.operands(v.node));
+        } else {
+            return false;
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text;
+
+    #[test]
+    fn only_numbers_are_pooled_by_their_least_codes() {
+        let pooled = |steps: &str| {
+            let source = format!(
+                "dorefa 1\ngraph g(x: f32[N, 2, 4, 4]) -> (y) {{\n  {steps}\n  p = max_pool(z, kernel=[2, 2])\n  \
+                 y = decode(encode(round(clip(neg(p), lo=0, hi=3)), top=3, scale=1/3))\n}}\n"
+            );
+            let mut graph = text::parse(&source, "pool.dorefa", &|_| None).expect("parses");
+            run(&mut graph).expect("runs");
+            graph.order().iter().any(|&id| op_of(&graph, Value { node: id, port: 0 }) == "code_pool")
+        };
+        assert!(pooled("z = conv(x, @w: f32[2, 2, 1, 1])"));
+        assert!(pooled("u = encode(round(exp(x)), top=3, scale=1/3)\n  z = add(decode(u), @k: f32[])"));
+        assert!(!pooled("z = log(x)"));
+        assert!(!pooled("z = div(x, x)"));
+    }
 }
