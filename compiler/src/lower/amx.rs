@@ -230,7 +230,7 @@ impl Tiles {
 /// Bytes of scratch memory that any layer of this geometry needs, however it is computed.
 pub fn scratch(g: &Geometry) -> usize {
     let ways = [(true, 1), (true, 3), (false, 1), (false, 3)].map(|(unpacked, planes)| {
-        let split = Split { products: Products::Quads, bits: 8, planes, runs: [1, 1], length: 1, early: false };
+        let split = Split { products: Products::Quads, bits: 8, planes, runs: [1, 1], length: 1, early: None };
         let tiles = Tiles::new(g, split, unpacked);
         SPILL + tiles.memory(g, tiles.most_rows(g, g.output[0]))
     });

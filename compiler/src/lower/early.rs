@@ -4,21 +4,28 @@
 //! codes), and in the worst case it is always.
 //!
 //! With acc = 2^b·U + P_0 and least ≤ P_0 ≤ greatest for any levels: U ≥ ⌈(t − least)/2^b⌉ is sure to reach t, and
-//! U < ⌈(t − greatest)/2^b⌉ is sure not to.
+//! U < ⌈(t − greatest)/2^b⌉ is sure not to. What is compared is ⌊U/2^s⌋, which fits 16 bits, against bounds rounded to the safe
+//! side; that leaves a few more codes open.
 
-use super::split::{Split, TILE};
+use super::split::{Split, TILE, VECTOR};
 use crate::graph::ops::Geometry;
 use crate::passes::fixed::reach;
+
+/// Elements of a vector of bounds: [`TILE`] outputs, twice.
+const PASSED: usize = 2 * TILE;
 
 impl Split {
     /// The split whose lowest digit is multiplied on demand, for weight levels (O, C/groups, KH, KW) and input levels; `None`
     /// where there is but one digit or U could leave 32 bits.
     pub fn early(self, g: &Geometry, weights: &[i64], levels: (i64, i64)) -> Option<Split> {
-        let fits = |row: &[i64]| {
+        let upper = |row: &[i64]| {
             let upper: Vec<i64> = row.iter().map(|&w| (w - self.digit(w, 0)) >> self.bits).collect();
-            reach(&upper, levels).is_some_and(|r| r < i32::MAX.into())
+            reach(&upper, levels)
         };
-        (self.planes > 1 && weights.chunks(g.taps().max(1)).all(fits)).then_some(Split { early: true, ..self })
+        let rows = weights.chunks(g.taps().max(1)).map(upper);
+        let most = rows.collect::<Option<Vec<i64>>>()?.into_iter().max()?;
+        let shift = (0..=16).find(|s| most <= i64::from(i16::MAX) << s)?;
+        (self.planes > 1).then_some(Split { early: Some(shift), ..self })
     }
 
     /// What the lowest digit's sum of an output can be: least and greatest.
@@ -27,8 +34,8 @@ impl Split {
         digits.fold((0, 0), |(least, greatest), d| (least + (d * lo).min(d * hi), greatest + (d * lo).max(d * hi)))
     }
 
-    /// [`Split::thresholds`] of each block, and behind them for each threshold what U passes where it is sure to be reached,
-    /// and what U passes where it may be; i32 vectors of 16 outputs.
+    /// [`Split::thresholds`] of each block, and behind them for each threshold what ⌊U/2^s⌋ passes where it is sure to be
+    /// reached, and what it passes where it may be: i16 vectors of 16 outputs, each four of them twice in a row.
     pub fn early_thresholds(
         &self,
         g: &Geometry,
@@ -38,30 +45,34 @@ impl Split {
         levels: (i64, i64),
     ) -> Vec<u8> {
         let (outputs, blocks) = (g.outputs / g.groups, self.blocks(g));
-        let mut passed = vec![i32::MAX; g.groups * blocks * top * 2 * TILE];
+        let mut passed = vec![i16::MAX; g.groups * blocks * top * 2 * PASSED];
         let sums = weights.chunks(g.taps().max(1)).map(|row| self.lowest(row, levels));
-        for (o, (row, (least, greatest))) in rows.chunks(top + 1).zip(sums).enumerate().take(g.outputs) {
+        for (o, (row, lowest)) in rows.chunks(top + 1).zip(sums).enumerate().take(g.outputs) {
             let (group, o) = (o / outputs, o % outputs);
             for (j, &t) in row.iter().take(top).enumerate() {
-                let at = (((group * blocks + o / TILE) * top + j) * 2) * TILE + o % TILE;
-                for (part, lowest) in [least, greatest].into_iter().enumerate() {
-                    if let Some(slot) = passed.get_mut(at + part * TILE) {
-                        *slot = self.passed(t, lowest);
+                let at = (((group * blocks + o / TILE) * top + j) * 2) * PASSED + o % TILE / 4 * 8 + o % 4;
+                for (part, value) in self.passed(t, lowest).into_iter().enumerate() {
+                    for twice in [0, 4] {
+                        if let Some(slot) = passed.get_mut(at + part * PASSED + twice) {
+                            *slot = value;
+                        }
                     }
                 }
             }
         }
         let exact = self.thresholds(g, rows, top);
-        let bytes = top * 2 * TILE * 4;
+        let bytes = top * 2 * VECTOR;
         let passed: Vec<u8> = passed.iter().flat_map(|v| v.to_le_bytes()).collect();
         exact.chunks(bytes.max(1)).zip(passed.chunks(bytes.max(1))).flat_map(|(a, b)| [a, b].concat()).collect()
     }
 
-    /// The greatest U with which an accumulator whose lowest sum is `lowest` does not reach `t`: ⌈(t − lowest)/2^b⌉ − 1.
-    fn passed(&self, t: i64, lowest: i64) -> i32 {
-        let below = t.saturating_sub(lowest).saturating_sub(1) >> self.bits;
-        // U is within ±(2^31 − 2), so thresholds beyond it are passed by all or by none.
-        below.clamp((-i32::MAX).into(), i32::MAX.into()) as i32
+    /// The greatest ⌊U/2^s⌋ with which an accumulator may stay below `t`, and the greatest with which it is sure to, for what
+    /// the lowest digit's sum can be.
+    fn passed(&self, t: i64, (least, greatest): (i64, i64)) -> [i16; 2] {
+        // The greatest U that does not reach t: ⌈(t − lowest)/2^b⌉ − 1.
+        let below = |lowest: i64| t.saturating_sub(lowest).saturating_sub(1) >> self.bits >> self.early.unwrap_or(0);
+        // ⌊U/2^s⌋ is within ±32767, so what lies beyond is passed by all or by none.
+        [below(least), below(greatest).saturating_sub(1)].map(|v| v.clamp(i16::MIN.into(), i16::MAX.into()) as i16)
     }
 }
 
@@ -82,6 +93,7 @@ mod tests {
         let split = Split::new(&g, &weights, levels, Products::Quads).and_then(|s| s.early(&g, &weights, levels));
         let split = split.expect("three digits");
         assert_eq!((split.planes, split.always()), (3, 2));
+        let shift = split.early.expect("early");
         let mut open = 0;
         let input = |seed: i64| {
             (0..12).map(move |i| [0, 255, seed * 37 % 256, (seed + i) * 101 % 256][(seed + i) as usize % 4])

@@ -73,9 +73,9 @@ pub struct Split {
     pub runs: [usize; 2],
     /// Elements of a run.
     pub length: usize,
-    /// Whether the lowest digit is multiplied only where the others leave a code open (`lower::early`); its weights then lie
-    /// behind those of the others.
-    pub early: bool,
+    /// Set where the lowest digit is multiplied only where the others leave a code open (`lower::early`); its weights then lie
+    /// behind those of the others. So many low bits of the others' sum are ignored.
+    pub early: Option<u32>,
 }
 
 impl Split {
@@ -103,7 +103,7 @@ impl Split {
         if lo < most.0 || hi > most.1 {
             return None;
         }
-        forms.iter().map(|&(bits, planes)| Split { products, bits, planes, runs, length, early: false }).find(exact)
+        forms.iter().map(|&(bits, planes)| Split { products, bits, planes, runs, length, early: None }).find(exact)
     }
 
     /// Whether no sum of `taps` products of weights up to ±`greatest` can leave its 32 bits.
@@ -163,7 +163,7 @@ impl Split {
 
     /// Digits that every product takes.
     pub fn always(&self) -> usize {
-        self.planes - usize::from(self.early)
+        self.planes - usize::from(self.early.is_some())
     }
 
     /// Bytes of a block's weights before those of the lowest digit, where these lie behind the others.
@@ -173,7 +173,7 @@ impl Split {
 
     /// The vector of a step's digits within its block.
     fn vector(&self, step: usize, plane: usize) -> usize {
-        match (self.early, plane) {
+        match (self.early.is_some(), plane) {
             (false, _) => step * self.planes + plane,
             (true, 0) => self.all_steps() * self.always() + step,
             (true, _) => step * self.always() + plane - 1,
@@ -260,7 +260,7 @@ mod tests {
     }
 
     fn split(products: Products, bits: u32, planes: usize) -> Split {
-        Split { products, bits, planes, runs: [1, 1], length: 1, early: false }
+        Split { products, bits, planes, runs: [1, 1], length: 1, early: None }
     }
 
     #[test]

@@ -92,7 +92,7 @@ pub(super) fn cycles(layer: &Layer<'_>, kernel: Kernel) -> f64 {
         Layout::Nhwc => 1.0,
         Layout::Nibbles | Layout::Bits => layer.bits()[1],
     };
-    let chain = if split.early { layer.positions() * outputs } else { layer.chain() };
+    let chain = if split.early.is_some() { layer.positions() * outputs } else { layer.chain() };
     products / rate + copied * copy + layer.reading(bits, tiles) + chain
 }
 
@@ -200,9 +200,9 @@ fn prepare<'a>(
     // The threshold that enters the chain, if it is one.
     let finish = match thresholds(task.graph, task.step.source.node) {
         Some((rows, top)) => {
-            let (table, early) = match about.codes.filter(|_| split.early) {
-                Some(c) => (split.early_thresholds(g, rows, top, &levels, c.a.levels()), true),
-                None => (split.thresholds(g, rows, top), false),
+            let (table, early) = match about.codes.filter(|_| split.early.is_some()) {
+                Some(c) => (split.early_thresholds(g, rows, top, &levels, c.a.levels()), split.early),
+                None => (split.thresholds(g, rows, top), None),
             };
             Finish::Threshold { table: e.data("thresholds", table), top, early }
         }
@@ -211,7 +211,7 @@ fn prepare<'a>(
     };
     let mut kind = finish.kind();
     let direct = match shape {
-        Some(_) if split.early => true,
+        Some(_) if split.early.is_some() => true,
         Some(s) if stores(e, task, g, s) => {
             kind = SplitFinish::Nibbles { top: kind.top(), planes: task.result.buffer.planes };
             kind.top() > 0

@@ -24,8 +24,8 @@ pub(super) enum Finish {
         table: Value,
         /// How many.
         top: usize,
-        /// Whether the upper digits may decide; only tiles do that.
-        early: bool,
+        /// Where the upper digits may decide, the bits of their sum that are ignored; only tiles do that.
+        early: Option<u32>,
     },
 }
 
@@ -35,7 +35,7 @@ impl Finish {
         match self {
             Finish::Raw => SplitFinish::Raw,
             Finish::Decode { .. } => SplitFinish::Decode,
-            Finish::Threshold { top, early: true, .. } => SplitFinish::Early { top },
+            Finish::Threshold { top, early: Some(shift), .. } => SplitFinish::Early { top, shift },
             Finish::Threshold { top, .. } => SplitFinish::Threshold(top),
         }
     }

@@ -357,6 +357,11 @@ pub(super) mod tests {
         let digits = ["Vpdpbusd", "Vpbroadcastd", "Vpcmpgtd", "Vpcmpeqd", "Vpslld", "Vpsrad", "Vpsrld", "Vcvtdq2pd"];
         let codes = [
             "Kmovw",
+            "Kord",
+            "Kmovd",
+            "Kxord",
+            "Vpcmpgtw",
+            "Vpackssdw",
             "Vpsubd",
             "Vmovdqa32",
             "Kxorw",
@@ -369,7 +374,7 @@ pub(super) mod tests {
             "Vcvtpd2ps",
         ];
         let digits = [&digits[..], &codes].concat();
-        let early = [1, 3].map(|top| SplitFinish::Early { top });
+        let early = [1, 3].map(|top| SplitFinish::Early { top, shift: 12 });
         for (planes, positions) in [(2, 24), (3, 14), (3, 1), (2, 1)] {
             for finish in [early[0], early[1], SplitFinish::Decode, SplitFinish::Threshold(3), nibbles] {
                 let (instructions, loops, steps) = (Instructions::Vnni, [5, 2, 9], [700, 48]);

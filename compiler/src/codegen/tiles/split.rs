@@ -31,6 +31,8 @@ pub enum SplitFinish {
     Early {
         /// Thresholds.
         top: usize,
+        /// Low bits of the upper digits' sum that are ignored.
+        shift: u32,
     },
 }
 
@@ -39,7 +41,7 @@ impl SplitFinish {
     pub fn table_bytes(self) -> usize {
         match self {
             SplitFinish::Decode => 2 * VECTOR,
-            SplitFinish::Early { top } => top * 4 * VECTOR,
+            SplitFinish::Early { top, .. } => top * 4 * VECTOR,
             other => other.top() * 2 * VECTOR,
         }
     }
@@ -48,7 +50,7 @@ impl SplitFinish {
     pub fn top(self) -> usize {
         match self {
             SplitFinish::Raw | SplitFinish::Decode => 0,
-            SplitFinish::Threshold(top) | SplitFinish::Nibbles { top, .. } | SplitFinish::Early { top } => top,
+            SplitFinish::Threshold(top) | SplitFinish::Nibbles { top, .. } | SplitFinish::Early { top, .. } => top,
         }
     }
 }
@@ -108,7 +110,7 @@ impl SplitShape {
     pub fn of(split: &Split, width: usize) -> SplitShape {
         let planes = split.planes;
         let (instructions, most) = match split.products {
-            Products::Quads if split.early => (Instructions::Vnni, split_early::positions(split.always())),
+            Products::Quads if split.early.is_some() => (Instructions::Vnni, split_early::positions(split.always())),
             Products::Quads => (Instructions::Vnni, 27 / planes.max(1)),
             Products::Pairs => (Instructions::Avx2, 12 / planes.max(1)),
         };

@@ -22,8 +22,10 @@ const MOST: [usize; 2] = [24, 28];
 const FIRST: AsmRegister64 = rbp;
 /// The lowest digits.
 const LOWEST: AsmRegister64 = r12;
-/// One bit a position that is decided, the first one's the highest.
+/// One bit a pair of positions that is decided, the first one's the highest.
 const DECIDED: AsmRegister32 = ebx;
+/// The bytes of the first and of the second of a pair.
+const PAIR: [AsmRegister64; 2] = [r13, r14];
 
 /// Positions of a tile at most, where so many digits are multiplied in any case.
 pub(super) fn positions(always: usize) -> usize {
@@ -31,31 +33,42 @@ pub(super) fn positions(always: usize) -> usize {
 }
 
 pub(super) fn assemble(s: SplitShape, a: &mut CodeAssembler) -> Result<(), IcedError> {
-    let SplitFinish::Early { top } = s.finish else { return Ok(()) };
+    let SplitFinish::Early { top, shift } = s.finish else { return Ok(()) };
     let always = s.planes - 1;
-    leaf(a, &[rbx, FIRST, LOWEST], |a| {
+    let upper: Vec<AsmRegisterZmm> = ZMM.iter().step_by(always).take(s.positions).copied().collect();
+    leaf(a, &[rbx, FIRST, LOWEST, PAIR[0], PAIR[1]], |a| {
         a.mov(FIRST, rdi)?;
         a.lea(LOWEST, qword_ptr(WEIGHTS + (s.all_steps() * always * VECTOR) as i32))?;
         products(SplitShape { planes: always, ..s }, a)?;
         split_vnni::constants(s, a)?;
+        for (register, bytes) in [(r10, 0x0F0F), (r11, 0xF0F0), (PAIR[0], 0x00FF), (PAIR[1], 0xFF00)] {
+            a.mov(register, bytes * 0x0001_0001_0001_0001_u64)?;
+        }
         a.xor(DECIDED, DECIDED)?;
-        for (p, sums) in ZMM.chunks(always).take(s.positions).enumerate() {
-            decide(s, a, sums.get(..always).unwrap_or_default(), top, (p * s.pitch) as i32)?;
+        for (i, pair) in upper.chunks(2).enumerate() {
+            if always > 1 {
+                for &sum in pair {
+                    add_last(s, a, sum)?;
+                }
+            }
+            decide(s, a, pair, [top, shift as usize], (2 * i * s.pitch) as i32)?;
         }
         let (mut done, mut lowest) = (a.create_label(), a.create_label());
-        let all = (1u32 << s.positions) - 1;
-        a.cmp(DECIDED, all as i32)?;
+        let pairs = s.positions.div_ceil(2);
+        a.cmp(DECIDED, (1i32 << pairs) - 1)?;
         a.je(done)?;
-        for (p, &upper) in ZMM.iter().step_by(always).take(s.positions).enumerate() {
+        for (i, pair) in upper.chunks(2).enumerate() {
             let mut next = a.create_label();
-            a.test(DECIDED, 1 << (s.positions - 1 - p))?;
+            a.test(DECIDED, 1 << (pairs - 1 - i))?;
             a.jnz(next)?;
-            a.vmovdqa32(DIGITS[1], upper)?;
-            a.lea(rdi, qword_ptr(FIRST + (p * s.position) as i32))?;
-            a.push(OUT)?;
-            a.add(OUT, (p * s.pitch) as i32)?;
-            a.call(lowest)?;
-            a.pop(OUT)?;
+            for (p, &sum) in pair.iter().enumerate().map(|(j, sum)| (2 * i + j, sum)) {
+                a.vmovdqa32(DIGITS[1], sum)?;
+                a.lea(rdi, qword_ptr(FIRST + (p * s.position) as i32))?;
+                a.push(OUT)?;
+                a.add(OUT, (p * s.pitch) as i32)?;
+                a.call(lowest)?;
+                a.pop(OUT)?;
+            }
             a.set_label(&mut next)?;
         }
         a.jmp(done)?;
@@ -64,6 +77,13 @@ pub(super) fn assemble(s: SplitShape, a: &mut CodeAssembler) -> Result<(), IcedE
         a.ret()?;
         a.set_label(&mut done)
     })
+}
+
+/// Adds the last digit's sum, in the register behind, to that of the one before.
+fn add_last(s: SplitShape, a: &mut CodeAssembler, sum: AsmRegisterZmm) -> Result<(), IcedError> {
+    let Some(&last) = ZMM.iter().skip_while(|&&z| z != sum).nth(1) else { return Ok(()) };
+    a.vpslld(last, last, s.bits)?;
+    a.vpaddd(sum, sum, last)
 }
 
 /// The sums of the digits that are multiplied in any case.
@@ -85,29 +105,48 @@ fn products(s: SplitShape, a: &mut CodeAssembler) -> Result<(), IcedError> {
     })
 }
 
-/// Stores the codes that a position's upper digits are sure of, and notes whether these are all; leaves their sum in the
-/// first register.
-fn decide(s: SplitShape, a: &mut CodeAssembler, sums: &[AsmRegisterZmm], top: usize, at: i32) -> Result<(), IcedError> {
-    let Some(&upper) = sums.first() else { return Ok(()) };
-    if let Some(&last) = sums.get(1) {
-        a.vpslld(last, last, s.bits)?;
-        a.vpaddd(upper, upper, last)?;
-    }
+/// Stores the codes of one or two positions that their upper digits' sums are sure of, and notes whether these are all.
+fn decide(
+    s: SplitShape,
+    a: &mut CodeAssembler,
+    sums: &[AsmRegisterZmm],
+    [top, shift]: [usize; 2],
+    at: i32,
+) -> Result<(), IcedError> {
+    let [Some(&first), Some(&second)] = [sums.first(), sums.last()] else { return Ok(()) };
+    // Four lanes of one position, then the same of the other.
+    a.vpsrad(LEVELS, first, shift as u32)?;
+    a.vpsrad(DIGITS[0], second, shift as u32)?;
+    a.vpackssdw(LEVELS, LEVELS, DIGITS[0])?;
     for (t, sure) in split_vnni::REACHED.into_iter().enumerate().take(top) {
         let part = |i: usize| zmmword_ptr(TABLE + ((2 * (top + t) + i) * VECTOR) as i32);
-        a.vpcmpgtd(sure, upper, part(0))?;
+        a.vpcmpgtw(sure, LEVELS, part(0))?;
         if t == 0 {
-            a.vpcmpgtd(k5, upper, part(1))?;
-            a.kxorw(k5, k5, sure)?;
+            a.vpcmpgtw(k5, LEVELS, part(1))?;
+            a.kxord(k5, k5, sure)?;
         } else {
-            a.vpcmpgtd(k4, upper, part(1))?;
-            a.kxorw(k4, k4, sure)?;
-            a.korw(k5, k5, k4)?;
+            a.vpcmpgtw(k4, LEVELS, part(1))?;
+            a.kxord(k4, k4, sure)?;
+            a.kord(k5, k5, k4)?;
         }
     }
-    split_vnni::store_planes(a, top, at)?;
+    if top == 3 {
+        a.kmovd(r8d, k2)?;
+        a.kxord(k1, k1, k2)?;
+        a.kxord(k1, k1, k3)?;
+        a.pdep(r8, r8, r11)?;
+    }
+    a.kmovd(eax, k1)?;
+    a.pdep(rax, rax, r10)?;
+    if top == 3 {
+        a.or(rax, r8)?;
+    }
+    for (i, bytes) in PAIR.into_iter().enumerate().take(sums.len()) {
+        a.pext(r8, rax, bytes)?;
+        a.mov(dword_ptr(OUT + (at + (i * s.pitch) as i32)), r8d)?;
+    }
     // The carry of a comparison with 1: set where no bit is.
-    a.kmovw(eax, k5)?;
+    a.kmovd(eax, k5)?;
     a.cmp(eax, 1)?;
     a.adc(DECIDED, DECIDED)
 }

@@ -165,7 +165,7 @@ pub(super) fn planes(
 
 /// Stores sixteen codes from the masks of the thresholds that they reach, [`REACHED`]: plane 1 is that of the second, plane 0
 /// says whether an odd number is reached.
-pub(super) fn store_planes(a: &mut CodeAssembler, top: usize, at: i32) -> Result<(), IcedError> {
+fn store_planes(a: &mut CodeAssembler, top: usize, at: i32) -> Result<(), IcedError> {
     if top == 3 {
         a.kmovw(r8d, k2)?;
         a.kxorw(k1, k1, k2)?;
