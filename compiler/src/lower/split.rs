@@ -161,6 +161,13 @@ impl Split {
         self.all_steps() * self.planes * VECTOR
     }
 
+    /// The same with all rows of a window side by side, as a patch of its bytes: rows are not filled up one by one. `None`
+    /// where a row of a window is no single run, or there is but one.
+    pub fn patched(self) -> Option<Split> {
+        let [rows, runs] = self.runs;
+        (rows > 1 && runs == 1).then_some(Split { runs: [1, 1], length: rows * self.length, ..self })
+    }
+
     /// Digits that every product takes.
     pub fn always(&self) -> usize {
         self.planes - usize::from(self.early.is_some())
@@ -196,8 +203,11 @@ impl Split {
             let (o, c, ky, kx) =
                 (i / g.taps(), i / (columns * g.kernel[0]) % inner, i / columns % g.kernel[0], i % columns);
             let (group, o) = (o / outputs, o % outputs);
-            let (run, k) =
-                if self.runs[1] == 1 && columns != 1 { (ky, kx * inner + c) } else { (ky * self.runs[1] + kx, c) };
+            let (run, k) = match self.runs {
+                [1, 1] => (0, (ky * columns + kx) * inner + c),
+                [_, 1] => (ky, kx * inner + c),
+                [_, runs] => (ky * runs + kx, c),
+            };
             let block = (group * blocks + o / TILE) * self.block_bytes();
             let step = run * self.steps() + k / together;
             for plane in 0..self.planes {
@@ -326,26 +336,28 @@ mod tests {
             let weights: Vec<i64> =
                 (0..g.outputs * g.taps()).map(|i| (i as i64 * 7_919_333 + 11) % (2 * GREATEST) - GREATEST).collect();
             for products in [Products::Pairs, Products::Quads] {
-                let s = Split::new(&g, &weights, (0, 3), products).expect("fits");
-                let packed = s.weights(&g, &weights);
-                assert_eq!(packed.len(), groups * s.blocks(&g) * s.block_bytes());
-                // Σ digits·2^(b·plane) of each output over everything is the sum of its weights.
-                let mut sums = vec![0i64; g.outputs];
-                for (i, bytes) in packed.chunks(products.element()).enumerate() {
-                    let at = i * products.element();
-                    let (block, plane) = (at / s.block_bytes(), at / VECTOR % s.planes);
-                    let o = at % VECTOR / 4;
-                    let digit = match *bytes {
-                        [b] => i64::from(b as i8),
-                        [a, b] => i64::from(i16::from_le_bytes([a, b])),
-                        _ => unreachable!(),
-                    };
-                    if digit != 0 {
-                        sums[block * (g.outputs / groups) + o] += digit << (s.bits as usize * plane);
+                let rows = Split::new(&g, &weights, (0, 3), products).expect("fits");
+                for s in [Some(rows), rows.patched(), rows.early(&g, &weights, (0, 3))].into_iter().flatten() {
+                    let packed = s.weights(&g, &weights);
+                    assert_eq!(packed.len(), groups * s.blocks(&g) * s.block_bytes());
+                    // Σ digits·2^(b·plane) of each output over everything is the sum of its weights.
+                    let mut sums = vec![0i64; g.outputs];
+                    for (i, bytes) in packed.chunks(products.element()).enumerate() {
+                        let at = i * products.element();
+                        let (block, plane) = (at / s.block_bytes(), at / VECTOR % s.planes);
+                        let o = at % VECTOR / 4;
+                        let digit = match *bytes {
+                            [b] => i64::from(b as i8),
+                            [a, b] => i64::from(i16::from_le_bytes([a, b])),
+                            _ => unreachable!(),
+                        };
+                        if digit != 0 {
+                            sums[block * (g.outputs / groups) + o] += digit << (s.bits as usize * plane);
+                        }
                     }
+                    let want: Vec<i64> = weights.chunks(g.taps()).map(|row| row.iter().sum()).collect();
+                    assert_eq!(sums, want);
                 }
-                let want: Vec<i64> = weights.chunks(g.taps()).map(|row| row.iter().sum()).collect();
-                assert_eq!(sums, want);
             }
         }
     }

@@ -33,7 +33,7 @@ pub struct Strips {
 impl Strips {
     /// As even as possible, and as wide as the sums of a strip's row fit 32 vector registers.
     pub fn of(g: &Geometry) -> Strips {
-        let most = (30usize.saturating_sub(g.kernel[1]) / 3).clamp(1, 8);
+        let most = (30usize.saturating_sub(g.kernel[1]) / 3).clamp(1, 9);
         let width = g.output[1].max(1);
         let count = width.div_ceil(most);
         let (base, wider) = (width / count, width % count);

@@ -21,8 +21,8 @@ use crate::codegen::target::{Level, x86};
 use crate::codegen::tiles::SplitFinish;
 use crate::codegen::tiles::amx::with_tiles;
 use crate::codegen::tiles::amx_conv::{AmxConv, Place, Store};
-use crate::codegen::tiles::amx_patches::AmxPatches;
 use crate::codegen::tiles::amx_unpack::{AmxUnpack, Planes};
+use crate::codegen::tiles::patches::Patches;
 use crate::codegen::{CodegenError, FunctionId};
 use crate::graph::Value as GraphValue;
 use crate::graph::ops::Geometry;
@@ -436,7 +436,7 @@ fn unpack(input: &super::Operand, tiles: &Tiles) -> AmxUnpack {
     AmxUnpack { planes, from: b.pixel(), blocks: tiles.pixel / 64 }
 }
 
-fn patches(g: &Geometry, tiles: &Tiles) -> AmxPatches {
+fn patches(g: &Geometry, tiles: &Tiles) -> Patches {
     let [kernel, stride] = [g.kernel[0], g.strides[1] * tiles.pixel];
-    AmxPatches { rows: kernel, row: g.dilations[0] * tiles.row(), run: tiles.run, stride, patch: tiles.position }
+    Patches { rows: kernel, row: g.dilations[0] * tiles.row(), run: tiles.run, stride, patch: tiles.position }
 }

@@ -1,5 +1,5 @@
 //! Convolution by 64-entry tables made of the activations (layouts in [`crate::lower::strips`]): a byte permutation serves 64
-//! outputs × 6 channels. The image is computed in vertical strips of up to 8 columns; the tables of an input row are made
+//! outputs × 6 channels. The image is computed in vertical strips of up to 9 columns; the tables of an input row are made
 //! once a strip and lie in a ring in the worker's scratch memory. Reference: the sums of the bit-serial kernel.
 //!
 //! Where nothing but thresholds follow, the tile stores codes; else it leaves accumulators for the chain.

@@ -17,6 +17,7 @@ use super::{KernelError, Task, split_input, split_lanes};
 use crate::codegen::emitter::{Emitter, F32X4, I32X4};
 use crate::codegen::image::FunctionId;
 use crate::codegen::target::{Level, x86};
+use crate::codegen::tiles::patches::Patches;
 use crate::codegen::tiles::{SplitFinish, SplitShape};
 use crate::graph::Value as GraphValue;
 use crate::graph::ops::Geometry;
@@ -26,6 +27,8 @@ use cranelift_codegen::ir::{InstBuilder, StackSlotData, StackSlotKind, Value, ty
 
 /// Bytes of a strip that leave room for weights in the first-level cache.
 const STRIP: usize = 24 << 10;
+/// Bytes of a window's row up to which windows are gathered.
+const PATCH: usize = 64;
 /// The longest strip that is put on a stack.
 const LONGEST: usize = 256 << 10;
 
@@ -55,6 +58,8 @@ pub(super) struct SplitLayer<'a> {
     pub pitch: usize,
     /// Whether the tile stores the step's result itself.
     pub direct: bool,
+    /// What gathers the windows of a row's positions side by side, where, and bytes from one to the next.
+    patches: Option<(FunctionId, Value, usize)>,
 }
 
 /// Whether level and layer allow the kernel: the instructions, sums that are proved, and a window that fits a strip.
@@ -109,6 +114,14 @@ fn digits(layer: &Layer<'_>, kernel: Kernel) -> Option<split::Split> {
         .flatten()
         .filter(|s| layer.g.output[1].is_multiple_of(SplitShape::of(s, layer.g.output[1]).positions));
     Some(early.unwrap_or(split))
+}
+
+/// The split whose tile reads whole windows side by side, where that saves more than gathering them costs.
+fn patched(layer: &Layer<'_>, split: &split::Split) -> Option<split::Split> {
+    let patched = split.patched().filter(|_| split.length <= PATCH)?;
+    let saved = split.runs[0] * split.steps() - patched.steps();
+    let cost = 3 * split.runs[0];
+    (saved * split.always() * split.blocks(&layer.g) > cost).then_some(patched)
 }
 
 /// Whether the result are codes as the early tile stores them.
@@ -218,6 +231,24 @@ fn prepare<'a>(
         }
         _ => false,
     };
+    let gathered = if kernel == Kernel::SplitVnni { patched(about, &split) } else { None };
+    let patches = match gathered {
+        None => None,
+        Some(whole) => {
+            let pitch = whole.length.next_multiple_of(4);
+            let gather = Patches {
+                rows: split.runs[0],
+                row: g.dilations[0] * row,
+                run: split.length,
+                stride: g.strides[1] * pixel,
+                patch: pitch,
+            };
+            let function = gather.function(e.image).map_err(|m| (node, m.to_string()))?;
+            let columns = extents[1].next_multiple_of(shape.map_or(1, |s| s.positions));
+            Some((function, e.stack(columns * pitch + 2 * PATCH, 64), pitch))
+        }
+    };
+    let split = gathered.unwrap_or(split);
     let pitch = g.outputs.next_multiple_of(4) + TILE;
     let buffer = task.lane_buffer(e, pitch * positions);
     let weights = e.data("weights", split.weights(g, &levels));
@@ -227,11 +258,12 @@ fn prepare<'a>(
             let steps = [g.dilations[0] * row, g.dilations[1] * pixel];
             let apart = if direct { g.outputs / 4 } else { pitch * 4 };
             let kind = if direct { kind } else { finish.kind() };
-            let shape = shape.with(&split, steps, g.strides[1] * pixel, apart, kind);
+            let position = patches.map_or(g.strides[1] * pixel, |(_, _, pitch)| pitch);
+            let shape = shape.with(&split, steps, position, apart, kind);
             Some((shape.function(e.image).map_err(|m| (node, m.to_string()))?, shape))
         }
     };
-    Ok(SplitLayer { layer, split, weights, finish, strip, row, extents, tall, tile, buffer, pitch, direct })
+    Ok(SplitLayer { layer, split, weights, finish, strip, row, extents, tall, tile, buffer, pitch, direct, patches })
 }
 
 /// Whether a step's result are codes of few bits that whole tiles and blocks make, so that the tile can store them.
@@ -273,9 +305,17 @@ fn row(
     let positions = layer.tile.map_or(1, |(_, s)| s.positions);
     let pixel = g.channels * layer.split.products.element();
     let mut result = Ok(());
+    let (input, position) = match layer.patches {
+        None => (input, g.strides[1] * pixel),
+        Some((gather, patches, pitch)) => {
+            let count = e.b.ins().isub(end, start);
+            e.call(gather, &[input, patches, count]);
+            (patches, pitch)
+        }
+    };
     e.range(start, end, positions, |e, x| {
         let at = e.b.ins().isub(x, start);
-        let at = e.at(input, at, g.strides[1] * pixel);
+        let at = e.at(input, at, position);
         if layer.direct {
             let p = task.position(e, y, x);
             let out = e.at(task.result.base, p.flat, g.outputs / 4);

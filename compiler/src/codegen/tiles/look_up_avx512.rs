@@ -1,4 +1,4 @@
-//! Sums of look-ups in 64-entry tables, AVX-512 VBMI: a row of up to 8 positions × 64 outputs, and either its accumulators or
+//! Sums of look-ups in 64-entry tables, AVX-512 VBMI: a row of up to 9 positions × 64 outputs, and either its accumulators or
 //! its codes (`look_up_codes`). Reference: the interpreter; layouts: `lower::strips`.
 //!
 //! A byte permutation serves 64 outputs × 6 channels. Bytes sum `limit` look-ups; then they are added to A (16-bit lanes as
@@ -16,7 +16,7 @@ use iced_x86::code_asm::*;
 /// What the tile is specialised to.
 #[derive(Clone, Copy, Debug)]
 pub struct LookUp64 {
-    /// Positions, at most 8 and such that `3·positions + kernel + 1` registers are enough.
+    /// Positions, at most 9 and such that `3·positions + kernel + 1` registers are enough.
     pub positions: usize,
     /// Horizontal taps, stride and dilation.
     pub kernel: usize,
@@ -86,7 +86,7 @@ pub enum Store {
 /// Bytes of an entry of the list of rows: the row's tables, its offset in a plane's weights, and one word for the caller.
 pub const ROW_ENTRY: usize = 24;
 /// Bytes of the positions' addends, one i32 each; behind them lies the address of the first position's residual codes.
-pub const ADDENDS: usize = 32;
+pub const ADDENDS: usize = 40;
 
 /// The lower halves of [`Z`].
 const Y: [AsmRegisterYmm; 32] = [
@@ -243,7 +243,7 @@ impl LookUp64 {
         for (i, tap) in taps.iter().enumerate() {
             a.vmovdqa64(index(i), zmmword_ptr(INDICES + tap * BLOCK))?;
         }
-        let mut started = [!first; 8];
+        let mut started = [!first; 9];
         for column in 0..self.columns {
             let at = TABLES + column * TABLE;
             let uses = (0..self.positions).flat_map(|r| taps.iter().enumerate().map(move |(i, tap)| (r, i, tap)));

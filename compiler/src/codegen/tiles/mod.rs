@@ -7,7 +7,6 @@
 pub mod amx;
 pub mod amx_conv;
 mod amx_digits;
-pub mod amx_patches;
 pub mod amx_unpack;
 mod float_avx2;
 mod float_avx512;
@@ -16,6 +15,7 @@ pub mod look_up_avx512;
 mod look_up_codes;
 pub mod outer_avx512;
 mod patch_grad;
+pub mod patches;
 mod popcount_avx512;
 pub mod product;
 pub mod product_amx;
@@ -108,10 +108,10 @@ pub(super) fn repeat(
 #[cfg(test)]
 pub(super) mod tests {
     use super::amx_conv::{AmxConv, Place, Store};
-    use super::amx_patches::AmxPatches;
     use super::amx_unpack::{AmxUnpack, Planes};
     use super::look_up_avx512::{self as look_up, LookUp64};
     use super::outer_avx512::{GatherShape, OuterShape, TableShape};
+    use super::patches::Patches;
     use super::product::Dot;
     use super::product_amx::{ProductShape, Rows};
     use super::split::Instructions;
@@ -312,7 +312,7 @@ pub(super) mod tests {
             only_level_4(&assembler(|a| shape.assemble(a))?, &more);
         }
         for run in [15, 21, 36] {
-            let shape = AmxPatches { rows: 7, row: 690, run, stride: 6, patch: 192 };
+            let shape = Patches { rows: 7, row: 690, run, stride: 6, patch: 192 };
             only_level_4(&assembler(|a| shape.assemble(a))?, &["Vmovdqu", "Vmovdqu8"]);
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! The windows of neighbouring positions, each gathered into a row of bytes (im2col), for AMX tiles of layers with few channels.
+//! The windows of neighbouring positions, each gathered into a row of bytes (im2col), for layers with few channels.
 //! A run may spill into what lies behind it; that is written later, or meets weights of zero.
 //!
 //! Cost: a load and a store for each row of a window.
@@ -11,7 +11,7 @@ use iced_x86::code_asm::*;
 
 /// What the function is specialised to; distances in bytes.
 #[derive(Clone, Copy, Debug)]
-pub struct AmxPatches {
+pub struct Patches {
     /// Rows of a window.
     pub rows: usize,
     /// From one row of the input to the next that a window reads.
@@ -24,17 +24,17 @@ pub struct AmxPatches {
     pub patch: usize,
 }
 
-impl AmxPatches {
+impl Patches {
     /// The function `(levels, patches, positions)`.
     ///
     /// # Errors
     /// When a distance does not fit an instruction.
     pub fn function(self, image: &mut Image) -> Result<FunctionId, CodegenError> {
-        let AmxPatches { rows, row, run, stride, patch } = self;
+        let Patches { rows, row, run, stride, patch } = self;
         if (rows * row).max(stride).max(patch) >= 1 << 30 || run > 64 {
             return Err(CodegenError::TooLarge(format!("a window of {rows} rows of {run} bytes")));
         }
-        tile(image, &format!("tile.amx.patches.{rows}x{run}.{row}.{stride}.{patch}"), |a| self.assemble(a))
+        tile(image, &format!("tile.patches.{rows}x{run}.{row}.{stride}.{patch}"), |a| self.assemble(a))
     }
 
     pub(super) fn assemble(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
