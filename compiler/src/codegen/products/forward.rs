@@ -4,7 +4,7 @@
 use super::amx::Walk;
 use super::rows::Grid;
 use super::tile::{COLUMNS, Finish, Loop, Tile};
-use super::{Forward, Samples, group_sizes, unit_parts, within_tiles};
+use super::{Forward, Samples, each_unit, group_sizes, unit_parts, within_tiles};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
 use cranelift_codegen::ir::{InstBuilder, Value};
@@ -40,32 +40,23 @@ impl Forward {
         let (blocks, bytes) = (packing.blocks(), packing.unit_bytes());
         let walk = Walk::new(e, &tile, grid, &self.input, self.over_batch())?;
         // Several units at once must be of one group.
-        let wide = if g.groups > 1 || self.over_batch() { None } else { tile.beside(e.level, blocks, bytes) };
+        let one = walk.tiled() || g.groups > 1 || self.over_batch();
+        let wide = if one { None } else { tile.beside(e.level, blocks, bytes) };
         let wide = match wide {
             Some(tile) => Some((tile.units[0], Walk::new(e, &tile, grid, &self.input, false)?)),
             None => None,
         };
         within_tiles(e, walk.tiled(), |e| {
-            let over = |e: &mut Emitter<'_, '_>, walk: &Walk, [first, end]: [Value; 2], step: usize| {
-                e.range(first, end, step, |e, unit| {
-                    let [group, block] = unit_parts(e, unit, blocks);
-                    let b = e.at(packed, unit, bytes);
-                    let from = e.mul(group, self.input.group(inner));
-                    let from = e.b.ins().iadd_imm_s(from, corner);
-                    let to = e.mul(group, outputs * 4);
-                    let to = e.at(to, block, COLUMNS * 4);
-                    walk.positions(e, samples, [(a, from), (c, to)], b);
-                });
-            };
-            let [first, end] = units;
-            let mut rest = first;
-            if let Some((step, wide)) = &wide {
-                let (count, together) = (e.b.ins().isub(end, first), e.int(*step));
-                let left = e.b.ins().urem(count, together);
-                rest = e.b.ins().isub(end, left);
-                over(e, wide, [first, rest], *step);
-            }
-            over(e, &walk, [rest, end], 1);
+            each_unit(e, units, wide.as_ref().map(|(n, _)| *n), |e, unit, several| {
+                let walk = wide.as_ref().filter(|_| several).map_or(&walk, |(_, wide)| wide);
+                let [group, block] = unit_parts(e, unit, blocks);
+                let b = e.at(packed, unit, bytes);
+                let from = e.mul(group, self.input.group(inner));
+                let from = e.b.ins().iadd_imm_s(from, corner);
+                let to = e.mul(group, outputs * 4);
+                let to = e.at(to, block, COLUMNS * 4);
+                walk.positions(e, samples, [(a, from), (c, to)], b);
+            });
         })
     }
 }

@@ -8,7 +8,7 @@
 use super::amx::Walk;
 use super::rows::Grid;
 use super::tile::{COLUMNS, Finish, Loop, Tile};
-use super::{InputGrad, Samples, group_sizes, unit_parts, within_tiles};
+use super::{InputGrad, Samples, each_unit, group_sizes, unit_parts, within_tiles};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
@@ -37,21 +37,32 @@ impl InputGrad {
     ) -> Result<(), CodegenError> {
         let (g, packing) = (&self.g, self.packing());
         let [inner, outputs] = group_sizes(g);
+        let (blocks, bytes) = (packing.blocks(), packing.unit_bytes());
+        let alike = self.alike(e);
         let mut work = Vec::new();
-        for alike in self.alike(e) {
-            let bytes = alike.offsets.iter().flatten().flat_map(|o| o.to_le_bytes()).collect();
-            let walk = Walk::new(e, &alike.tile, alike.grid, &self.gradient, self.over_batch())?;
-            work.push((walk, alike.offsets.len(), e.data("phases", bytes)));
+        for a in &alike {
+            let offsets = a.offsets.iter().flatten().flat_map(|o| o.to_le_bytes()).collect();
+            let walk = Walk::new(e, &a.tile, a.grid, &self.gradient, self.over_batch())?;
+            work.push((walk, a.offsets.len(), e.data("phases", offsets)));
         }
         let tiled = work.iter().any(|(walk, ..)| walk.tiled());
+        let one = tiled || g.groups > 1 || self.over_batch();
+        let mut wide = Vec::new();
+        for tile in alike.iter().filter(|_| !one).filter_map(|a| Some((a.tile.beside(e.level, blocks, bytes)?, a.grid)))
+        {
+            wide.push((tile.0.units[0], Walk::new(e, &tile.0, tile.1, &self.gradient, false)?));
+        }
+        // Several units at once: by tiles for as many in all phases.
+        let several = wide.first().map(|w| w.0).filter(|n| wide.len() == work.len() && wide.iter().all(|w| w.0 == *n));
         within_tiles(e, tiled, |e| {
-            e.range(units[0], units[1], 1, |e, unit| {
-                let [group, block] = unit_parts(e, unit, packing.blocks());
-                let b = e.at(packed, unit, packing.unit_bytes());
+            each_unit(e, units, several, |e, unit, several| {
+                let [group, block] = unit_parts(e, unit, blocks);
+                let b = e.at(packed, unit, bytes);
                 let from = e.mul(group, self.gradient.group(outputs));
                 let to = e.mul(group, inner * 4);
                 let to = e.at(to, block, COLUMNS * 4);
-                for (walk, phases, offsets) in &work {
+                for (i, (walk, phases, offsets)) in work.iter().enumerate() {
+                    let walk = wide.get(i).filter(|_| several).map_or(walk, |(_, wide)| wide);
                     e.times(*phases, |e, phase| {
                         let offsets = e.at(*offsets, phase, 24);
                         let [from, b, to] = [(from, 0), (b, 8), (to, 16)].map(|(base, i)| {

@@ -122,6 +122,24 @@ fn lines(e: &mut Emitter<'_, '_>, bytes: usize) -> Value {
     e.b.ins().band_imm_s(room, -(LINE as i64))
 }
 
+/// Calls `body` with the units of a range, `several` at a time where there is a tile for so many, which it is told, and the rest
+/// one at a time.
+fn each_unit(
+    e: &mut Emitter<'_, '_>,
+    [first, end]: [Value; 2],
+    several: Option<usize>,
+    mut body: impl FnMut(&mut Emitter<'_, '_>, Value, bool),
+) {
+    let mut rest = first;
+    if let Some(several) = several {
+        let (count, together) = (e.b.ins().isub(end, first), e.int(several));
+        let left = e.b.ins().urem(count, together);
+        rest = e.b.ins().isub(end, left);
+        e.range(first, rest, several, |e, unit| body(e, unit, true));
+    }
+    e.range(rest, end, 1, |e, unit| body(e, unit, false));
+}
+
 /// A unit's group, and its block within the group.
 fn unit_parts(e: &mut Emitter<'_, '_>, unit: Value, blocks: usize) -> [Value; 2] {
     if blocks == 1 {

@@ -75,7 +75,7 @@ pub struct Tile {
     /// The vector of B behind the last step is added to the sums last. Only to floats that are stored.
     pub end: bool,
     /// Units of packed weights that are taken at once, and the bytes from one to the next; their columns are neighbours in C.
-    /// More than one only of floats that are stored.
+    /// More than one only of sums that are stored, see [`Tile::beside`].
     pub units: [usize; 2],
 }
 

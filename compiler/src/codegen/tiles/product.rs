@@ -77,7 +77,8 @@ pub fn rows(level: &Level) -> usize {
 
 /// How many of `units` units a tile of `arithmetic` should take at once at `level`, and the rows that it then has.
 pub fn together(level: &Level, arithmetic: Arithmetic, units: usize) -> [usize; 2] {
-    let wide = level.has_x86(x86::AVX512 | x86::AVX2 | x86::FMA) && !arithmetic.integer();
+    let dot = arithmetic == Arithmetic::Quads && Dot::of(level, 512) == Dot::Evex;
+    let wide = level.has_x86(x86::AVX512 | x86::AVX2 | x86::FMA) && (!arithmetic.integer() || dot);
     let together = [3, 2].into_iter().find(|n| wide && units.is_multiple_of(*n)).unwrap_or(1);
     [together, if together > 1 { product_avx512::rows(together) } else { rows(level) }]
 }

@@ -1,6 +1,7 @@
 //! The product tile, AVX-512: 12 rows × 16 columns, one vector of B shared by the rows, the levels of A broadcast by the
-//! instruction where it can. Bound: 64 MAC a cycle and port for levels, 128 for bytes, 16 for floats. Floats are taken from
-//! two or three units at once where there are, 12 or 8 rows of them: with one, loads and not sums were the bound.
+//! instruction where it can. Bound: 64 MAC a cycle and port for levels, 128 for bytes, 16 for floats. Floats and bytes that
+//! vpdpbusd multiplies are taken from two or three units at once where there are, 12 or 8 rows of them: with one, loads and not
+//! sums were the bound.
 
 use super::product::{Done, Registers};
 use super::vectors::ZMM;
@@ -29,7 +30,7 @@ pub(super) fn rows(units: usize) -> usize {
 /// The registers of 512 bits.
 pub(super) struct Zmm {
     pub arithmetic: Arithmetic,
-    /// Units side by side, more than one only of floats that are stored.
+    /// Units side by side, more than one only of sums that are stored, and of integers only where vpdpbusd adds them.
     pub units: usize,
     /// Bytes of B from one unit to the next.
     pub unit: usize,
@@ -79,12 +80,13 @@ impl Registers for Zmm {
     fn combine(&self, a: &mut CodeAssembler, row: usize, from: AsmMemoryOperand, _: AsmMemoryOperand) -> Done {
         if self.units > 1 {
             a.vbroadcastss(A, dword_ptr(from))?;
-            return self.sums(row).try_for_each(|(sum, b, _)| {
-                if self.arithmetic == Arithmetic::Fma {
-                    return a.vfmadd231ps(sum, b, A);
+            return self.sums(row).try_for_each(|(sum, b, _)| match self.arithmetic {
+                Arithmetic::Fma => a.vfmadd231ps(sum, b, A),
+                Arithmetic::Quads => a.vpdpbusd(sum, A, b),
+                _ => {
+                    a.vmulps(PRODUCT, b, A)?;
+                    a.vaddps(sum, sum, PRODUCT)
                 }
-                a.vmulps(PRODUCT, b, A)?;
-                a.vaddps(sum, sum, PRODUCT)
             });
         }
         let sum = ZMM[row];
