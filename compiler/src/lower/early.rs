@@ -94,6 +94,8 @@ mod tests {
         let split = split.expect("three digits");
         assert_eq!((split.planes, split.always()), (3, 2));
         let shift = split.early.expect("early");
+        const FAR: i64 = 80_000_000;
+        assert!(FAR > 800_000 + (2 << (split.bits + shift)));
         let mut open = 0;
         let input = |seed: i64| {
             (0..12).map(move |i| [0, 255, seed * 37 % 256, (seed + i) * 101 % 256][(seed + i) as usize % 4])
@@ -102,17 +104,17 @@ mod tests {
             let acc: i64 = input(seed).zip(&weights).map(|(x, w)| x * w).sum();
             let lowest: i64 = input(seed).zip(&weights).map(|(x, &w)| x * split.digit(w, 0)).sum();
             let upper = (acc - lowest) >> split.bits;
-            for d in [-800_000, -30_000, -300, -1, 0, 1, 300, 30_000, 800_000] {
+            for d in [-FAR, -30_000, -300, -1, 0, 1, 300, 30_000, FAR] {
                 let t = acc + d;
                 let table = split.early_thresholds(&g, &[t, 1], 1, &weights, levels);
                 let word =
-                    |vector: usize| i64::from(i32::from_le_bytes(*table[64 * vector..].first_chunk().expect("4")));
-                let (sure, may) = (upper > word(2), upper > word(3));
+                    |vector: usize| i64::from(i16::from_le_bytes(*table[64 * vector..].first_chunk().expect("2")));
+                let (sure, may) = (upper >> shift > word(2), upper >> shift > word(3));
                 assert!(!sure || acc >= t, "{seed} {t}");
                 assert!(may || acc < t, "{seed} {t}");
                 assert!(may || !sure);
-                // Twelve digits of at most 128 for levels of at most 255 sum to less than 400 000.
-                assert!(may == sure || d.abs() < 800_000);
+                // Twelve digits of at most 128 for levels of at most 255 sum to less than 400 000; U/2^s moves by 1 at 2^(b+s).
+                assert!(may == sure || d.abs() < FAR, "{d} {upper} {shift} {} {}", word(2), word(3));
                 open += usize::from(may && !sure);
             }
         }

@@ -344,7 +344,12 @@ mod tests {
                     let mut sums = vec![0i64; g.outputs];
                     for (i, bytes) in packed.chunks(products.element()).enumerate() {
                         let at = i * products.element();
-                        let (block, plane) = (at / s.block_bytes(), at / VECTOR % s.planes);
+                        let (block, vector) = (at / s.block_bytes(), at % s.block_bytes() / VECTOR);
+                        let plane = match (s.early, vector * VECTOR < s.always_bytes()) {
+                            (None, _) => vector % s.planes,
+                            (_, true) => 1 + vector % s.always(),
+                            _ => 0,
+                        };
                         let o = at % VECTOR / 4;
                         let digit = match *bytes {
                             [b] => i64::from(b as i8),
