@@ -2,14 +2,40 @@
 //! floats in the chain's order (ci, ky, kx), padding taps as +0.
 
 use super::amx::Walk;
+use super::look_up::LookUp;
 use super::rows::Grid;
 use super::tile::{COLUMNS, Finish, Loop, Tile};
 use super::{Forward, Samples, each_unit, group_sizes, unit_parts, within_tiles};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
+use crate::codegen::target::Level;
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 impl Forward {
+    /// Packs `part` of `parts` of the dense weights at `src` as the product at this level reads them, see `Packing::emit`.
+    pub fn pack(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        part: Value,
+        parts: usize,
+        [src, dst]: [Value; 2],
+        bias: Option<Value>,
+    ) {
+        match LookUp::of(self, e.level) {
+            Some(product) => product.pack(e, part, parts, src, dst),
+            None => self.packing().emit(e, part, parts, src, bias, dst),
+        }
+    }
+
+    /// What the product is called at a level.
+    pub fn name(&self, level: &Level) -> &'static str {
+        match (LookUp::of(self, level), self.operands.integer()) {
+            (Some(_), _) => "look-up 64 forward",
+            (None, true) => "levels forward",
+            (None, false) => "float forward",
+        }
+    }
+
     /// The product of the samples [first, end) for the units [first, end).
     ///
     /// # Errors
@@ -23,6 +49,9 @@ impl Forward {
         packed: Value,
         c: Samples,
     ) -> Result<(), CodegenError> {
+        if let Some(product) = LookUp::of(self, e.level) {
+            return product.emit(e, samples, a, packed, c);
+        }
         let (g, packing) = (&self.g, self.packing());
         let [inner, outputs] = group_sizes(g);
         let ([row, column], origin) = self.input.steps();

@@ -8,6 +8,7 @@
 mod amx;
 mod forward;
 mod input_grad;
+mod look_up;
 mod outer;
 mod pack;
 mod patch_clif;
@@ -24,6 +25,8 @@ pub(in crate::codegen) mod testing;
 mod tests;
 #[cfg(test)]
 mod tests_amx;
+#[cfg(test)]
+mod tests_look_up;
 #[cfg(test)]
 mod tests_outer;
 mod tile;

@@ -168,7 +168,7 @@ fn forward_image(level: &Level, fma: bool, product: &Forward, weights: usize) ->
         fma,
         |e, part, parts, src, dst| {
             let bias = e.add(src, weights * 4);
-            product.packing().emit(e, part, parts, src, Some(bias), dst);
+            product.pack(e, part, parts, [src, dst], Some(bias));
         },
         |e, a, packed, c| {
             let (units, splits) = (product.packing().units(), product.packing().splits());
@@ -218,20 +218,24 @@ pub(super) fn forward_of_levels(
     operands: Operands,
     [left, right]: [Range; 2],
 ) -> Image {
-    let mut random = Random(1);
-    let mut product = Forward::new(g, operands).unwrap();
+    let w = Random(2).levels(g.outputs * g.taps(), right);
+    forward_of_weights(level, fma, Forward::new(g, operands).unwrap(), left, &w)
+}
+
+/// Checks a product of levels within the range given and weights; returns its code.
+pub(super) fn forward_of_weights(level: &Level, fma: bool, mut product: Forward, left: Range, w: &[i32]) -> Image {
+    let (mut random, g) = (Random(1), &product.g.clone());
     if fma {
         widen(&mut product.input, &mut product.output);
     }
     let InputLayout::Levels(layout) = &product.input else { panic!() };
     let x = per_sample(g, g.channels * g.input[0] * g.input[1], |n| random.levels(n, left));
-    let w = random.levels(g.outputs * g.taps(), right);
     let (a, c) = (levels_memory(layout, &x), Memory::new(batch(g) * product.output.bytes(), 0x55));
     let dense = Memory::of(w.iter().map(|&v| (v as i16).to_le_bytes()));
     let packed = Memory::new(product.packing().bytes(), 0x55);
     let image = forward_image(level, fma, &product, 0);
     run(&image, (&a, layout.bytes()), (&c, product.output.bytes()), &dense, &packed);
-    let expected: Vec<_> = x.iter().map(|x| forward(g, x, &w, fma)).collect();
+    let expected: Vec<_> = x.iter().map(|x| forward(g, x, w, fma)).collect();
     check_maps(g, &level.name, &product.output, &c, &expected);
     image
 }

@@ -26,6 +26,7 @@ mod split_avx2;
 mod split_early;
 mod split_vnni;
 mod tables_avx512;
+pub mod tables_bytes;
 pub(super) mod vectors;
 pub mod weight_amx;
 
@@ -261,6 +262,10 @@ pub(super) mod tests {
                 };
                 only_level_4(&assembler(|a| shape.assemble(a))?, &["Vpermb", "Kmovd", "Vpblendmw", "Vmovdqu16"]);
             }
+        }
+        for (channels, planes) in [(6, 1), (48, 2), (60, 2), (128, 2), (385, 1)] {
+            let shape = tables_bytes::ByteTables { channels, planes, pixel: channels, pitch: 704 };
+            only_level_4(&assembler(|a| shape.assemble(a))?, &["Vmovdqu8", "Vptestmb", "Vpbroadcastb"]);
         }
         for (quads, planes) in [(1, 2), (7, 1), (8, 2), (12, 2), (67, 2)] {
             let shape = TablesShape { quads, planes, row: quads, pitch: 640 };

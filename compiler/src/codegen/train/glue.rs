@@ -60,13 +60,12 @@ fn pack(
 ) -> Result<&'static str, String> {
     let from = from.iter().map(|&s| frame.base(e, s)).collect::<Result<Vec<_>, _>>()?;
     let (&src, dst) = (from.first().ok_or("packs nothing")?, frame.base(e, to)?);
-    let plan = train::plan(frame.graph, node)?;
-    let packing = match &plan {
-        ProductPlan::Forward(plan, _) => plan.packing(),
-        ProductPlan::InputGrad(plan, _) => plan.packing(),
+    let bias = from.get(1).copied();
+    match train::plan(frame.graph, node)? {
+        ProductPlan::Forward(plan, _) => plan.pack(e, frame.task, parts(frame), [src, dst], bias),
+        ProductPlan::InputGrad(plan, _) => plan.packing().emit(e, frame.task, parts(frame), src, bias, dst),
         _ => return Err("has no weights to pack".to_owned()),
-    };
-    packing.emit(e, frame.task, parts(frame), src, from.get(1).copied(), dst);
+    }
     Ok("pack weights")
 }
 
@@ -152,7 +151,7 @@ fn run(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node, product: &Produc
             let (samples, units) = split(e, frame, plan.packing().units(), plan.samples_per_task());
             let (packed, c) = (frame.all(e, b)?.base, frame.all(e, product.to)?);
             plan.emit(e, samples, units, left, packed, c).map_err(|e| e.to_string())?;
-            Ok(if integer(&plan.input) { "levels forward" } else { "float forward" })
+            Ok(plan.name(e.level))
         }
         ProductPlan::InputGrad(mut plan, _) => {
             plan.gradient = found(&plan.gradient, form(a)?)?;

@@ -89,7 +89,8 @@ pub fn plan(graph: &Graph, node: &Node) -> Result<Plan, String> {
         _ => {
             let geometry = Geometry::new(&node.attrs, &a.shape, &b.shape)?;
             let bias = types.len() > 2;
-            Plan::Forward(Forward::new(&geometry, operands(a, b))?.biased(bias)?, geometry)
+            let signs = b.codes().is_some_and(|c| (c.top, c.step, c.offset) == (1, 2, -1));
+            Plan::Forward(Forward::new(&geometry, operands(a, b))?.biased(bias)?.of_signs(signs), geometry)
         }
     })
 }

@@ -13,6 +13,8 @@ pub struct Forward {
     pub(crate) g: Geometry,
     pub(crate) operands: Operands,
     pub(crate) bias: bool,
+    /// Whether the weights are −1 and 1 alone.
+    pub(crate) signs: bool,
     taps: [Vec<usize>; 1],
 }
 
@@ -31,6 +33,7 @@ impl Forward {
             g: g.clone(),
             operands,
             bias: false,
+            signs: false,
             taps: [(0..g.kernel[0] * g.kernel[1]).collect()],
         })
     }
@@ -44,6 +47,11 @@ impl Forward {
             return Err("a product of levels has no bias".to_owned());
         }
         Ok(Forward { bias, ..self })
+    }
+
+    /// The same whose weights are −1 and 1 alone, if `signs`.
+    pub fn of_signs(self, signs: bool) -> Forward {
+        Forward { signs, ..self }
     }
 
     /// Its packed weights, whose units tasks may share.

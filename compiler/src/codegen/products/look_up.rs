@@ -1,0 +1,278 @@
+//! The forward product of weights ±1 and codes of few bits by 64-entry tables made of the codes (layouts in [`crate::lower::strips`]),
+//! as inference has it: a byte permutation serves 64 outputs × 6 channels. Weights are indices of tables here, packed anew
+//! each step. Reference: the product of bytes in `tests`.
+//!
+//! Cost: as `kernels::look_up64`, 600 to 800 GMAC/s in place of 200. Limits: see [`LookUp::of`]. Needs AVX-512 with VBMI, and is
+//! not taken where there is AMX.
+
+use super::{Forward, InputLayout, Operands, Samples, lines, share};
+use crate::codegen::CodegenError;
+use crate::codegen::emitter::Emitter;
+use crate::codegen::image::FunctionId;
+use crate::codegen::target::{Level, x86};
+use crate::codegen::tiles::look_up_avx512::{ADDENDS, Finish, LookUp64, ROW_ENTRY};
+use crate::codegen::tiles::tables_bytes::ByteTables;
+use crate::lower::strips::{self, BLOCK, SIX, Strips, TABLE};
+use crate::lower::train::layouts::{Levels, Storage};
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
+
+/// Bytes of tables up to which they lie on the stack.
+const MOST: usize = 256 << 10;
+/// Greatest number of horizontal taps whose indices stay in registers.
+const WIDEST: usize = 7;
+/// Greatest code.
+const TOP: i32 = 3;
+
+/// A forward product that is looked up.
+pub(super) struct LookUp<'a> {
+    forward: &'a Forward,
+    levels: &'a Levels,
+    strips: Strips,
+    top: i32,
+}
+
+/// What one sample's rows need besides its own memory.
+struct Memory {
+    ring: Value,
+    sums: Value,
+    tables: Value,
+    rows: Value,
+    addends: Value,
+    column_sums: Value,
+}
+
+/// The functions of a strip of so many positions.
+struct Strip {
+    positions: usize,
+    build: FunctionId,
+    tile: FunctionId,
+}
+
+impl<'a> LookUp<'a> {
+    /// The product, where a level has the instructions and it has the form: one group, weights −1 and 1, codes 0 … 3 as bytes,
+    /// outputs by 64, several positions, and tables of a strip's rows that fit the stack.
+    pub(super) fn of(forward: &'a Forward, level: &Level) -> Option<LookUp<'a>> {
+        let g = &forward.g;
+        let InputLayout::Levels(levels) = &forward.input else { return None };
+        let Operands::Levels { a, .. } = forward.operands else { return None };
+        let machine = level.has_x86(x86::V4 | x86::VBMI) && !level.has_x86(x86::AMX);
+        let codes = levels.storage == Storage::Bytes { bias: 0 } && (0..=TOP).contains(&a.greatest) && a.least >= 0;
+        let strips = Strips::of(g);
+        let form = g.groups == 1 && g.outputs.is_multiple_of(BLOCK) && g.kernel[1] <= WIDEST && !forward.over_batch();
+        let narrow = g.taps() * a.greatest.max(1) as usize <= u16::MAX.into() && strips.lanes_at() <= MOST;
+        (machine && codes && form && narrow && forward.signs).then_some(LookUp {
+            forward,
+            levels,
+            strips,
+            top: a.greatest,
+        })
+    }
+
+    fn planes(&self) -> usize {
+        if self.top > 1 { 2 } else { 1 }
+    }
+
+    /// Bytes of the indices of a block of outputs.
+    fn block_bytes(&self) -> usize {
+        let g = &self.forward.g;
+        g.kernel[0] * g.kernel[1] * self.strips.sixes * BLOCK
+    }
+
+    /// Packs `part` of `parts` of the dense weights (O, C, KH, KW), i16 levels, at `src`, as `strips::weights` does.
+    pub(super) fn pack(&self, e: &mut Emitter<'_, '_>, part: Value, parts: usize, src: Value, dst: Value) {
+        let g = &self.forward.g;
+        let ([rows, columns], sixes) = (g.kernel, self.strips.sixes);
+        let [first, end] = share(e, part, parts, g.outputs / BLOCK * rows * sixes * columns);
+        e.range(first, end, 1, |e, vector| {
+            let mut rest = vector;
+            let mut digit = |e: &mut Emitter<'_, '_>, n: usize| {
+                let n = e.int(n);
+                let digit = e.b.ins().urem(rest, n);
+                rest = e.b.ins().udiv(rest, n);
+                digit
+            };
+            let (kx, six, ky) = (digit(e, columns), digit(e, sixes), digit(e, rows));
+            let output = e.mul(rest, BLOCK);
+            let channel = e.mul(six, SIX);
+            let to = e.at(dst, vector, BLOCK);
+            let tap = e.at(kx, ky, columns);
+            e.times(BLOCK, |e, o| {
+                let output = e.b.ins().iadd(output, o);
+                let byte = self.index(e, src, [output, channel, tap]);
+                // Even lanes are the first 32 outputs.
+                let half = e.b.ins().ushr_imm_u(o, 5);
+                let lane = e.b.ins().band_imm_s(o, 31);
+                let lane = e.at(half, lane, 2);
+                let to = e.b.ins().iadd(to, lane);
+                e.b.ins().istore8(MemFlagsData::new().with_notrap(), byte, to, 0);
+            });
+        });
+    }
+
+    /// The bits of six channels' weights of an output, 1 where the weight is 1.
+    fn index(&self, e: &mut Emitter<'_, '_>, src: Value, [output, channel, tap]: [Value; 3]) -> Value {
+        let g = &self.forward.g;
+        let taps = g.kernel[0] * g.kernel[1];
+        let last = e.int(g.channels - 1);
+        let mut byte = e.b.ins().iconst(types::I32, 0);
+        for i in 0..SIX {
+            let own = e.add(channel, i);
+            let inside = e.b.ins().icmp(IntCC::UnsignedLessThanOrEqual, own, last);
+            let own = e.min(own, last);
+            let row = e.at(own, output, g.channels);
+            let at = e.at(tap, row, taps);
+            let at = e.at(src, at, 2);
+            let level = e.b.ins().sload16(types::I32, MemFlagsData::new().with_notrap(), at, 0);
+            let one = e.b.ins().icmp_imm_s(IntCC::SignedGreaterThan, level, 0);
+            let one = e.b.ins().band(one, inside);
+            let bit = e.b.ins().uextend(types::I32, one);
+            let bit = e.b.ins().ishl_imm_u(bit, i as i64);
+            byte = e.b.ins().bor(byte, bit);
+        }
+        byte
+    }
+
+    /// The product of the samples [first, end).
+    ///
+    /// # Errors
+    /// When the code generator fails.
+    pub(super) fn emit(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        samples: [Value; 2],
+        a: Samples,
+        packed: Value,
+        c: Samples,
+    ) -> Result<(), CodegenError> {
+        let (g, s) = (&self.forward.g, &self.strips);
+        let ring = lines(e, s.lanes_at());
+        let m = Memory {
+            ring,
+            sums: e.add(ring, s.sums_at()),
+            tables: e.data("look_up_tables", strips::tables()),
+            rows: e.stack(g.kernel[0] * ROW_ENTRY, 8),
+            addends: e.stack(ADDENDS + 8, 8),
+            column_sums: e.stack(s.sums_pitch() * 2, 16),
+        };
+        let mut all = Vec::new();
+        for (first, count, positions) in [(0, s.wide, s.positions), (s.wide, s.narrow, s.positions - 1)] {
+            if count > 0 {
+                all.push((first * s.positions, count, self.strip(e, positions)?));
+            }
+        }
+        let corner = self.levels.origin() as i64;
+        let corner = corner - (g.pads[0] * self.levels.row() + g.pads[1] * self.levels.pixel()) as i64;
+        e.range(samples[0], samples[1], 1, |e, n| {
+            let (corner, zero) = (e.b.ins().iconst(types::I64, corner), e.int(0));
+            let (from, to) = (a.at(e, n, corner), c.at(e, n, zero));
+            for (first, count, strip) in &all {
+                e.times(*count, |e, i| {
+                    let x = e.mul(i, strip.positions);
+                    let x = e.add(x, *first);
+                    self.columns(e, &m, strip, x, [from, packed, to]);
+                });
+            }
+        });
+        Ok(())
+    }
+
+    fn strip(&self, e: &mut Emitter<'_, '_>, positions: usize) -> Result<Strip, CodegenError> {
+        let (g, s, planes) = (&self.forward.g, &self.strips, self.planes());
+        let columns = s.columns(positions);
+        let build = ByteTables { channels: g.channels, planes, pixel: self.levels.pixel(), pitch: columns * TABLE };
+        let tile = LookUp64 {
+            positions,
+            kernel: g.kernel[1],
+            stride: g.strides[1],
+            dilation: g.dilations[1],
+            columns,
+            sixes: s.sixes,
+            limit: 255 / (SIX * if planes > 1 { 3 } else { 1 }),
+            planes: 1,
+            rows: g.kernel[0],
+            factor: 2,
+            finish: Finish::Sums { pitch: self.forward.output.pixel() },
+        };
+        Ok(Strip { positions, build: build.function(e.image)?, tile: tile.function(e.image)? })
+    }
+
+    /// A strip from column `x` of the result on, from top to bottom; rows are counted from the border's.
+    fn columns(&self, e: &mut Emitter<'_, '_>, m: &Memory, strip: &Strip, x: Value, [from, packed, to]: [Value; 3]) {
+        let (g, s) = (&self.forward.g, &self.strips);
+        let pixel = self.forward.output.pixel();
+        let left = e.at(from, x, g.strides[1] * self.levels.pixel());
+        let zero = e.int(0);
+        let next = e.var(zero);
+        e.times(g.output[0], |e, y| {
+            let top = e.mul(y, g.strides[0]);
+            let built = e.b.use_var(next);
+            let (first, end) = (e.b.ins().smax(built, top), e.add(top, s.slots));
+            e.range(first, end, 1, |e, row| {
+                let codes = e.at(left, row, self.levels.row());
+                let [tables, sums] = self.slot(e, m, strip, row);
+                let count = e.int(s.columns(strip.positions));
+                e.call(strip.build, &[codes, count, tables, m.tables, sums]);
+            });
+            e.b.def_var(next, end);
+            self.list(e, m, strip, top);
+            self.add_columns(e, m, strip);
+            let position = e.at(x, y, g.output[1]);
+            let to = e.at(to, position, pixel);
+            e.times(g.outputs / BLOCK, |e, block| {
+                let weights = e.at(packed, block, self.block_bytes());
+                let (to, count) = (e.at(to, block, BLOCK * 4), e.int(g.kernel[0]));
+                e.call(strip.tile, &[m.rows, count, weights, m.tables, m.addends, to]);
+            });
+        });
+    }
+
+    /// Where the tables of an input row lie, and the sums of its codes.
+    fn slot(&self, e: &mut Emitter<'_, '_>, m: &Memory, strip: &Strip, row: Value) -> [Value; 2] {
+        let s = &self.strips;
+        let slots = e.int(s.slots);
+        let slot = e.b.ins().urem(row, slots);
+        let tables = e.at(m.ring, slot, s.sixes * s.columns(strip.positions) * TABLE);
+        [tables, e.at(m.sums, slot, s.sums_pitch() * 2)]
+    }
+
+    /// Lists the rows of the window that begins at row `top`.
+    fn list(&self, e: &mut Emitter<'_, '_>, m: &Memory, strip: &Strip, top: Value) {
+        let g = &self.forward.g;
+        for ky in 0..g.kernel[0] {
+            let row = e.add(top, ky * g.dilations[0]);
+            let [tables, sums] = self.slot(e, m, strip, row);
+            let weights = e.int(ky * self.strips.sixes * g.kernel[1] * BLOCK);
+            for (i, v) in [tables, weights, sums].into_iter().enumerate() {
+                e.store(v, m.rows, (ky * ROW_ENTRY + 8 * i) as i32);
+            }
+        }
+    }
+
+    /// Each position's addend, −Σ of the codes under its window: weights are 2·bit − 1.
+    fn add_columns(&self, e: &mut Emitter<'_, '_>, m: &Memory, strip: &Strip) {
+        let g = &self.forward.g;
+        for v in 0..self.strips.columns(strip.positions).div_ceil(8) {
+            let rows = (0..g.kernel[0]).map(|ky| {
+                let sums = e.load(types::I64, m.rows, (ky * ROW_ENTRY + 16) as i32);
+                e.load(types::I16X8, sums, 16 * v as i32)
+            });
+            let rows: Vec<Value> = rows.collect();
+            let sum = rows.into_iter().reduce(|a, b| e.b.ins().iadd(a, b));
+            if let Some(sum) = sum {
+                e.store(sum, m.column_sums, 16 * v as i32);
+            }
+        }
+        for r in 0..strip.positions {
+            let terms = (0..g.kernel[1]).map(|kx| {
+                let at = 2 * (r * g.strides[1] + kx * g.dilations[1]) as i32;
+                e.b.ins().uload16(types::I32, MemFlagsData::new().with_notrap(), m.column_sums, at)
+            });
+            let terms: Vec<Value> = terms.collect();
+            if let Some(sum) = terms.into_iter().reduce(|a, b| e.b.ins().iadd(a, b)) {
+                let addend = e.b.ins().ineg(sum);
+                e.store(addend, m.addends, 4 * r as i32);
+            }
+        }
+    }
+}
