@@ -246,6 +246,37 @@ fn levels_and_accumulators_beyond_32_bits() {
 }
 
 #[test]
+fn packed_pools_of_codes() {
+    // Looked-up layers read nibbles, fully connected ones bits; a falling channel wants the least code.
+    let pixel = |i: usize| ((i * 7919 + 13) % 97) as f32 / 32.0 - 1.25;
+    let signs = |name: &str| {
+        let of = |c: usize| Tensor::f32([c, 1, 1], (0..c).map(|i| [0.5, -0.7, 0.3][i % 3]).collect()).ok();
+        if name == "g" { of(128) } else { None }
+    };
+    let first = "q = quantize_activation(x, bits=2); c = conv(q, quantize_weights(@w: f32[128, 64, 1, 1], bits=1))";
+    let mut seen = Vec::new();
+    for bits in [1, 2] {
+        for (window, flat) in
+            [("kernel=[3, 3], strides=[2, 2]", 512), ("kernel=[2, 2], strides=[2, 2], pads=[1, 0, 1, 0]", 768)]
+        {
+            for step in ["m = relu(c)", "m = mul(c, @g: f32[128, 1, 1])"] {
+                let pool =
+                    format!("{first}; {step}; p = max_pool(m, {window}); a = quantize_activation(p, bits={bits})");
+                let full = format!(
+                    "f = reshape(a, shape=[{flat}]); y = matmul(f, quantize_weights(@v: f32[9, {flat}], bits=1))"
+                );
+                let conv = "y = conv(a, quantize_weights(@v: f32[32, 128, 1, 1], bits=1))".to_owned();
+                for next in [full, conv] {
+                    seen.push(check_on(&[64, 5, 5], &format!("{pool}; {next}"), &signs, pixel));
+                }
+            }
+        }
+    }
+    let packed = seen.iter().filter(|k| k.contains(&"code pool, packed")).count();
+    assert!(packed > 0, "{seen:?}");
+}
+
+#[test]
 fn average_pools_of_codes() {
     let kernels = |extents: &[usize], body: &str| {
         check(extents, body);

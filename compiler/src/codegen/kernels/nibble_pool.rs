@@ -7,6 +7,7 @@
 //! Cost: 5 operations a tap and vector where all taps are valid. Limits: codes of at most 2 bits; a 1-bit code has no high
 //! plane, for which the same holds. Needs nothing beyond the level's base.
 
+use super::layer::whole_words;
 use super::pool::each_tap;
 use super::{KernelError, Operand, Position, Task};
 use crate::codegen::emitter::{Emitter, I32X4};
@@ -32,10 +33,11 @@ struct Unions {
     both: Value,
 }
 
-/// Whether this kernel can run the step: nibbles to nibbles with nothing behind it.
+/// Whether this kernel can run the step: nibbles to nibbles, or to whole words of bits, with nothing behind it.
 pub(super) fn fits(task: &Task<'_>, input: &Operand) -> bool {
-    let nibbles = |o: &Operand| o.buffer.layout == Layout::Nibbles;
-    task.step.chain.is_empty() && nibbles(input) && nibbles(&task.result)
+    let (from, to) = (&input.buffer, &task.result.buffer);
+    let words = to.layout == Layout::Bits && to.image.0.is_multiple_of(64) && whole_words(to) && to.planes <= 2;
+    task.step.chain.is_empty() && from.layout == Layout::Nibbles && (to.layout == Layout::Nibbles || words)
 }
 
 /// Emits the pool; `minimum` marks the channels that take the least code.
@@ -75,23 +77,41 @@ impl Pool<'_> {
     /// All channels of a position; `inside`: every tap is valid.
     fn position(&self, e: &mut Emitter<'_, '_>, task: &Task<'_>, p: Position, inside: bool) {
         let bytes = self.window.channels / 4;
+        if task.result.buffer.layout == Layout::Bits {
+            let (pixel, planes) = (task.result.buffer.pixel(), task.result.buffer.planes);
+            let to = e.at(task.result.base, p.flat, pixel);
+            return e.times(bytes / 16, |e, i| {
+                let first = e.mul(i, 16);
+                let v = self.vector(e, I32X4, first, p, inside);
+                let to = e.at(to, i, 8);
+                for plane in 0..planes {
+                    let word = word(e, v, plane);
+                    e.store(word, to, (plane * task.result.buffer.words() * 8) as i32);
+                }
+            });
+        }
         let to = e.at(task.result.base, p.flat, bytes);
+        let one = |e: &mut Emitter<'_, '_>, ty: Type, first: Value| {
+            let v = self.vector(e, ty, first, p, inside);
+            let at = e.b.ins().iadd(to, first);
+            e.store(v, at, 0);
+        };
         e.times(bytes / 16, |e, i| {
             let first = e.mul(i, 16);
-            self.vector(e, I32X4, [first, to], p, inside);
+            one(e, I32X4, first);
         });
         let mut done = bytes / 16 * 16;
         for (ty, width) in [(types::I64, 8), (types::I32, 4), (types::I16, 2), (types::I8, 1)] {
             if bytes & width != 0 {
                 let first = e.int(done);
-                self.vector(e, ty, [first, to], p, inside);
+                one(e, ty, first);
                 done += width;
             }
         }
     }
 
-    /// The channels of a vector from byte `first` on.
-    fn vector(&self, e: &mut Emitter<'_, '_>, ty: Type, [first, to]: [Value; 2], p: Position, inside: bool) {
+    /// The greatest codes of the channels of a vector from byte `first` on.
+    fn vector(&self, e: &mut Emitter<'_, '_>, ty: Type, first: Value, p: Position, inside: bool) -> Value {
         let bytes = self.window.channels / 4;
         let base = e.b.ins().iadd(self.input.base, first);
         let flip = self.flips.map(|table| {
@@ -127,9 +147,7 @@ impl Pool<'_> {
             Unions { any: e.b.use_var(any), both: e.b.use_var(both) }
         };
         let v = unions.greatest(e, ty);
-        let v = flip.map_or(v, |f| e.b.ins().bxor(v, f));
-        let at = e.b.ins().iadd(to, first);
-        e.store(v, at, 0);
+        flip.map_or(v, |f| e.b.ins().bxor(v, f))
     }
 }
 
@@ -153,6 +171,27 @@ impl Unions {
         let l = e.b.ins().band(l, low);
         e.b.ins().bor(h, l)
     }
+}
+
+/// A plane of 64 codes in nibbles as a word, channel 0 in its lowest bit.
+fn word(e: &mut Emitter<'_, '_>, v: Value, plane: usize) -> Value {
+    let halves = e.cast(types::I64X2, v);
+    let [low, high] = [0, 1].map(|half| {
+        let mut x = e.b.ins().extractlane(halves, half);
+        if plane > 0 {
+            x = e.b.ins().ushr_imm_u(x, 4);
+        }
+        // Nibbles at every eighth bit, pairs of them at every sixteenth, and so on.
+        x = e.b.ins().band_imm_u(x, 0x0F0F_0F0F_0F0F_0F0F);
+        for (by, mask) in [(4, 0x00FF_00FF_00FF_00FF), (8, 0x0000_FFFF_0000_FFFF), (16, 0x0000_0000_FFFF_FFFF)] {
+            let down = e.b.ins().ushr_imm_u(x, by);
+            x = e.b.ins().bor(x, down);
+            x = e.b.ins().band_imm_u(x, mask);
+        }
+        x
+    });
+    let high = e.b.ins().ishl_imm_u(high, 32);
+    e.b.ins().bor(low, high)
 }
 
 fn constant(e: &mut Emitter<'_, '_>, ty: Type, byte: u8) -> Value {
