@@ -46,8 +46,8 @@ fn move_one(graph: &mut Graph, id: NodeId) -> Result<Option<NodeId>, PassError> 
         return Ok(None);
     };
     let Some(falls) = chain::falling(graph, &steps, channels) else { return Ok(None) };
-    // A float pool passes over what is not a number; its code is the least, which wins a min pool.
-    if falls.contains(&true) && !numbers(graph, x) {
+    // A float pool passes over what is not a number, and gives −∞ where nothing else is there; codes know neither.
+    if !numbers(graph, x) {
         return Ok(None);
     }
     let Some((node, attrs)) = graph.node(id).zip(graph.node(pool.node).map(|n| n.attrs.clone())) else {
