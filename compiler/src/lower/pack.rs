@@ -120,6 +120,42 @@ pub fn transposed<T: Copy>(rows: &[T], channels: usize, count: usize, fill: T) -
     (0..count).flat_map(|t| (0..pitch).map(move |c| (t, c))).map(|(t, c)| at(t, c).unwrap_or(fill)).collect()
 }
 
+/// Bytes of the thresholds of 32 outputs.
+pub fn pair_thresholds_pitch(top: usize) -> usize {
+    top * 64 + 32
+}
+
+/// Thresholds (O, top + 1), direction last, of accumulators within ±32 766, for each 32 outputs of a group: for each threshold what
+/// an accumulator passes that reaches it, i16 of the outputs 0 … 7, 16 … 23, 8 … 15 and 24 … 31, ascending for each output; then a
+/// mask of 32 bits with the outputs whose comparisons are to be negated. On a falling channel −acc ≥ t is not (acc ≥ 1 − t).
+pub fn pair_thresholds(rows: &[i64], top: usize) -> Vec<u8> {
+    let mut packed = Vec::new();
+    for pair in rows.chunks(32 * (top + 1)) {
+        let mut columns = vec![[i16::MAX; 32]; top];
+        let mut falling = 0u32;
+        for (o, row) in pair.chunks(top + 1).enumerate() {
+            let Some((&direction, row)) = row.split_last() else { continue };
+            let mut row: Vec<i64> = row.iter().map(|&t| t.clamp(-32_766, 32_767)).collect();
+            row.sort_unstable();
+            if direction < 0 {
+                falling |= 1 << o;
+                row.iter_mut().for_each(|t| *t = 1 - *t);
+            }
+            // Bits 3 and 4 of the output change places.
+            let lane = o % 8 + o / 16 * 8 + o / 8 % 2 * 16;
+            for (column, t) in columns.iter_mut().zip(row) {
+                if let Some(slot) = column.get_mut(lane) {
+                    *slot = (t - 1) as i16;
+                }
+            }
+        }
+        packed.extend(columns.iter().flatten().flat_map(|t| t.to_le_bytes()));
+        packed.extend(falling.to_le_bytes());
+        packed.resize(packed.len() + 28, 0);
+    }
+    packed
+}
+
 /// Little-endian bytes.
 pub fn f32_bytes(v: &[f32]) -> Vec<u8> {
     v.iter().flat_map(|x| x.to_le_bytes()).collect()

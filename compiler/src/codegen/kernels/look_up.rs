@@ -4,21 +4,27 @@
 //!
 //! A tile is up to 4 neighbouring positions × 16 outputs. Padding taps read a row of zero bytes, whose table is all zero.
 //!
-//! Two blocks of outputs go to an AVX2 tile where there is one.
+//! Two blocks of outputs go to an AVX2 tile where there is one. Where nothing but thresholds follow, it stores codes; else it
+//! leaves accumulators for the chain.
 //!
 //! Cost: see [`cycles`]. Limits: an entry is at most 3·4 = 12 (2 bits) or 4 (1 bit), so a u8 lane
 //! holds 20 or 60 look-ups; u16 sums hold K·top ≤ 65 535. Needs SSSE3 on x86-64 (`tbl` on aarch64).
 
 use super::int_conv::IntLayer;
-use super::layer::{Layer, demand};
+use super::layer::{Layer, codes_behind, demand, whole_words};
 use super::{KernelError, Task};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::image::FunctionId;
 use crate::codegen::taps::Taps;
 use crate::codegen::target::{Level, x86};
-use crate::codegen::tiles::LookUpShape;
+use crate::codegen::tiles::look_up_avx512::Store;
+use crate::codegen::tiles::{CODES_ADDENDS, CODES_FRAME, LookUpCodes, LookUpShape, PAIR};
+use crate::graph::Graph;
+use crate::graph::ops::Geometry;
+use crate::graph::types::{CodeType, Layout};
 use crate::lower::pack::{self, LOOK_UP_TILE};
+use crate::lower::{Buffer, Step};
 use cranelift_codegen::ir::{InstBuilder, StackSlotData, StackSlotKind, Type, Value, types};
 use cranelift_frontend::Variable;
 
@@ -76,7 +82,34 @@ pub(super) fn fits(layer: &Layer<'_>, level: &Level, wide: bool) -> Result<(), S
 /// wide lanes.
 pub(super) fn cycles(layer: &Layer<'_>, wide: bool) -> f64 {
     let (rate, lanes) = if wide { (78.0, 3.0) } else { (45.0, 1.0) };
-    layer.macs(4, LOOK_UP_TILE) * layer.bits()[0] / rate + layer.chain() / lanes
+    let codes = layer.codes.and_then(|c| codes(layer.graph, layer.step, layer.result, &layer.g, [c.a, c.w]));
+    let chain =
+        if wide && codes.is_some() { layer.positions() * layer.g.outputs as f64 / 2.0 } else { layer.chain() / lanes };
+    layer.macs(4, LOOK_UP_TILE) * layer.bits()[0] / rate + chain
+}
+
+/// What the AVX2 tile stores: codes where only thresholds follow that 16 bits can compare, of 1-bit weights, and the stored codes
+/// lie by whole pairs of blocks.
+fn codes(graph: &Graph, step: &Step, b: &Buffer, g: &Geometry, [a, w]: [&CodeType; 2]) -> Option<LookUpCodes> {
+    let t = codes_behind(graph, step).filter(|t| t.residual.is_none() && (1..=3).contains(&t.top))?;
+    let level = |c: &CodeType| c.levels().0.abs().max(c.levels().1.abs());
+    let greatest = (g.taps() as i64).checked_mul(level(a))?.checked_mul(level(w))?;
+    let outputs = g.outputs / g.groups;
+    let form = w.bits() == 1 && a.offset == 0 && outputs.is_multiple_of(PAIR) && greatest <= 32_766;
+    let store = match b.layout {
+        Layout::Nibbles => Store::Nibbles(PAIR),
+        Layout::Bits if whole_words(b) => Store::Bits(b.words() * 8),
+        _ => return None,
+    };
+    let falling = t.rows.iter().skip(t.top).step_by(t.top + 1).any(|&d| d < 0);
+    let factor = a.step.wrapping_mul(w.step);
+    (form && t.rows.len() == g.outputs * (t.top + 1)).then_some(LookUpCodes {
+        top: t.top,
+        falling,
+        store,
+        pitch: b.pixel(),
+        factor,
+    })
 }
 
 /// Emits the kernel, `wide` with the AVX2 tile.
@@ -102,13 +135,23 @@ pub(super) fn emit(
     let buffer = task.lane_buffer(e, pitch * positions);
     let k = LookUp { layer, positions, tables, weights, offsets, zeros, pointers, buffer, pitch };
     let outputs = g.outputs / g.groups;
-    let shape = LookUpShape { positions, taps, quads: k.quads(), limit: k.limit() };
+    let bits = e.level.has(x86::BMI2);
+    let codes = codes(task.graph, task.step, &task.result.buffer, g, [&layer.a, &layer.w]).filter(|_| wide && bits);
+    let shape = LookUpShape { positions, taps, quads: k.quads(), limit: k.limit(), codes };
     let tile = if wide {
         let failed = |m: CodegenError| (task.step.result.node, m.to_string());
         Some((shape.function(e.image).map_err(failed)?, task.lane_buffer(e, positions * LOOK_UP_TILE)))
     } else {
         None
     };
+    let frame = codes.map(|codes| {
+        let rows = codes_behind(task.graph, task.step).map_or(&[][..], |c| c.rows);
+        Frame {
+            codes,
+            at: e.stack(CODES_FRAME, 8),
+            table: e.data("thresholds", pack::pair_thresholds(rows, codes.top)),
+        }
+    });
     task.each_row(e, |task, e, y| {
         let mut result = Ok(());
         e.times(width.div_ceil(positions), |e, column| {
@@ -119,6 +162,11 @@ pub(super) fn emit(
             e.times(g.groups, |e, group| {
                 let sums = box_sums(e, &k, group);
                 let blocks = outputs / LOOK_UP_TILE;
+                if let (Some(frame), Some((function, _))) = (&frame, tile) {
+                    let first = task.position(e, y, x);
+                    let at = e.at(task.result.base, first.flat, frame.codes.pitch);
+                    return stored(e, &k, frame, &sums, function, [group, at]);
+                }
                 let wide = if tile.is_some() { blocks / 2 } else { 0 };
                 e.times(wide, |e, pair| {
                     let block = e.mul(pair, 2);
@@ -131,12 +179,53 @@ pub(super) fn emit(
                     products(e, &k, [group, row], &sums, None);
                 });
             });
+            if frame.is_some() {
+                return;
+            }
             let first = task.position(e, y, x);
             let done = task.finish_row(e, first, positions, (k.buffer, pitch * 4), I32X4, None);
             result = std::mem::replace(&mut result, Ok(())).and(done);
         });
         result
     })
+}
+
+/// What the tile that stores codes reads.
+struct Frame {
+    codes: LookUpCodes,
+    at: Value,
+    table: Value,
+}
+
+/// The codes of a tile's positions of one group, `to` those of the first position.
+fn stored(
+    e: &mut Emitter<'_, '_>,
+    k: &LookUp<'_, '_>,
+    frame: &Frame,
+    box_sums: &[Value],
+    function: FunctionId,
+    [group, to]: [Value; 2],
+) {
+    let (g, a, w) = (&k.layer.g, &k.layer.a, &k.layer.w);
+    let zero = e.int(0);
+    for i in 0..k.positions {
+        let sum = box_sums.get(i).copied().unwrap_or(zero);
+        let addend = e.b.ins().imul_imm_s(sum, i64::from(a.step) * i64::from(w.offset));
+        let addend = e.b.ins().ireduce(types::I32, addend);
+        e.store(addend, frame.at, CODES_ADDENDS + 4 * i as i32);
+    }
+    let pairs = g.outputs / g.groups / PAIR;
+    let (shift, stride) = (e.mul(group, k.quads()), e.int(k.plane_bytes()));
+    let per_byte = if matches!(frame.codes.store, Store::Bits(_)) { 8 } else { 4 };
+    e.times(pairs, |e, pair| {
+        let pair = e.at(pair, group, pairs);
+        let to = e.at(to, pair, PAIR / per_byte);
+        let table = e.at(frame.table, pair, pack::pair_thresholds_pitch(frame.codes.top));
+        e.store(to, frame.at, 0);
+        e.store(table, frame.at, 8);
+        let weights = e.at(k.weights, pair, 2 * k.plane_bytes());
+        e.call(function, &[k.pointers, shift, weights, stride, k.tables, frame.at]);
+    });
 }
 
 /// Fills in the taps' pointers: `pointers[position·taps + tap]`.

@@ -1,6 +1,8 @@
-//! Sums of table look-ups, AVX2: up to 4 positions × 32 outputs, that is two blocks of 16. Reference: the 128-bit loop of
-//! `kernels::look_up`, whose limits hold here too. Cost: about 120 MAC a cycle for 1-bit weights and 2-bit activations.
+//! Sums of table look-ups, AVX2: up to 4 positions × 32 outputs, that is two blocks of 16, and either the sums or codes by
+//! thresholds, compared while the sums lie in registers. Reference: the 128-bit loop of `kernels::look_up` with the chain behind it,
+//! whose limits hold here too. Cost: about 120 MAC a cycle for 1-bit weights and 2-bit activations.
 
+use super::look_up_avx512::Store;
 use super::{leaf, repeat, tile};
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
@@ -18,7 +20,32 @@ pub struct LookUpShape {
     pub quads: usize,
     /// Look-ups that a byte lane can sum.
     pub limit: usize,
+    /// What becomes of the sums, if they are not stored.
+    pub codes: Option<LookUpCodes>,
 }
+
+/// Codes of sums by thresholds; accumulators lie within ±32 766.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LookUpCodes {
+    /// The greatest code, up to 3.
+    pub top: usize,
+    /// Whether comparisons of some outputs are negated.
+    pub falling: bool,
+    /// How the codes are stored.
+    pub store: Store,
+    /// Bytes from a position to the next.
+    pub pitch: usize,
+    /// The accumulator is this times the sum, plus the position's addend.
+    pub factor: i32,
+}
+
+/// What a tile that stores codes reads in place of the address of sums: addresses of the codes and of the thresholds, then an i32
+/// for each position.
+pub const CODES_FRAME: usize = 32;
+/// Where the positions' addends lie there.
+pub const CODES_ADDENDS: i32 = 16;
+/// Outputs of a tile.
+pub const PAIR: usize = 32;
 
 const SUMS: [AsmRegisterYmm; 4] = [ymm0, ymm1, ymm2, ymm3];
 const ALL: [AsmRegisterYmm; 4] = [ymm4, ymm5, ymm6, ymm7];
@@ -28,10 +55,12 @@ const SAVED: [AsmRegister64; 5] = [rbx, rbp, r13, r14, r15];
 
 impl LookUpShape {
     /// The function `(pointers, shift, weights, stride, tables, sums)`: `pointers` is positions × taps addresses, to each of
-    /// which `shift` bytes are added; `weights` and `weights + stride` are the two blocks; `sums` takes 32 u16 a position.
+    /// which `shift` bytes are added; `weights` and `weights + stride` are the two blocks; `sums` takes 32 u16 a position, or is
+    /// a frame ([`CODES_FRAME`]).
     pub fn function(self, image: &mut Image) -> Result<FunctionId, CodegenError> {
-        let LookUpShape { positions, taps, quads, limit } = self;
-        let name = format!("tile.look_up.avx2.{positions}x{taps}x{quads}.{limit}");
+        let LookUpShape { positions, taps, quads, limit, codes } = self;
+        let codes = codes.map_or(String::new(), |c| format!(".{c:?}"));
+        let name = format!("tile.look_up.avx2.{positions}x{taps}x{quads}.{limit}{codes}");
         tile(image, &name, |a| self.assemble(a))
     }
 
@@ -46,7 +75,10 @@ impl LookUpShape {
                 a.vpxor(high, high, high)?;
             }
             repeat(a, r15d, self.taps, |a| self.tap(a))?;
-            self.store(a)
+            match self.codes {
+                Some(codes) => self.store_codes(a, codes),
+                None => self.store(a),
+            }
         })
     }
 
@@ -126,6 +158,73 @@ impl LookUpShape {
             a.vmovdqu(xmmword_ptr(r9 + at + 16), low)?;
             a.vextracti128(xmmword_ptr(r9 + at + 32), ymm0, 1)?;
             a.vextracti128(xmmword_ptr(r9 + at + 48), high, 1)?;
+        }
+        Ok(())
+    }
+
+    /// Codes in order: for each threshold one comparison of the outputs 0 … 7 and 16 … 23, one of the others.
+    fn store_codes(self, a: &mut CodeAssembler, codes: LookUpCodes) -> Result<(), IcedError> {
+        let (out, table, frame) = (r10, r11, r9);
+        let (least, low, high) = (rbx, r13, r14);
+        a.mov(out, qword_ptr(frame))?;
+        a.mov(table, qword_ptr(frame + 8))?;
+        if let Store::Nibbles(_) = codes.store {
+            a.mov(low, 0x0F0F_0F0F_0F0F_0F0F_u64)?;
+            a.mov(high, 0xF0F0_F0F0_F0F0_F0F0_u64)?;
+        }
+        if !(1..=2).contains(&codes.factor) {
+            a.mov(eax, codes.factor)?;
+            a.vmovd(xmm15, eax)?;
+            a.vpbroadcastw(ymm15, xmm15)?;
+        }
+        for (i, (all, second)) in ALL.into_iter().zip(HIGH).enumerate().take(self.positions) {
+            let first = ymm0;
+            a.vpsllw(first, second, 8)?;
+            a.vpsubw(first, all, first)?;
+            a.vpbroadcastw(ymm1, word_ptr(frame + (CODES_ADDENDS + 4 * i as i32)))?;
+            for sum in [first, second] {
+                match codes.factor {
+                    1 => {}
+                    2 => a.vpaddw(sum, sum, sum)?,
+                    _ => a.vpmullw(sum, sum, ymm15)?,
+                }
+                a.vpaddw(sum, sum, ymm1)?;
+            }
+            // Bit planes in eax and edx: an odd number of thresholds, and the second.
+            for t in 0..codes.top {
+                let row = table + (t * 2 * PAIR) as i32;
+                a.vpcmpgtw(ymm2, first, ymmword_ptr(row))?;
+                a.vpcmpgtw(ymm3, second, ymmword_ptr(row + PAIR))?;
+                a.vpacksswb(ymm2, ymm2, ymm3)?;
+                let into = if t == 0 { eax } else { ebx };
+                a.vpmovmskb(into, ymm2)?;
+                if codes.falling {
+                    a.xor(into, dword_ptr(table + (codes.top * 2 * PAIR) as i32))?;
+                }
+                if t > 0 {
+                    a.xor(eax, ebx)?;
+                }
+                if t == 1 {
+                    a.mov(edx, ebx)?;
+                }
+            }
+            let at = out + (i * codes.pitch) as i32;
+            match codes.store {
+                Store::Bits(plane) => {
+                    a.mov(dword_ptr(at), eax)?;
+                    if codes.top > 1 {
+                        a.mov(dword_ptr(at + plane as i32), edx)?;
+                    }
+                }
+                Store::Nibbles(_) => {
+                    a.pdep(rax, rax, low)?;
+                    if codes.top > 1 {
+                        a.pdep(least, rdx, high)?;
+                        a.or(rax, least)?;
+                    }
+                    a.mov(qword_ptr(at), rax)?;
+                }
+            }
         }
         Ok(())
     }

@@ -31,7 +31,7 @@ pub(super) mod vectors;
 pub mod weight_amx;
 
 pub use float_avx2::FloatShape;
-pub use look_up_avx2::LookUpShape;
+pub use look_up_avx2::{CODES_ADDENDS, CODES_FRAME, LookUpCodes, LookUpShape, PAIR};
 pub use patch_grad::PatchTile;
 pub use popcount_avx512::PopcountShape;
 pub use split::{SplitFinish, SplitShape};
@@ -338,8 +338,16 @@ pub(super) mod tests {
     fn avx2_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
         for positions in 1..=4 {
             for (quads, limit) in [(1, 20), (7, 20), (16, 60), (131, 20)] {
-                let shape = LookUpShape { positions, taps: 9, quads, limit };
-                only_avx2(&assembler(|a| shape.assemble(a))?);
+                let codes = |top, falling, store, factor| LookUpCodes { top, falling, store, pitch: 40, factor };
+                for codes in [
+                    None,
+                    Some(codes(3, false, look_up::Store::Nibbles(64), 2)),
+                    Some(codes(1, true, look_up::Store::Bits(8), 1)),
+                    Some(codes(2, true, look_up::Store::Bits(16), -3)),
+                ] {
+                    let shape = LookUpShape { positions, taps: 9, quads, limit, codes };
+                    only_avx2(&assembler(|a| shape.assemble(a))?);
+                }
             }
         }
         for outputs in [16, 32, 48] {
