@@ -50,8 +50,8 @@ struct Strip {
 }
 
 impl<'a> LookUp<'a> {
-    /// The product, where a level has the instructions and it has the form: one group, weights −1 and 1, codes 0 … 3 as bytes,
-    /// outputs by 64, several positions, and tables of a strip's rows that fit the stack.
+    /// The product, where a level has the instructions and it has the form: weights −1 and 1, codes 0 … 3 as bytes, outputs of a
+    /// group by 64, several positions, and tables of a strip's rows that fit the stack.
     pub(super) fn of(forward: &'a Forward, level: &Level) -> Option<LookUp<'a>> {
         let g = &forward.g;
         let InputLayout::Levels(levels) = &forward.input else { return None };
@@ -59,7 +59,8 @@ impl<'a> LookUp<'a> {
         let machine = level.has_x86(x86::V4 | x86::VBMI) && !level.has_x86(x86::AMX);
         let codes = levels.storage == Storage::Bytes { bias: 0 } && (0..=TOP).contains(&a.greatest) && a.least >= 0;
         let strips = Strips::of(g);
-        let form = g.groups == 1 && g.outputs.is_multiple_of(BLOCK) && g.kernel[1] <= WIDEST && !forward.over_batch();
+        let blocks = (g.outputs / g.groups).is_multiple_of(BLOCK);
+        let form = blocks && g.kernel[1] <= WIDEST && !forward.over_batch();
         let narrow = g.taps() * a.greatest.max(1) as usize <= u16::MAX.into() && strips.lanes_at() <= MOST;
         (machine && codes && form && narrow && forward.signs).then_some(LookUp {
             forward,
@@ -79,7 +80,12 @@ impl<'a> LookUp<'a> {
         g.kernel[0] * g.kernel[1] * self.strips.sixes * BLOCK
     }
 
-    /// Packs `part` of `parts` of the dense weights (O, C, KH, KW), i16 levels, at `src`, as `strips::weights` does.
+    /// Channels of a group.
+    fn channels(&self) -> usize {
+        self.forward.g.channels / self.forward.g.groups
+    }
+
+    /// Packs `part` of `parts` of the dense weights (O, C/groups, KH, KW), i16 levels, at `src`, as `strips::weights` does.
     pub(super) fn pack(&self, e: &mut Emitter<'_, '_>, part: Value, parts: usize, src: Value, dst: Value) {
         let g = &self.forward.g;
         let ([rows, columns], sixes) = (g.kernel, self.strips.sixes);
@@ -114,13 +120,13 @@ impl<'a> LookUp<'a> {
     fn index(&self, e: &mut Emitter<'_, '_>, src: Value, [output, channel, tap]: [Value; 3]) -> Value {
         let g = &self.forward.g;
         let taps = g.kernel[0] * g.kernel[1];
-        let last = e.int(g.channels - 1);
+        let last = e.int(self.channels() - 1);
         let mut byte = e.b.ins().iconst(types::I32, 0);
         for i in 0..SIX {
             let own = e.add(channel, i);
             let inside = e.b.ins().icmp(IntCC::UnsignedLessThanOrEqual, own, last);
             let own = e.min(own, last);
-            let row = e.at(own, output, g.channels);
+            let row = e.at(own, output, self.channels());
             let at = e.at(tap, row, taps);
             let at = e.at(src, at, 2);
             let level = e.b.ins().sload16(types::I32, MemFlagsData::new().with_notrap(), at, 0);
@@ -166,13 +172,19 @@ impl<'a> LookUp<'a> {
         e.range(samples[0], samples[1], 1, |e, n| {
             let (corner, zero) = (e.b.ins().iconst(types::I64, corner), e.int(0));
             let (from, to) = (a.at(e, n, corner), c.at(e, n, zero));
-            for (first, count, strip) in &all {
-                e.times(*count, |e, i| {
-                    let x = e.mul(i, strip.positions);
-                    let x = e.add(x, *first);
-                    self.columns(e, &m, strip, x, [from, packed, to]);
-                });
-            }
+            e.times(g.groups, |e, group| {
+                let outputs = g.outputs / g.groups;
+                let from = e.at(from, group, self.levels.group());
+                let packed = e.at(packed, group, outputs / BLOCK * self.block_bytes());
+                let to = e.at(to, group, outputs * 4);
+                for (first, count, strip) in &all {
+                    e.times(*count, |e, i| {
+                        let x = e.mul(i, strip.positions);
+                        let x = e.add(x, *first);
+                        self.columns(e, &m, strip, x, [from, packed, to]);
+                    });
+                }
+            });
         });
         Ok(())
     }
@@ -180,7 +192,8 @@ impl<'a> LookUp<'a> {
     fn strip(&self, e: &mut Emitter<'_, '_>, positions: usize) -> Result<Strip, CodegenError> {
         let (g, s, planes) = (&self.forward.g, &self.strips, self.planes());
         let columns = s.columns(positions);
-        let build = ByteTables { channels: g.channels, planes, pixel: self.levels.pixel(), pitch: columns * TABLE };
+        let build =
+            ByteTables { channels: self.channels(), planes, pixel: self.levels.pixel(), pitch: columns * TABLE };
         let tile = LookUp64 {
             positions,
             kernel: g.kernel[1],
@@ -219,7 +232,7 @@ impl<'a> LookUp<'a> {
             self.add_columns(e, m, strip);
             let position = e.at(x, y, g.output[1]);
             let to = e.at(to, position, pixel);
-            e.times(g.outputs / BLOCK, |e, block| {
+            e.times(g.outputs / g.groups / BLOCK, |e, block| {
                 let weights = e.at(packed, block, self.block_bytes());
                 let (to, count) = (e.at(to, block, BLOCK * 4), e.int(g.kernel[0]));
                 e.call(strip.tile, &[m.rows, count, weights, m.tables, m.addends, to]);

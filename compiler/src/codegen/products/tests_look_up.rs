@@ -25,6 +25,7 @@ fn geometry(
 
 fn geometries() -> Vec<Geometry> {
     let dilated = Attrs::new().with("dilations", Attr::Ints(vec![2, 3])).with("pads", Attr::Ints(vec![2, 1, 0, 3]));
+    let grouped = Attrs::new().with("groups", Attr::Int(2)).with("pads", Attr::Ints(vec![1, 1, 1, 1]));
     let shapes = (Shape::batched(&[61, 5, 9]), Shape::fixed(&[64, 61, 2, 3]));
     vec![
         geometry(48, [4, 10], 64, [3, 3], 1, 1),
@@ -34,6 +35,7 @@ fn geometries() -> Vec<Geometry> {
         geometry(130, [3, 3], 64, [3, 3], 1, 1),
         geometry(6, [2, 21], 192, [2, 7], 1, 1),
         Geometry::new(&dilated, &shapes.0, &shapes.1).expect("fits"),
+        Geometry::new(&grouped, &Shape::batched(&[26, 4, 5]), &Shape::fixed(&[128, 13, 3, 3])).expect("fits"),
     ]
 }
 
