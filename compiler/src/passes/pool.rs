@@ -136,13 +136,27 @@ fn numbers(graph: &Graph, value: Value) -> bool {
             if constant.as_f32().is_some_and(|d| d.iter().any(|x| !x.is_finite())) {
                 return false;
             }
-        } else if NUMBERS.contains(&op) {
+        } else if NUMBERS.contains(&op) && !divides_by_zero(graph, v) {
             pending.extend(graph.operands(v.node));
         } else {
             return false;
         }
     }
     true
+}
+
+/// Whether a batch norm's scale or offset is no finite number, as with a variance of zero.
+fn divides_by_zero(graph: &Graph, value: Value) -> bool {
+    let Some(node) = graph.node(value.node).filter(|n| n.op.name == "batch_norm") else { return false };
+    let parameters = graph.operands(value.node).into_iter().skip(1);
+    let parameters: Vec<&[f32]> = parameters.filter_map(|v| graph.constant(v)?.as_f32()).collect();
+    let [g, b, m, v] = *parameters else { return true };
+    let epsilon = node.attrs.float("epsilon", 1e-5);
+    let mut channels = g.iter().zip(b).zip(m.iter().zip(v));
+    channels.any(|((&g, &b), (&m, &v))| {
+        let (scale, offset) = ops::scale_offset(g, b, m, v, epsilon);
+        !scale.is_finite() || !offset.is_finite()
+    })
 }
 
 #[cfg(test)]
@@ -163,6 +177,12 @@ mod tests {
         };
         assert!(pooled("z = conv(x, @w: f32[2, 2, 1, 1])"));
         assert!(pooled("u = encode(round(exp(x)), top=3, scale=1/3)\n  z = add(decode(u), @k: f32[])"));
+        let norm = |epsilon: &str| {
+            let zeros = "@a: f32[2], @b: f32[2], @m: f32[2], @v: f32[2]";
+            format!("z = batch_norm(x, {zeros}, epsilon={epsilon})")
+        };
+        assert!(pooled(&norm("1e-3")));
+        assert!(!pooled(&norm("-10.0")));
         assert!(!pooled("z = log(x)"));
         assert!(!pooled("z = div(x, x)"));
     }
