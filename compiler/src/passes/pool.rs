@@ -89,6 +89,7 @@ const NUMBERS: &[&str] = &[
     "clip",
     "concat",
     "conv",
+    "div",
     "erf",
     "global_average_pool",
     "input",
@@ -105,7 +106,11 @@ const NUMBERS: &[&str] = &[
     "quant",
     "quantize_activation",
     "quantize_weights",
+    "reduce_max",
+    "reduce_mean",
+    "reduce_sum",
     "relu",
+    "repeat",
     "reshape",
     "round",
     "sigmoid",
@@ -113,6 +118,7 @@ const NUMBERS: &[&str] = &[
     "slice",
     "step",
     "sub",
+    "take",
     "tanh",
     "transpose",
 ];
@@ -145,8 +151,13 @@ fn numbers(graph: &Graph, value: Value) -> bool {
     true
 }
 
-/// Whether a batch norm's scale or offset is no finite number, as with a variance of zero.
+/// Whether a division is not by constants other than zero, or a batch norm's scale or offset is no finite number, as with a
+/// variance of zero.
 fn divides_by_zero(graph: &Graph, value: Value) -> bool {
+    if op_of(graph, value) == "div" {
+        let divisor = graph.operands(value.node).get(1).and_then(|&v| graph.constant(v)?.as_f32());
+        return divisor.is_none_or(|d| d.contains(&0.0));
+    }
     let Some(node) = graph.node(value.node).filter(|n| n.op.name == "batch_norm") else { return false };
     let parameters = graph.operands(value.node).into_iter().skip(1);
     let parameters: Vec<&[f32]> = parameters.filter_map(|v| graph.constant(v)?.as_f32()).collect();
@@ -184,6 +195,7 @@ mod tests {
         assert!(pooled(&norm("1e-3")));
         assert!(!pooled(&norm("-10.0")));
         assert!(!pooled("z = log(x)"));
+        assert!(pooled("z = div(x, @k: f32[])"));
         assert!(!pooled("z = div(x, x)"));
     }
 }

@@ -217,7 +217,7 @@ fn residual() -> impl Strategy<Value = Vec<Layer>> {
 
 /// A residual block of few codes: quantiser, convolution and shortcut around it, quantiser.
 fn shortcut() -> impl Strategy<Value = Vec<Layer>> {
-    let few = || (1i64..=2).prop_map(|bits| Layer::Act(Act::Dorefa { bits, bound: "clip" }));
+    let few = || (1i64..=3).prop_map(|bits| Layer::Act(Act::Dorefa { bits, bound: "clip" }));
     (few(), conv(), any::<[bool; 2]>(), few()).prop_map(|(input, conv, [negative, swapped], output)| {
         let dorefa = Weights::Dorefa { bits: 1 };
         let weights = if matches!(conv.weights, Weights::Float) { dorefa } else { conv.weights };
