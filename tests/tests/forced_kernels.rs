@@ -137,6 +137,37 @@ fn few_bits_by_every_kernel() {
     }
 }
 
+/// Thresholds behind 16-entry look-ups: rows of odd widths, kernels, paddings, groups and channels, bits and nibbles, falling channels.
+#[test]
+fn codes_by_rows_of_look_ups() {
+    let kernels = [Kernel::LookUp16Avx2, Kernel::LookUp16];
+    for (channels, size, outputs, conv) in [
+        (12, 9, 32, "@w: f32[32, 12, 3, 3], bits=1), pads=[1, 1, 1, 1]"),
+        (20, 8, 64, "@w: f32[64, 20, 2, 2], bits=1), pads=[0, 1, 1, 0]"),
+        (64, 15, 32, "@w: f32[32, 64, 3, 3], bits=1), pads=[2, 0, 1, 2], strides=[2, 1]"),
+        (48, 7, 96, "@w: f32[96, 48, 3, 1], bits=1), dilations=[2, 1], pads=[2, 0, 2, 0]"),
+        (24, 10, 64, "@w: f32[64, 12, 3, 3], bits=1), groups=2, pads=[1, 1, 1, 1]"),
+        (260, 6, 32, "@w: f32[32, 260, 1, 3], bits=1), pads=[0, 1, 0, 1]"),
+        // A stride, and five taps across: not by rows.
+        (16, 9, 32, "@w: f32[32, 16, 3, 3], bits=1), strides=[1, 2], pads=[1, 1, 1, 1]"),
+        (16, 9, 32, "@w: f32[32, 16, 5, 5], bits=1), pads=[2, 2, 2, 2]"),
+    ] {
+        for (a, b) in [(1, 1), (2, 2), (2, 1)] {
+            let layer = format!("c = conv(a, quantize_weights({conv}); n = mul(c, @g: f32[{outputs}, 1, 1])");
+            let codes = format!("{layer}; q = quantize_activation(n, bits={b})");
+            let input = format!("quantize_activation(x, bits={a})");
+            for tail in [
+                format!("y = conv(q, quantize_weights(@v: f32[16, {outputs}, 1, 1], bits=1))"),
+                format!("y = conv(q, quantize_weights(@v: f32[5, {outputs}, 1, 1], bits=3))"),
+            ] {
+                let weights = if a == b { Fill::Mixed } else { Fill::Greatest };
+                let graph = network(channels, size, &input, &format!("{codes}; {tail}"), weights);
+                assert_eq!(force(&kernels, &graph, channels, size), here(&kernels), "{conv}");
+            }
+        }
+    }
+}
+
 /// A layer of codes to which its own input is added before the quantiser: the residual's codes choose among its thresholds.
 #[test]
 fn residual_adds_by_every_kernel() {

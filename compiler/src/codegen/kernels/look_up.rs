@@ -4,15 +4,15 @@
 //!
 //! A tile is up to 4 neighbouring positions × 16 outputs. Padding taps read a row of zero bytes, whose table is all zero.
 //!
-//! Two blocks of outputs go to an AVX2 tile where there is one. Where nothing but thresholds follow, it stores codes; else it
-//! leaves accumulators for the chain.
+//! Two blocks of outputs go to an AVX2 tile where there is one. Where nothing but thresholds follow, it stores codes, mostly row by
+//! row (`look_up_rows`); else it leaves accumulators for the chain.
 //!
 //! Cost: see [`cycles`]. Limits: an entry is at most 3·4 = 12 (2 bits) or 4 (1 bit), so a u8 lane
 //! holds 20 or 60 look-ups; u16 sums hold K·top ≤ 65 535. Needs SSSE3 on x86-64 (`tbl` on aarch64).
 
 use super::int_conv::IntLayer;
 use super::layer::{Layer, codes_behind, demand, whole_words};
-use super::{KernelError, Task};
+use super::{KernelError, Task, look_up_rows};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::image::FunctionId;
@@ -78,13 +78,17 @@ pub(super) fn fits(layer: &Layer<'_>, level: &Level, wide: bool) -> Result<(), S
     demand(g.taps() * c.a.top as usize <= u16::MAX.into(), "its sums could pass 65535")
 }
 
-/// 45 MAC a cycle and weight bit with 128-bit shuffles, 78 with AVX2; then the chain, where there is AVX2 in
-/// wide lanes.
+/// 45 MAC a cycle and weight bit with 128-bit shuffles, 78 with AVX2, 150 there row by row; then the chain, where there is AVX2
+/// in wide lanes and where the tile stores codes next to nothing.
 pub(super) fn cycles(layer: &Layer<'_>, wide: bool) -> f64 {
-    let (rate, lanes) = if wide { (78.0, 3.0) } else { (45.0, 1.0) };
     let codes = layer.codes.and_then(|c| codes(layer.graph, layer.step, layer.result, &layer.g, [c.a, c.w]));
-    let chain =
-        if wide && codes.is_some() { layer.positions() * layer.g.outputs as f64 / 2.0 } else { layer.chain() / lanes };
+    let stored = layer.positions() * layer.g.outputs as f64 / 2.0;
+    let (rate, chain) = match (wide, codes) {
+        (false, _) => (45.0, layer.chain()),
+        (true, None) => (78.0, layer.chain() / 3.0),
+        (true, Some(_)) if look_up_rows::fits(&layer.g) => (150.0, stored),
+        (true, Some(_)) => (78.0, stored),
+    };
     layer.macs(4, LOOK_UP_TILE) * layer.bits()[0] / rate + chain
 }
 
@@ -152,6 +156,10 @@ pub(super) fn emit(
             table: e.data("thresholds", pack::pair_thresholds(rows, codes.top)),
         }
     });
+    if let Some(frame) = frame.as_ref().filter(|_| look_up_rows::fits(g)) {
+        let failed = |m: CodegenError| (task.step.result.node, m.to_string());
+        return look_up_rows::emit(e, task, layer, frame.codes, [tables, weights, frame.table]).map_err(failed);
+    }
     task.each_row(e, |task, e, y| {
         let mut result = Ok(());
         e.times(width.div_ceil(positions), |e, column| {

@@ -162,70 +162,91 @@ impl LookUpShape {
         Ok(())
     }
 
-    /// Codes in order: for each threshold one comparison of the outputs 0 … 7 and 16 … 23, one of the others.
     fn store_codes(self, a: &mut CodeAssembler, codes: LookUpCodes) -> Result<(), IcedError> {
-        let (out, table, frame) = (r10, r11, r9);
-        let (least, low, high) = (rbx, r13, r14);
-        a.mov(out, qword_ptr(frame))?;
-        a.mov(table, qword_ptr(frame + 8))?;
-        if let Store::Nibbles(_) = codes.store {
-            a.mov(low, 0x0F0F_0F0F_0F0F_0F0F_u64)?;
-            a.mov(high, 0xF0F0_F0F0_F0F0_F0F0_u64)?;
+        codes.prepare(a)?;
+        let sums = ALL.into_iter().zip(HIGH).enumerate().take(self.positions);
+        sums.into_iter().try_for_each(|(i, (all, high))| codes_of_position(a, codes, i, [all, high]))
+    }
+}
+
+/// Addresses of the codes and of the thresholds, and what spreads the bits of the planes.
+const OUT: AsmRegister64 = r10;
+const THRESHOLDS: AsmRegister64 = r11;
+const SPREAD: [AsmRegister64; 2] = [r13, r14];
+const FACTOR: (AsmRegisterYmm, AsmRegisterXmm) = (ymm15, xmm15);
+
+impl LookUpCodes {
+    /// Loads what [`codes_of_position`] needs from the frame at r9.
+    pub(super) fn prepare(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
+        a.mov(OUT, qword_ptr(r9))?;
+        a.mov(THRESHOLDS, qword_ptr(r9 + 8))?;
+        if let Store::Nibbles(_) = self.store {
+            a.mov(SPREAD[0], 0x0F0F_0F0F_0F0F_0F0F_u64)?;
+            a.mov(SPREAD[1], 0xF0F0_F0F0_F0F0_F0F0_u64)?;
         }
-        if !(1..=2).contains(&codes.factor) {
-            a.mov(eax, codes.factor)?;
-            a.vmovd(xmm15, eax)?;
-            a.vpbroadcastw(ymm15, xmm15)?;
-        }
-        for (i, (all, second)) in ALL.into_iter().zip(HIGH).enumerate().take(self.positions) {
-            let first = ymm0;
-            a.vpsllw(first, second, 8)?;
-            a.vpsubw(first, all, first)?;
-            a.vpbroadcastw(ymm1, word_ptr(frame + (CODES_ADDENDS + 4 * i as i32)))?;
-            for sum in [first, second] {
-                match codes.factor {
-                    1 => {}
-                    2 => a.vpaddw(sum, sum, sum)?,
-                    _ => a.vpmullw(sum, sum, ymm15)?,
-                }
-                a.vpaddw(sum, sum, ymm1)?;
-            }
-            // Bit planes in eax and edx: an odd number of thresholds, and the second.
-            for t in 0..codes.top {
-                let row = table + (t * 2 * PAIR) as i32;
-                a.vpcmpgtw(ymm2, first, ymmword_ptr(row))?;
-                a.vpcmpgtw(ymm3, second, ymmword_ptr(row + PAIR))?;
-                a.vpacksswb(ymm2, ymm2, ymm3)?;
-                let into = if t == 0 { eax } else { ebx };
-                a.vpmovmskb(into, ymm2)?;
-                if codes.falling {
-                    a.xor(into, dword_ptr(table + (codes.top * 2 * PAIR) as i32))?;
-                }
-                if t > 0 {
-                    a.xor(eax, ebx)?;
-                }
-                if t == 1 {
-                    a.mov(edx, ebx)?;
-                }
-            }
-            let at = out + (i * codes.pitch) as i32;
-            match codes.store {
-                Store::Bits(plane) => {
-                    a.mov(dword_ptr(at), eax)?;
-                    if codes.top > 1 {
-                        a.mov(dword_ptr(at + plane as i32), edx)?;
-                    }
-                }
-                Store::Nibbles(_) => {
-                    a.pdep(rax, rax, low)?;
-                    if codes.top > 1 {
-                        a.pdep(least, rdx, high)?;
-                        a.or(rax, least)?;
-                    }
-                    a.mov(qword_ptr(at), rax)?;
-                }
-            }
+        if !(1..=2).contains(&self.factor) {
+            a.mov(eax, self.factor)?;
+            a.vmovd(FACTOR.1, eax)?;
+            a.vpbroadcastw(FACTOR.0, FACTOR.1)?;
         }
         Ok(())
     }
+}
+
+/// Stores the codes of position `i` from its 16-bit sums of all and of odd bytes: for each threshold one comparison of the outputs
+/// 0 … 7 and 16 … 23, one of the others. Overwrites ymm0 … ymm3, rax, rbx and rdx.
+pub(super) fn codes_of_position(
+    a: &mut CodeAssembler,
+    codes: LookUpCodes,
+    i: usize,
+    [all, second]: [AsmRegisterYmm; 2],
+) -> Result<(), IcedError> {
+    let first = ymm0;
+    a.vpsllw(first, second, 8)?;
+    a.vpsubw(first, all, first)?;
+    a.vpbroadcastw(ymm1, word_ptr(r9 + (CODES_ADDENDS + 4 * i as i32)))?;
+    for sum in [first, second] {
+        match codes.factor {
+            1 => {}
+            2 => a.vpaddw(sum, sum, sum)?,
+            _ => a.vpmullw(sum, sum, FACTOR.0)?,
+        }
+        a.vpaddw(sum, sum, ymm1)?;
+    }
+    // Bit planes in eax and edx: an odd number of thresholds, and the second.
+    for t in 0..codes.top {
+        let row = THRESHOLDS + (t * 2 * PAIR) as i32;
+        a.vpcmpgtw(ymm2, first, ymmword_ptr(row))?;
+        a.vpcmpgtw(ymm3, second, ymmword_ptr(row + PAIR))?;
+        a.vpacksswb(ymm2, ymm2, ymm3)?;
+        let into = if t == 0 { eax } else { ebx };
+        a.vpmovmskb(into, ymm2)?;
+        if codes.falling {
+            a.xor(into, dword_ptr(THRESHOLDS + (codes.top * 2 * PAIR) as i32))?;
+        }
+        if t > 0 {
+            a.xor(eax, ebx)?;
+        }
+        if t == 1 {
+            a.mov(edx, ebx)?;
+        }
+    }
+    let at = OUT + (i * codes.pitch) as i32;
+    match codes.store {
+        Store::Bits(plane) => {
+            a.mov(dword_ptr(at), eax)?;
+            if codes.top > 1 {
+                a.mov(dword_ptr(at + plane as i32), edx)?;
+            }
+        }
+        Store::Nibbles(_) => {
+            a.pdep(rax, rax, SPREAD[0])?;
+            if codes.top > 1 {
+                a.pdep(rbx, rdx, SPREAD[1])?;
+                a.or(rax, rbx)?;
+            }
+            a.mov(qword_ptr(at), rax)?;
+        }
+    }
+    Ok(())
 }

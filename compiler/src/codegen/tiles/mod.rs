@@ -13,6 +13,7 @@ mod float_avx512;
 mod look_up_avx2;
 pub mod look_up_avx512;
 mod look_up_codes;
+pub mod look_up_rows;
 pub mod outer_avx512;
 mod patch_grad;
 pub mod patches;
@@ -349,6 +350,12 @@ pub(super) mod tests {
                     only_avx2(&assembler(|a| shape.assemble(a))?);
                 }
             }
+        }
+        for (positions, kernel, quads, limit) in [(7, 3, 16, 20), (1, 1, 7, 60), (4, 2, 33, 20)] {
+            let store = look_up::Store::Nibbles(64);
+            let codes = LookUpCodes { top: 3, falling: true, store, pitch: 40, factor: 2 };
+            let shape = look_up_rows::LookUpRows { positions, kernel, quads, pixel: 40, limit, codes };
+            only_avx2(&assembler(|a| shape.assemble(a))?);
         }
         for outputs in [16, 32, 48] {
             let (extents, steps) = ([3, 5, 5], [6400, 160, 4]);

@@ -1,0 +1,319 @@
+//! 16-entry look-ups row by row, where the AVX2 tile stores codes (`tiles::look_up_rows`): the input rows under a row of the result
+//! lie in a ring on the stack, with zeros for padding, so that a tile's columns are neighbours. What [`super::look_up`] computes,
+//! from the same weights.
+//!
+//! Cost: see `look_up::cycles`. Limits: see [`fits`].
+
+use super::Task;
+use super::int_conv::IntLayer;
+use super::split_input::zeros;
+use crate::codegen::CodegenError;
+use crate::codegen::emitter::Emitter;
+use crate::codegen::image::FunctionId;
+use crate::codegen::tiles::look_up_avx512::Store;
+use crate::codegen::tiles::look_up_rows::{ENTRY, FRAME, LookUpRows, POSITIONS, SHIFT, TAPS};
+use crate::codegen::tiles::{CODES_ADDENDS, LookUpCodes, PAIR};
+use crate::graph::ops::Geometry;
+use crate::lower::pack;
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
+
+/// Bytes of a ring of rows that may lie on the stack.
+const MOST: usize = 64 << 10;
+/// Bytes that a copy writes at once.
+const VECTOR: usize = 16;
+
+/// What the step's code needs.
+struct Rows<'a, 'l> {
+    layer: &'a IntLayer<'l>,
+    codes: LookUpCodes,
+    tile: FunctionId,
+    /// Positions of a tile.
+    positions: usize,
+    /// Rows of the ring, their bytes, and the sums of a row and group.
+    slots: usize,
+    row: usize,
+    pitch: usize,
+    ring: Value,
+    sums: Value,
+    columns: Value,
+    list: Value,
+    frame: Value,
+    tables: Value,
+    weights: Value,
+    thresholds: Value,
+}
+
+/// Whether a layer has the form: stride and dilation 1 across, up to 3 taps there, and a ring that fits the stack.
+pub(super) fn fits(g: &Geometry) -> bool {
+    let across = g.strides[1] == 1 && g.dilations[1] == 1 && g.kernel[1] <= TAPS && g.output[1] > 1;
+    across && slots(g) * (row(g) + 2 * g.groups * pitch(g)) <= MOST
+}
+
+/// Input rows under a row of the result, those between taps included.
+fn slots(g: &Geometry) -> usize {
+    (g.kernel[0] - 1) * g.dilations[0] + 1
+}
+
+/// Columns of a row with its padding.
+fn columns(g: &Geometry) -> usize {
+    g.output[1] + g.kernel[1] - 1
+}
+
+/// Bytes of a row with its padding, and what a copy writes too far.
+fn row(g: &Geometry) -> usize {
+    (columns(g).max(g.pads[1] + g.input[1]) * g.channels / 4 + 2 * VECTOR).next_multiple_of(VECTOR)
+}
+
+/// Elements of a row's sums of a group, one a column.
+fn pitch(g: &Geometry) -> usize {
+    (columns(g) + POSITIONS).next_multiple_of(8)
+}
+
+/// Emits the kernel; `weights` as `pack::look_up_weights` packs them, `thresholds` as `pack::pair_thresholds`.
+///
+/// # Errors
+/// When a distance does not fit an instruction.
+pub(super) fn emit(
+    e: &mut Emitter<'_, '_>,
+    task: &Task<'_>,
+    layer: &IntLayer<'_>,
+    codes: LookUpCodes,
+    [tables, weights, thresholds]: [Value; 3],
+) -> Result<(), CodegenError> {
+    let g = &layer.g;
+    let width = g.output[1];
+    let positions = width.div_ceil(width.div_ceil(POSITIONS));
+    let (quads, pixel) = (g.channels / g.groups / 4, g.channels / 4);
+    let limit = if layer.input.buffer.planes > 1 { 20 } else { 60 };
+    let tile = LookUpRows { positions, kernel: g.kernel[1], quads, pixel, limit, codes };
+    let (slots, row, pitch) = (slots(g), row(g), pitch(g));
+    let rows = Rows {
+        layer,
+        codes,
+        tile: tile.function(e.image)?,
+        positions,
+        slots,
+        row,
+        pitch,
+        ring: e.stack(slots * row, VECTOR),
+        sums: e.stack(slots * g.groups * pitch * 2, VECTOR),
+        columns: e.stack(pitch * 2, VECTOR),
+        list: e.stack(g.kernel[0] * (ENTRY + 8), 8),
+        frame: e.stack(FRAME, 8),
+        tables,
+        weights,
+        thresholds,
+    };
+    let (start, end) = task.row_range(e);
+    let first = rows.top(e, start);
+    let next = e.var(first);
+    e.range(start, end, 1, |e, y| {
+        let top = rows.top(e, y);
+        let from = e.b.use_var(next);
+        let (from, to) = (e.b.ins().smax(from, top), e.add(top, slots));
+        rows.copy(e, [from, to]);
+        e.b.def_var(next, to);
+        let count = rows.valid(e, top);
+        e.times(g.groups, |e, group| {
+            if layer.w.offset != 0 {
+                rows.add_columns(e, count, group);
+            }
+            e.times(width.div_ceil(positions), |e, column| {
+                // The last tile overlaps its neighbour rather than being narrower.
+                let (x, last) = (e.mul(column, positions), e.int(width - positions));
+                let x = e.min(x, last);
+                let flat = task.position(e, y, x).flat;
+                let to = e.at(task.result.base, flat, codes.pitch);
+                rows.tile(e, [x, count, group, to]);
+            });
+        });
+    });
+    Ok(())
+}
+
+impl Rows<'_, '_> {
+    /// The first input row under row `y` of the result.
+    fn top(&self, e: &mut Emitter<'_, '_>, y: Value) -> Value {
+        let top = e.mul(y, self.layer.g.strides[0]);
+        e.b.ins().iadd_imm_s(top, -(self.layer.g.pads[0] as i64))
+    }
+
+    fn slot(&self, e: &mut Emitter<'_, '_>, y: Value) -> Value {
+        let slots = e.int(self.slots);
+        e.b.ins().urem(y, slots)
+    }
+
+    /// Copies the input rows `from` … `to` that there are into the ring, and sums their codes.
+    fn copy(&self, e: &mut Emitter<'_, '_>, [from, to]: [Value; 2]) {
+        let (g, pixel) = (&self.layer.g, self.layer.g.channels / 4);
+        let (zero, height) = (e.int(0), e.int(g.input[0]));
+        let (from, to) = (e.b.ins().smax(from, zero), e.min(to, height));
+        e.range(from, to, 1, |e, y| {
+            let slot = self.slot(e, y);
+            let out = e.at(self.ring, slot, self.row);
+            let source = e.mul(y, g.input[1] * pixel);
+            let source = e.b.ins().iadd(self.layer.input.base, source);
+            let bytes = g.input[1] * pixel;
+            let (left, end) = (e.int(g.pads[1] * pixel), e.int(self.row));
+            zeros(e, out, zero, left);
+            let to = e.add(out, g.pads[1] * pixel);
+            let copy = |e: &mut Emitter<'_, '_>, ty, at: Value| {
+                let (from, to) = (e.b.ins().iadd(source, at), e.b.ins().iadd(to, at));
+                let v = e.read(ty, from, 0);
+                e.store(v, to, 0);
+            };
+            e.times(bytes / VECTOR, |e, i| {
+                let at = e.mul(i, VECTOR);
+                copy(e, types::I8X16, at);
+            });
+            // No byte behind the image is read.
+            let mut at = bytes / VECTOR * VECTOR;
+            for (ty, size) in [(types::I64, 8), (types::I32, 4), (types::I16, 2), (types::I8, 1)] {
+                if bytes & size != 0 {
+                    let offset = e.int(at);
+                    copy(e, ty, offset);
+                    at += size;
+                }
+            }
+            let behind = e.int(g.pads[1] * pixel + bytes);
+            let last = e.b.ins().iadd_imm_s(end, -(VECTOR as i64));
+            zeros(e, out, behind, last);
+            if self.layer.w.offset != 0 {
+                self.sum(e, slot, out);
+            }
+        });
+    }
+
+    /// Σ of each column's codes of each group of a row.
+    fn sum(&self, e: &mut Emitter<'_, '_>, slot: Value, codes: Value) {
+        let g = &self.layer.g;
+        let (quads, two) = (g.channels / g.groups / 4, self.layer.input.buffer.planes > 1);
+        e.times(g.groups, |e, group| {
+            let row = e.at(group, slot, g.groups);
+            let to = e.at(self.sums, row, self.pitch * 2);
+            let codes = e.at(codes, group, quads);
+            e.times(columns(g), |e, column| {
+                let at = e.at(codes, column, g.channels / 4);
+                let zero = e.int(0);
+                let sum = e.var(zero);
+                let add = |e: &mut Emitter<'_, '_>, v: Value| {
+                    let all = e.b.ins().popcnt(v);
+                    e.accumulate(sum, all);
+                    if two {
+                        let high = e.b.ins().band_imm_s(v, 0xF0F0_F0F0_F0F0_F0F0_u64 as i64);
+                        let high = e.b.ins().popcnt(high);
+                        e.accumulate(sum, high);
+                    }
+                };
+                e.times(quads / 8, |e, word| {
+                    let at = e.at(at, word, 8);
+                    let v = e.read(types::I64, at, 0);
+                    add(e, v);
+                });
+                let mut done = quads / 8 * 8;
+                for (ty, size) in [(types::I32, 4), (types::I16, 2), (types::I8, 1)] {
+                    if quads & size != 0 {
+                        let v = e.read(ty, at, done as i32);
+                        let v = e.b.ins().uextend(types::I64, v);
+                        add(e, v);
+                        done += size;
+                    }
+                }
+                let sum = e.b.use_var(sum);
+                let to = e.at(to, column, 2);
+                e.b.ins().istore16(MemFlagsData::new().with_notrap(), sum, to, 0);
+            });
+        });
+    }
+
+    /// Lists the input rows under the row of the result whose window begins at `top`, and behind the list their slots; gives their
+    /// number.
+    fn valid(&self, e: &mut Emitter<'_, '_>, top: Value) -> Value {
+        let g = &self.layer.g;
+        let zero = e.int(0);
+        let count = e.var(zero);
+        let tap = (g.channels / g.groups).div_ceil(8) * 16;
+        e.times(g.kernel[0], |e, ky| {
+            let y = e.at(top, ky, g.dilations[0]);
+            let valid = e.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, y, g.input[0] as i64);
+            e.when(valid, |e| {
+                let slot = self.slot(e, y);
+                let n = e.b.use_var(count);
+                let entry = e.at(self.list, n, ENTRY);
+                let codes = e.at(self.ring, slot, self.row);
+                let weights = e.mul(ky, g.kernel[1] * tap);
+                e.store(codes, entry, 0);
+                e.store(weights, entry, 8);
+                let slots = e.add(self.list, g.kernel[0] * ENTRY);
+                let own = e.at(slots, n, 8);
+                e.store(slot, own, 0);
+                let n = e.add(n, 1);
+                e.b.def_var(count, n);
+            });
+        });
+        e.b.use_var(count)
+    }
+
+    /// Σ over the rows of each column's sum.
+    fn add_columns(&self, e: &mut Emitter<'_, '_>, count: Value, group: Value) {
+        let g = &self.layer.g;
+        let zero = e.int(0);
+        e.times(self.pitch / 8, |e, v| {
+            let none = e.splat_i32(0);
+            let none = e.cast(types::I16X8, none);
+            let sum = e.var(none);
+            e.range(zero, count, 1, |e, i| {
+                let slots = e.add(self.list, g.kernel[0] * ENTRY);
+                let slot = e.at(slots, i, 8);
+                let slot = e.load(types::I64, slot, 0);
+                let row = e.at(group, slot, g.groups);
+                let row = e.at(self.sums, row, self.pitch * 2);
+                let at = e.at(row, v, 16);
+                let row = e.load(types::I16X8, at, 0);
+                e.accumulate(sum, row);
+            });
+            let sum = e.b.use_var(sum);
+            let to = e.at(self.columns, v, 16);
+            e.store(sum, to, 0);
+        });
+    }
+
+    /// The codes of the positions from column `x` on, of one group; `to` are those of the first.
+    fn tile(&self, e: &mut Emitter<'_, '_>, [x, count, group, to]: [Value; 4]) {
+        let (g, a, w) = (&self.layer.g, &self.layer.a, &self.layer.w);
+        let scale = i64::from(a.step) * i64::from(w.offset);
+        let sums = e.at(self.columns, x, 2);
+        for r in 0..self.positions {
+            let addend = if w.offset == 0 {
+                e.b.ins().iconst(types::I32, 0)
+            } else {
+                let term = |kx: usize| {
+                    let flags = MemFlagsData::new().with_notrap();
+                    e.b.ins().uload16(types::I32, flags, sums, 2 * (r + kx) as i32)
+                };
+                let terms: Vec<Value> = (0..g.kernel[1]).map(term).collect();
+                let zero = e.b.ins().iconst(types::I32, 0);
+                let sum = terms.into_iter().fold(zero, |a, b| e.b.ins().iadd(a, b));
+                e.b.ins().imul_imm_s(sum, scale)
+            };
+            e.store(addend, self.frame, CODES_ADDENDS + 4 * r as i32);
+        }
+        let quads = g.channels / g.groups / 4;
+        let shift = e.mul(x, g.channels / 4);
+        let shift = e.at(shift, group, quads);
+        e.store(shift, self.frame, SHIFT);
+        let block = g.kernel[0] * g.kernel[1] * quads.div_ceil(2) * 16;
+        let (pairs, stride) = (g.outputs / g.groups / PAIR, e.int(block));
+        let per_byte = if matches!(self.codes.store, Store::Bits(_)) { 8 } else { 4 };
+        e.times(pairs, |e, pair| {
+            let pair = e.at(pair, group, pairs);
+            let to = e.at(to, pair, PAIR / per_byte);
+            let table = e.at(self.thresholds, pair, pack::pair_thresholds_pitch(self.codes.top));
+            e.store(to, self.frame, 0);
+            e.store(table, self.frame, 8);
+            let weights = e.at(self.weights, pair, 2 * block);
+            e.call(self.tile, &[self.list, count, weights, stride, self.tables, self.frame]);
+        });
+    }
+}
