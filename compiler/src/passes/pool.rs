@@ -7,6 +7,7 @@
 
 use super::chain;
 use super::{PassError, op_of};
+use crate::graph::ops::Window;
 use crate::graph::scale::Scale;
 use crate::graph::types::{AccType, Elem};
 use crate::graph::{Graph, NodeId, Value, ops};
@@ -47,7 +48,8 @@ fn move_one(graph: &mut Graph, id: NodeId) -> Result<Option<NodeId>, PassError> 
     };
     let Some(falls) = chain::falling(graph, &steps, channels) else { return Ok(None) };
     // A float pool passes over what is not a number, and gives −∞ where nothing else is there; codes know neither.
-    if !numbers(graph, x) {
+    let window = graph.node(pool.node).zip(graph.value_type(x)).and_then(|(n, t)| Window::new(&n.attrs, &t.shape).ok());
+    if !numbers(graph, x) || !window.is_some_and(|w| w.reaches()) {
         return Ok(None);
     }
     let Some((node, attrs)) = graph.node(id).zip(graph.node(pool.node).map(|n| n.attrs.clone())) else {
@@ -177,16 +179,21 @@ mod tests {
 
     #[test]
     fn only_numbers_are_pooled_by_their_least_codes() {
-        let pooled = |steps: &str| {
+        let pooled_by = |steps: &str, window: &str| {
             let source = format!(
-                "dorefa 1\ngraph g(x: f32[N, 2, 4, 4]) -> (y) {{\n  {steps}\n  p = max_pool(z, kernel=[2, 2])\n  \
+                "dorefa 1\ngraph g(x: f32[N, 2, 4, 4]) -> (y) {{\n  {steps}\n  p = max_pool(z, {window})\n  \
                  y = decode(encode(round(clip(neg(p), lo=0, hi=3)), top=3, scale=1/3))\n}}\n"
             );
             let mut graph = text::parse(&source, "pool.dorefa", &|_| None).expect("parses");
             run(&mut graph).expect("runs");
             graph.order().iter().any(|&id| op_of(&graph, Value { node: id, port: 0 }) == "code_pool")
         };
+        let pooled = |steps: &str| pooled_by(steps, "kernel=[2, 2]");
         assert!(pooled("z = conv(x, @w: f32[2, 2, 1, 1])"));
+        // A window may lie in the padding altogether, around a single element.
+        let single = "z = max_pool(x, kernel=[4, 4])";
+        assert!(pooled_by(single, "kernel=[3, 3], pads=[1, 1, 1, 1]"));
+        assert!(!pooled_by(single, "kernel=[2, 2], dilations=[2, 2], pads=[1, 1, 1, 1]"));
         assert!(pooled("u = encode(round(exp(x)), top=3, scale=1/3)\n  z = add(decode(u), @k: f32[])"));
         let norm = |epsilon: &str| {
             let zeros = "@a: f32[2], @b: f32[2], @m: f32[2], @v: f32[2]";

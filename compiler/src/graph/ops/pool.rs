@@ -50,6 +50,22 @@ pub(super) fn interior([kernel, stride, dilation, before]: [usize; 4], input: us
 }
 
 impl Window {
+    /// Whether every window has a tap inside the image; of very many dilated windows it is not looked.
+    pub fn reaches(&self) -> bool {
+        const MOST: usize = 1 << 20;
+        (0..2).all(|i| {
+            // A window without gaps is wider than the padding.
+            let (kernel, dilation) = (self.kernel[i], self.dilations[i]);
+            let inside = |o: usize| {
+                (0..kernel).any(|k| {
+                    let at = o * self.strides[i] + k * dilation;
+                    at >= self.pads[i] && at - self.pads[i] < self.input[i]
+                })
+            };
+            dilation == 1 || (self.output[i].saturating_mul(kernel) <= MOST && (0..self.output[i]).all(inside))
+        })
+    }
+
     /// Rows and columns of the output whose taps are all valid.
     pub fn interior(&self) -> [Range<usize>; 2] {
         [0, 1].map(|i| {
