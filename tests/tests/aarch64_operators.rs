@@ -80,6 +80,13 @@ const GRAPHS: &[(&[usize], &str)] = &[
          p = average_pool(g, kernel=[2, 2]); ya = conv(g, quantize_weights(@u: f32[5, 16, 1, 1], bits=3)); yb = relu(p); \
          yc = conv(g, quantize_weights(@s: f32[16, 1, 3, 3], bits=4), groups=16)",
     ),
+    // A residual addition in the thresholds of a layer.
+    (
+        &[8, 5, 6],
+        "q = quantize_activation(x, bits=2); c = conv(q, quantize_weights(@w: f32[8, 8, 3, 3], bits=1), pads=[1, 1, 1, 1]); \
+         n = mul(c, @g: f32[8, 1, 1]); s = add(n, q); t = quantize_activation(s, bits=2); \
+         ya = conv(t, quantize_weights(@v: f32[4, 8, 1, 1], bits=1))",
+    ),
     // A float layer that reads codes: fixed point.
     (
         &[4, 9, 8],

@@ -52,7 +52,9 @@ fn sink_one(graph: &mut Graph, id: NodeId) -> Result<Option<NodeId>, PassError> 
     let known = ranges(graph);
     let whole = |v: &Value| known.get(v).is_some_and(|r| r.whole && r.bounded());
     let scaled = |v: &Value| whole(v) || graph.operands(v.node).first().is_some_and(whole);
-    if !steps.iter().all(|s| scaled(&s.1)) || graph.value_type(constant).is_none_or(|t| t.shape.rank() > 1) {
+    // One value: one for each place along the axis would be too few behind it.
+    let single = graph.constant(constant).is_some_and(|t| t.len() == 1 && t.shape().len() <= 1);
+    if !single || !steps.iter().all(|s| scaled(&s.1)) {
         return Ok(None);
     }
     let value = Value { node: id, port: 0 };
@@ -82,6 +84,10 @@ pub fn encode(graph: &mut Graph) -> Result<(), PassError> {
         }
         let attrs = |v: Value| graph.node(v.node).map(|n| n.attrs.clone()).unwrap_or_default();
         let (codes, along) = (attrs(value), attrs(joined));
+        // Scales of channels are those of the whole.
+        if codes.scales("scale").len() != 1 {
+            continue;
+        }
         let mut parts = Vec::new();
         for part in graph.operands(joined.node) {
             let name = format!("{}_codes", name_of(graph, part));
