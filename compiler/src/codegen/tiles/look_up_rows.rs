@@ -125,7 +125,7 @@ impl LookUpRows {
             a.vpxor(sum, sum, sum)?;
         }
         repeat(a, r13d, quads / 2, |a| self.pair(a, 2))?;
-        if quads % 2 > 0 {
+        if !quads.is_multiple_of(2) {
             self.pair(a, 1)?;
         }
         for (i, sum) in SUMS.into_iter().enumerate().take(self.positions) {
