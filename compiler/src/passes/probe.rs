@@ -1,9 +1,11 @@
 //! Thresholds of monotone float steps between an integer layer and a quantiser, found by evaluation of the steps themselves,
 //! never by algebra (numerics contract, rule 4). All channels are searched at once.
 
+use super::PassError;
 use super::chain::{self, Chain};
-use crate::graph::types::{Shape, ValueType};
-use crate::graph::{Graph, NodeId};
+use crate::graph::scale::Scale;
+use crate::graph::types::{AccType, Elem, Shape, ValueType};
+use crate::graph::{Graph, NodeId, Value};
 use dorefa_runtime::tensor::{Data, Tensor};
 
 /// Why steps have no thresholds.
@@ -40,11 +42,6 @@ impl<'a> Probe<'a> {
     /// The same with a value a channel added behind the steps, and more steps behind that.
     pub fn with_sum(self, added: Vec<f32>, tail: &'a Chain) -> Probe<'a> {
         Probe { sum: Some((added, tail)), ..self }
-    }
-
-    /// Channels of the layer.
-    pub fn channels(&self) -> usize {
-        self.channels
     }
 
     /// Extents of a sample that has one element a channel.
@@ -85,7 +82,7 @@ impl<'a> Probe<'a> {
     ///
     /// # Errors
     /// When a step is not finite there or around 0.
-    pub fn ends(&self) -> Result<[Vec<i32>; 2], &'static str> {
+    fn ends(&self) -> Result<[Vec<i32>; 2], &'static str> {
         let probes = [self.lo, self.hi, 0, 1, -1].map(|a| a.clamp(self.lo, self.hi));
         let all = probes.iter().flat_map(|&a| std::iter::repeat_n(a, self.channels)).collect();
         let codes = self.codes(all, true).ok_or(NOT_FINITE)?;
@@ -98,7 +95,7 @@ impl<'a> Probe<'a> {
     ///
     /// # Errors
     /// When a step does not evaluate.
-    pub fn reached(&self, [at_lo, at_hi]: &[Vec<i32>; 2], direction: &[i64]) -> Result<Vec<i64>, &'static str> {
+    fn reached(&self, [at_lo, at_hi]: &[Vec<i32>; 2], direction: &[i64]) -> Result<Vec<i64>, &'static str> {
         let n = self.channels;
         let end = |row: &[i32], c: usize| row.get(c).copied().unwrap_or(0);
         // The greatest b known below the threshold and the least known to reach it.
@@ -135,8 +132,41 @@ impl<'a> Probe<'a> {
     }
 }
 
-/// The direction of each channel from the codes at both ends of the range: −1 where any of them falls.
-pub fn directions(ends: &[[Vec<i32>; 2]], channels: usize) -> Vec<i64> {
+/// The thresholds of probes that differ in what is added: for each channel those of each probe in turn, then the direction, which
+/// is −1 where the codes of any probe fall.
+///
+/// # Errors
+/// When a step is not finite or does not evaluate.
+pub fn table(probes: &[Probe<'_>]) -> Result<Tensor, &'static str> {
+    let ends = probes.iter().map(Probe::ends).collect::<Result<Vec<_>, _>>()?;
+    let channels = probes.first().map_or(0, |p| p.channels);
     let falls = |c: usize| ends.iter().any(|[lo, hi]| hi.get(c) < lo.get(c));
-    (0..channels).map(|c| if falls(c) { -1 } else { 1 }).collect()
+    let direction: Vec<i64> = (0..channels).map(|c| if falls(c) { -1 } else { 1 }).collect();
+    let reached = probes.iter().zip(&ends).map(|(p, ends)| p.reached(ends, &direction));
+    let reached = reached.collect::<Result<Vec<_>, _>>()?.concat();
+    let row = |(c, &d): (usize, &i64)| reached.iter().skip(c).step_by(channels).copied().chain([d]).collect::<Vec<_>>();
+    let rows: Vec<i64> = direction.iter().enumerate().flat_map(row).collect();
+    let width = rows.len() / channels.max(1);
+    Tensor::new(vec![channels, width], Data::I64(rows)).map_err(|_| "their thresholds make no table")
+}
+
+/// Puts `op` of `operands` and a table of thresholds in the place of `encode`; `layer` names the table.
+///
+/// # Errors
+/// When the operator does not fit, which is a bug.
+pub fn replace(
+    graph: &mut Graph,
+    encode: NodeId,
+    (op, operands): (&str, &[Value]),
+    table: Tensor,
+    layer: &str,
+) -> Result<(), PassError> {
+    let (lo, hi) = table.as_i64().unwrap_or_default().iter().fold((-1, 1), |(a, b), &v| (v.min(a), v.max(b)));
+    let acc = AccType { lo, hi, scale: vec![Scale::ONE].into() };
+    let t = graph.add_typed_constant(&format!("{layer}_thresholds"), table, Elem::Acc(acc));
+    let Some(node) = graph.node(encode) else { return Ok(()) };
+    let (name, attrs) = (format!("{}_threshold", node.name), node.attrs.clone());
+    let new = super::add(graph, op, &name, &[operands, &[t]].concat(), attrs)?;
+    graph.replace(Value { node: encode, port: 0 }, new);
+    Ok(())
 }

@@ -6,9 +6,9 @@
 //! ```
 
 use super::chain::{self, Chain};
-use super::probe::{Probe, directions};
+use super::probe::{self, Probe};
 use super::{PassError, Report, name_of, op_of};
-use crate::graph::types::{AccType, CodeType, Elem, Shape, ValueType};
+use crate::graph::types::{CodeType, Elem, Shape, ValueType};
 use crate::graph::{Graph, NodeId, Value, ops};
 use dorefa_runtime::tensor::{Data, Tensor};
 
@@ -83,47 +83,28 @@ impl Sum {
     }
 
     /// The thresholds: for each channel those of each code of the residual, then the direction.
-    fn table(&self, graph: &Graph, encode: NodeId) -> Result<(usize, Vec<i64>), &'static str> {
+    fn table(&self, graph: &Graph, encode: NodeId) -> Result<Tensor, &'static str> {
         const FAIL: &str = "the steps do not evaluate";
         let ty = graph.value_type(self.source).ok_or(FAIL)?;
-        let probe = |r: u32| {
+        let of_code = |r: u32| {
             let probe = Probe::new(graph, &self.steps, encode, ty, self.top)?;
             let added = self.added(graph, r, probe.sample())?;
             Some(probe.with_sum(added, &self.tail))
         };
-        let probes = (0..=self.code.top).map(probe).collect::<Option<Vec<_>>>().ok_or(FAIL)?;
-        let ends = probes.iter().map(Probe::ends).collect::<Result<Vec<_>, _>>()?;
-        let channels = probes.first().map_or(0, Probe::channels);
-        let direction = directions(&ends, channels);
-        let reached = probes.iter().zip(&ends).map(|(p, ends)| p.reached(ends, &direction));
-        let reached = reached.collect::<Result<Vec<_>, _>>()?.concat();
-        let rows = direction
-            .iter()
-            .enumerate()
-            .flat_map(|(c, &d)| reached.iter().skip(c).step_by(channels).copied().chain([d]).collect::<Vec<_>>());
-        Ok((channels, rows.collect()))
+        let probes = (0..=self.code.top).map(of_code).collect::<Option<Vec<_>>>().ok_or(FAIL)?;
+        probe::table(&probes)
     }
 }
 
 fn fuse(graph: &mut Graph, encode: NodeId, sum: &Sum, report: &mut Report) -> Result<(), PassError> {
     let layer = name_of(graph, sum.source);
-    let (channels, rows) = match sum.table(graph, encode) {
-        Ok(table) => table,
-        Err(why) => {
-            report.note(&layer, format!("keeps the f32 steps of its residual add because {why}"));
-            return Ok(());
+    match sum.table(graph, encode) {
+        Ok(table) => {
+            let operator = ("residual_threshold", &[sum.source, sum.residual][..]);
+            probe::replace(graph, encode, operator, table, &layer)?;
+            report.note(&layer, "residual add in its thresholds");
         }
-    };
-    let (lo, hi) = rows.iter().fold((-1, 1), |(a, b), &v| (v.min(a), v.max(b)));
-    let acc = AccType { lo, hi, scale: vec![crate::graph::scale::Scale::ONE].into() };
-    let width = ops::residual_thresholds(&sum.code, sum.top) + 1;
-    let tensor = Tensor::new(vec![channels, width], Data::I64(rows)).map_err(|e| e.to_string())?;
-    let t = graph.add_typed_constant(&format!("{layer}_thresholds"), tensor, Elem::Acc(acc));
-    let Some(node) = graph.node(encode) else { return Ok(()) };
-    let (name, attrs) = (node.name.clone(), node.attrs.clone());
-    let operands = [sum.source, sum.residual, t];
-    let new = graph.add(ops::known("residual_threshold"), &format!("{name}_threshold"), &operands, attrs)?;
-    graph.replace(Value { node: encode, port: 0 }, new);
-    report.note(&layer, "residual add in its thresholds");
+        Err(why) => report.note(&layer, format!("keeps the f32 steps of its residual add because {why}")),
+    }
     Ok(())
 }

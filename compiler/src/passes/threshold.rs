@@ -7,11 +7,9 @@
 //! ```
 
 use super::chain;
-use super::probe::{Probe, directions};
+use super::probe::{self, Probe};
 use super::{PassError, Report, name_of, op_of};
-use crate::graph::types::{AccType, Elem};
-use crate::graph::{Graph, NodeId, Value, ops};
-use dorefa_runtime::tensor::{Data, Tensor};
+use crate::graph::{Graph, NodeId, Value};
 
 /// Greatest code that is fused: 4 bits. Above, running the steps themselves is cheaper.
 const TOP: u32 = 15;
@@ -46,29 +44,11 @@ fn fuse(graph: &mut Graph, encode: NodeId, report: &mut Report) -> Result<(), Pa
         return Ok(());
     }
     let probe = Probe::new(graph, &steps, encode, &ty, top);
-    let (channels, rows) = match probe.ok_or("the steps do not evaluate").and_then(|p| table(&p)) {
-        Ok(table) => table,
+    match probe.ok_or("the steps do not evaluate").and_then(|p| probe::table(&[p])) {
+        Ok(table) => probe::replace(graph, encode, ("threshold", &[source]), table, &layer),
         Err(why) => {
             report.note(&layer, format!("keeps its f32 steps because {why}"));
-            return Ok(());
+            Ok(())
         }
-    };
-    let (lo, hi) = rows.iter().fold((-1, 1), |(a, b), &v| (v.min(a), v.max(b)));
-    let acc = AccType { lo, hi, scale: vec![crate::graph::scale::Scale::ONE].into() };
-    let tensor = Tensor::new(vec![channels, top as usize + 1], Data::I64(rows)).map_err(|e| e.to_string())?;
-    let t = graph.add_typed_constant(&format!("{layer}_thresholds"), tensor, Elem::Acc(acc));
-    let Some(node) = graph.node(encode) else { return Ok(()) };
-    let (name, attrs) = (node.name.clone(), node.attrs.clone());
-    let new = graph.add(ops::known("threshold"), &format!("{name}_threshold"), &[source, t], attrs)?;
-    graph.replace(out, new);
-    Ok(())
-}
-
-/// Channels and the rows (top thresholds, direction) of the table.
-fn table(probe: &Probe<'_>) -> Result<(usize, Vec<i64>), &'static str> {
-    let (channels, ends) = (probe.channels(), probe.ends()?);
-    let direction = directions(std::slice::from_ref(&ends), channels);
-    let reached = probe.reached(&ends, &direction)?;
-    let row = |(c, &d): (usize, &i64)| reached.iter().skip(c).step_by(channels).copied().chain([d]).collect::<Vec<_>>();
-    Ok((channels, direction.iter().enumerate().flat_map(row).collect()))
+    }
 }

@@ -178,7 +178,7 @@ impl SplitShape {
 
     /// What spreads mask bits to the nibbles of bytes: the lower ones for plane 0, the upper ones for plane 1.
     pub(super) fn spread(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
-        if let SplitFinish::Nibbles { .. } | SplitFinish::Early { .. } = self.finish {
+        if let SplitFinish::Nibbles { .. } = self.finish {
             a.mov(r10d, 0x0F0F_0F0Fu32)?;
             a.mov(r11d, 0xF0F0_F0F0u32)?;
         }

@@ -39,7 +39,7 @@ pub(super) fn assemble(s: SplitShape, a: &mut CodeAssembler) -> Result<(), IcedE
     leaf(a, &[rbx, FIRST, LOWEST, PAIR[0], PAIR[1]], |a| {
         a.mov(FIRST, rdi)?;
         a.lea(LOWEST, qword_ptr(WEIGHTS + (s.all_steps() * always * VECTOR) as i32))?;
-        products(SplitShape { planes: always, ..s }, a)?;
+        split_vnni::products(SplitShape { planes: always, ..s }, a, &DIGITS, LEVELS)?;
         split_vnni::constants(s, a)?;
         for (register, bytes) in [(r10, 0x0F0F), (r11, 0xF0F0), (PAIR[0], 0x00FF), (PAIR[1], 0xFF00)] {
             a.mov(register, bytes * 0x0001_0001_0001_0001_u64)?;
@@ -84,25 +84,6 @@ fn add_last(s: SplitShape, a: &mut CodeAssembler, sum: AsmRegisterZmm) -> Result
     let Some(&last) = ZMM.iter().skip_while(|&&z| z != sum).nth(1) else { return Ok(()) };
     a.vpslld(last, last, s.bits)?;
     a.vpaddd(sum, sum, last)
-}
-
-/// The sums of the digits that are multiplied in any case.
-fn products(s: SplitShape, a: &mut CodeAssembler) -> Result<(), IcedError> {
-    for sum in ZMM.iter().take(s.planes * s.positions) {
-        a.vpxord(*sum, *sum, *sum)?;
-    }
-    s.nest(a, |a, input, weights| {
-        for (plane, &digits) in DIGITS.iter().take(s.planes).enumerate() {
-            a.vmovdqa32(digits, zmmword_ptr(WEIGHTS + (weights + (plane * VECTOR) as i32)))?;
-        }
-        for (p, sums) in ZMM.chunks(s.planes).take(s.positions).enumerate() {
-            a.vpbroadcastd(LEVELS, dword_ptr(INPUT + (input + (p * s.position) as i32)))?;
-            for (&sum, &digits) in sums.iter().zip(&DIGITS) {
-                a.vpdpbusd(sum, LEVELS, digits)?;
-            }
-        }
-        Ok(())
-    })
 }
 
 /// Stores the codes of one or two positions that their upper digits' sums are sure of, and notes whether these are all.

@@ -16,27 +16,37 @@ const CONSTANT: AsmRegisterZmm = zmm31;
 pub(super) const REACHED: [AsmRegisterK; 3] = [k1, k2, k3];
 
 pub(super) fn assemble(s: SplitShape, a: &mut CodeAssembler) -> Result<(), IcedError> {
-    for sum in ZMM.iter().take(s.planes * s.positions) {
-        a.vpxord(*sum, *sum, *sum)?;
-    }
-    s.nest(a, |a, input, weights| {
-        for (plane, &digits) in DIGITS.iter().take(s.planes).enumerate() {
-            a.vmovdqa32(digits, zmmword_ptr(WEIGHTS + (weights + (plane * VECTOR) as i32)))?;
-        }
-        for (p, sums) in ZMM.chunks(s.planes).take(s.positions).enumerate() {
-            a.vpbroadcastd(LEVELS, dword_ptr(INPUT + (input + (p * s.position) as i32)))?;
-            for (&sum, &digits) in sums.iter().zip(&DIGITS) {
-                a.vpdpbusd(sum, LEVELS, digits)?;
-            }
-        }
-        Ok(())
-    })?;
+    products(s, a, &DIGITS, LEVELS)?;
     constants(s, a)?;
     for (p, sums) in ZMM.chunks(s.planes).take(s.positions).enumerate() {
         finish(s, a, sums, (p * s.pitch) as i32)?;
     }
     a.vzeroupper()?;
     a.ret()
+}
+
+/// Adds up the products of `s.planes` digits of all positions, in the first registers; `digits` and `levels` are overwritten.
+pub(super) fn products(
+    s: SplitShape,
+    a: &mut CodeAssembler,
+    digits: &[AsmRegisterZmm],
+    levels: AsmRegisterZmm,
+) -> Result<(), IcedError> {
+    for sum in ZMM.iter().take(s.planes * s.positions) {
+        a.vpxord(*sum, *sum, *sum)?;
+    }
+    s.nest(a, |a, input, weights| {
+        for (plane, &vector) in digits.iter().take(s.planes).enumerate() {
+            a.vmovdqa32(vector, zmmword_ptr(WEIGHTS + (weights + (plane * VECTOR) as i32)))?;
+        }
+        for (p, sums) in ZMM.chunks(s.planes).take(s.positions).enumerate() {
+            a.vpbroadcastd(levels, dword_ptr(INPUT + (input + (p * s.position) as i32)))?;
+            for (&sum, &vector) in sums.iter().zip(digits) {
+                a.vpdpbusd(sum, levels, vector)?;
+            }
+        }
+        Ok(())
+    })
 }
 
 /// Prepares what [`finish`] needs.
