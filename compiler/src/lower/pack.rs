@@ -120,6 +120,18 @@ pub fn transposed<T: Copy>(rows: &[T], channels: usize, count: usize, fill: T) -
     (0..count).flat_map(|t| (0..pitch).map(move |c| (t, c))).map(|(t, c)| at(t, c).unwrap_or(fill)).collect()
 }
 
+/// What an output's accumulators within ±32 766 are compared with, ascending by `top`, and whether the comparisons are to be
+/// negated: on a falling channel −acc ≥ t is not (acc ≥ 1 − t). `row` are thresholds and, last, the direction.
+pub fn comparisons(row: &[i64], top: usize) -> Option<(Vec<i64>, bool)> {
+    let (&direction, row) = row.split_last()?;
+    let mut row: Vec<i64> = row.iter().map(|&t| t.clamp(-32_766, 32_767)).collect();
+    row.chunks_mut(top.max(1)).for_each(<[i64]>::sort_unstable);
+    if direction < 0 {
+        row.iter_mut().for_each(|t| *t = 1 - *t);
+    }
+    Some((row, direction < 0))
+}
+
 /// Bytes of the thresholds of 32 outputs.
 pub fn pair_thresholds_pitch(top: usize) -> usize {
     top * 64 + 32
@@ -127,20 +139,15 @@ pub fn pair_thresholds_pitch(top: usize) -> usize {
 
 /// Thresholds (O, top + 1), direction last, of accumulators within ±32 766, for each 32 outputs of a group: for each threshold what
 /// an accumulator passes that reaches it, i16 of the outputs 0 … 7, 16 … 23, 8 … 15 and 24 … 31, ascending for each output; then a
-/// mask of 32 bits with the outputs whose comparisons are to be negated. On a falling channel −acc ≥ t is not (acc ≥ 1 − t).
+/// mask of 32 bits with the outputs whose comparisons are to be negated.
 pub fn pair_thresholds(rows: &[i64], top: usize) -> Vec<u8> {
     let mut packed = Vec::new();
     for pair in rows.chunks(32 * (top + 1)) {
         let mut columns = vec![[i16::MAX; 32]; top];
         let mut falling = 0u32;
         for (o, row) in pair.chunks(top + 1).enumerate() {
-            let Some((&direction, row)) = row.split_last() else { continue };
-            let mut row: Vec<i64> = row.iter().map(|&t| t.clamp(-32_766, 32_767)).collect();
-            row.sort_unstable();
-            if direction < 0 {
-                falling |= 1 << o;
-                row.iter_mut().for_each(|t| *t = 1 - *t);
-            }
+            let Some((row, falls)) = comparisons(row, top) else { continue };
+            falling |= u32::from(falls) << o;
             // Bits 3 and 4 of the output change places.
             let lane = o % 8 + o / 16 * 8 + o / 8 % 2 * 16;
             for (column, t) in columns.iter_mut().zip(row) {

@@ -2,6 +2,7 @@
 //! constants. A table holds, for six channels of one input position, the sum Σ code·bit for each of the 64 ways of setting
 //! six weight bits; the tables of a strip's rows lie in a ring. It must never know an instruction set.
 
+use super::pack::comparisons;
 use crate::graph::ops::Geometry;
 
 /// Channels of a table.
@@ -10,6 +11,11 @@ pub const SIX: usize = 6;
 pub const BLOCK: usize = 64;
 /// Bytes of a table.
 pub const TABLE: usize = 64;
+
+/// Look-ups in tables of codes of 1 or 2 planes that a byte can sum.
+pub fn limit(planes: usize) -> usize {
+    255 / (SIX * if planes > 1 { 3 } else { 1 })
+}
 
 /// Vertical strips of the output, each computed from top to bottom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +55,12 @@ impl Strips {
             stride: g.strides[1],
             span: (g.kernel[1] - 1) * g.dilations[1] + 1,
         }
+    }
+
+    /// Strips of equal width: the first one's first output column, how many there are, and the columns of each.
+    pub fn parts(&self) -> impl Iterator<Item = [usize; 3]> + use<> {
+        let narrow = [self.wide * self.positions, self.narrow, self.positions - 1];
+        [[0, self.wide, self.positions], narrow].into_iter().filter(|[_, count, _]| *count > 0)
     }
 
     /// Input columns under a strip of so many output columns.
@@ -122,7 +134,7 @@ pub fn thresholds_pitch(count: usize) -> usize {
 
 /// Thresholds (O, codes·top + 1) of accumulators within ±32 766 for blocks of 64 outputs of each group: for each code of a
 /// residual, or the one that stands for none, `top` rows of 64 i16, ascending for each output, then a mask of 64 bits with the
-/// outputs whose comparisons are to be negated. On a falling channel −acc ≥ t is not (acc ≥ 1 − t). Absent outputs have code 0.
+/// outputs whose comparisons are to be negated. Absent outputs have code 0.
 pub fn thresholds(rows: &[i64], [codes, top]: [usize; 2], [groups, outputs]: [usize; 2]) -> Vec<u8> {
     let mut packed = Vec::new();
     let count = codes * top;
@@ -133,16 +145,11 @@ pub fn thresholds(rows: &[i64], [codes, top]: [usize; 2], [groups, outputs]: [us
             for lane in 0..BLOCK.min(outputs - block * BLOCK) {
                 let o = group * outputs + block * BLOCK + lane;
                 let row = rows.get(o * (count + 1)..).and_then(|r| r.get(..=count)).unwrap_or(&[]);
-                let Some((&direction, row)) = row.split_last() else { continue };
-                let mut row: Vec<i16> = row.iter().map(|&t| t.clamp(-32_766, 32_767) as i16).collect();
-                row.chunks_mut(top.max(1)).for_each(<[i16]>::sort_unstable);
-                if direction < 0 {
-                    falling |= 1 << lane;
-                    row.iter_mut().for_each(|t| *t = 1 - *t);
-                }
+                let Some((row, falls)) = comparisons(row, top) else { continue };
+                falling |= u64::from(falls) << lane;
                 for (column, t) in columns.iter_mut().zip(row) {
                     if let Some(slot) = column.get_mut(lane) {
-                        *slot = t;
+                        *slot = t as i16;
                     }
                 }
             }

@@ -56,11 +56,6 @@ impl LookUp<'_, '_> {
         if self.layer.input.buffer.planes > 1 { 20 } else { 60 }
     }
 
-    /// Bytes of one plane of one block's weights.
-    fn plane_bytes(&self) -> usize {
-        self.taps() * self.quads().div_ceil(2) * LOOK_UP_TILE
-    }
-
     fn quads(&self) -> usize {
         self.layer.g.channels / self.layer.g.groups / 4
     }
@@ -129,6 +124,15 @@ pub(super) fn emit(
     let taps = g.kernel[0] * g.kernel[1];
     let tables = e.data("look_up_tables", pack::look_up_tables());
     let weights = e.data("weights", pack::look_up_weights(g, layer.codes, layer.w.bits() as usize));
+    let failed = |m: CodegenError| (task.step.result.node, m.to_string());
+    let codes = codes(task.graph, task.step, &task.result.buffer, g, [&layer.a, &layer.w]);
+    let stored = codes.filter(|_| wide && e.level.has(x86::BMI2)).map(|codes| {
+        let rows = codes_behind(task.graph, task.step).map_or(&[][..], |c| c.rows);
+        (codes, e.data("thresholds", pack::pair_thresholds(rows, codes.top)))
+    });
+    if let Some((codes, table)) = stored.filter(|_| look_up_rows::fits(g)) {
+        return look_up_rows::emit(e, task, layer, codes, [tables, weights, table]).map_err(failed);
+    }
     let offsets = (layer.a.offset != 0)
         .then(|| e.data("tap_offsets", pack::tap_offsets(g, layer.codes, &layer.w, layer.a.offset)));
     let zeros = e.data("zeros", vec![0; g.channels / 4 + 16]);
@@ -139,27 +143,14 @@ pub(super) fn emit(
     let buffer = task.lane_buffer(e, pitch * positions);
     let k = LookUp { layer, positions, tables, weights, offsets, zeros, pointers, buffer, pitch };
     let outputs = g.outputs / g.groups;
-    let bits = e.level.has(x86::BMI2);
-    let codes = codes(task.graph, task.step, &task.result.buffer, g, [&layer.a, &layer.w]).filter(|_| wide && bits);
+    let codes = stored.map(|(codes, _)| codes);
     let shape = LookUpShape { positions, taps, quads: k.quads(), limit: k.limit(), codes };
     let tile = if wide {
-        let failed = |m: CodegenError| (task.step.result.node, m.to_string());
         Some((shape.function(e.image).map_err(failed)?, task.lane_buffer(e, positions * LOOK_UP_TILE)))
     } else {
         None
     };
-    let frame = codes.map(|codes| {
-        let rows = codes_behind(task.graph, task.step).map_or(&[][..], |c| c.rows);
-        Frame {
-            codes,
-            at: e.stack(CODES_FRAME, 8),
-            table: e.data("thresholds", pack::pair_thresholds(rows, codes.top)),
-        }
-    });
-    if let Some(frame) = frame.as_ref().filter(|_| look_up_rows::fits(g)) {
-        let failed = |m: CodegenError| (task.step.result.node, m.to_string());
-        return look_up_rows::emit(e, task, layer, frame.codes, [tables, weights, frame.table]).map_err(failed);
-    }
+    let frame = stored.map(|(codes, table)| Frame { codes, at: e.stack(CODES_FRAME, 8), table, weights });
     task.each_row(e, |task, e, y| {
         let mut result = Ok(());
         e.times(width.div_ceil(positions), |e, column| {
@@ -173,7 +164,7 @@ pub(super) fn emit(
                 if let (Some(frame), Some((function, _))) = (&frame, tile) {
                     let first = task.position(e, y, x);
                     let at = e.at(task.result.base, first.flat, frame.codes.pitch);
-                    return stored(e, &k, frame, &sums, function, [group, at]);
+                    return store_codes(e, &k, frame, &sums, function, [group, at]);
                 }
                 let wide = if tile.is_some() { blocks / 2 } else { 0 };
                 e.times(wide, |e, pair| {
@@ -198,15 +189,46 @@ pub(super) fn emit(
     })
 }
 
-/// What the tile that stores codes reads.
-struct Frame {
-    codes: LookUpCodes,
-    at: Value,
-    table: Value,
+/// What a tile that stores codes reads: its frame on the stack, thresholds, and weights.
+pub(super) struct Frame {
+    pub codes: LookUpCodes,
+    pub at: Value,
+    pub table: Value,
+    pub weights: Value,
+}
+
+impl Frame {
+    /// Calls `tile` for each pair of blocks of a group, with the frame pointing to its thresholds and its codes, `to` those of the
+    /// group's first position; it gets the pair's weights and the bytes of a block's.
+    pub(super) fn each_pair(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        g: &Geometry,
+        [group, to]: [Value; 2],
+        mut tile: impl FnMut(&mut Emitter<'_, '_>, [Value; 2]),
+    ) {
+        let (pairs, block) = (g.outputs / g.groups / PAIR, plane_bytes(g));
+        let stride = e.int(block);
+        let per_byte = if matches!(self.codes.store, Store::Bits(_)) { 8 } else { 4 };
+        e.times(pairs, |e, pair| {
+            let pair = e.at(pair, group, pairs);
+            let to = e.at(to, pair, PAIR / per_byte);
+            let table = e.at(self.table, pair, pack::pair_thresholds_pitch(self.codes.top));
+            e.store(to, self.at, 0);
+            e.store(table, self.at, 8);
+            let weights = e.at(self.weights, pair, 2 * block);
+            tile(e, [weights, stride]);
+        });
+    }
+}
+
+/// Bytes of one plane of one block's weights.
+fn plane_bytes(g: &Geometry) -> usize {
+    g.kernel[0] * g.kernel[1] * (g.channels / g.groups).div_ceil(8) * LOOK_UP_TILE
 }
 
 /// The codes of a tile's positions of one group, `to` those of the first position.
-fn stored(
+fn store_codes(
     e: &mut Emitter<'_, '_>,
     k: &LookUp<'_, '_>,
     frame: &Frame,
@@ -222,16 +244,8 @@ fn stored(
         let addend = e.b.ins().ireduce(types::I32, addend);
         e.store(addend, frame.at, CODES_ADDENDS + 4 * i as i32);
     }
-    let pairs = g.outputs / g.groups / PAIR;
-    let (shift, stride) = (e.mul(group, k.quads()), e.int(k.plane_bytes()));
-    let per_byte = if matches!(frame.codes.store, Store::Bits(_)) { 8 } else { 4 };
-    e.times(pairs, |e, pair| {
-        let pair = e.at(pair, group, pairs);
-        let to = e.at(to, pair, PAIR / per_byte);
-        let table = e.at(frame.table, pair, pack::pair_thresholds_pitch(frame.codes.top));
-        e.store(to, frame.at, 0);
-        e.store(table, frame.at, 8);
-        let weights = e.at(k.weights, pair, 2 * k.plane_bytes());
+    let shift = e.mul(group, k.quads());
+    frame.each_pair(e, g, [group, to], |e, [weights, stride]| {
         e.call(function, &[k.pointers, shift, weights, stride, k.tables, frame.at]);
     });
 }
@@ -310,12 +324,12 @@ type WideTile = Option<(FunctionId, Value)>;
 /// The accumulators of a tile's positions into the buffer: one block of 16 outputs, or two by a wide tile.
 fn products(e: &mut Emitter<'_, '_>, k: &LookUp<'_, '_>, [group, row]: [Value; 2], box_sums: &[Value], tile: WideTile) {
     let planes = k.layer.w.bits() as usize;
-    let base = e.at(k.weights, row, planes * k.plane_bytes());
+    let base = e.at(k.weights, row, planes * plane_bytes(&k.layer.g));
     let first = e.mul(row, LOOK_UP_TILE);
     // For each position the outputs by four.
     let mut totals: Vec<Vec<Value>> = vec![Vec::new(); k.positions];
     for q in 0..planes {
-        let weights = e.add(base, q * k.plane_bytes());
+        let weights = e.add(base, q * plane_bytes(&k.layer.g));
         let sums = match tile {
             None => plane_sums(e, k, group, weights),
             Some((function, scratch)) => wide_sums(e, k, group, weights, function, scratch),
@@ -395,7 +409,7 @@ fn wide_sums(
     scratch: Value,
 ) -> Vec<Vec<Value>> {
     let shift = e.mul(group, k.quads());
-    let stride = e.int(k.layer.w.bits() as usize * k.plane_bytes());
+    let stride = e.int(k.layer.w.bits() as usize * plane_bytes(&k.layer.g));
     e.call(function, &[k.pointers, shift, weights, stride, k.tables, scratch]);
     let bytes = 4 * LOOK_UP_TILE;
     (0..k.positions).map(|i| (0..4).map(|v| e.load(I16X8, scratch, (i * bytes + v * 16) as i32)).collect()).collect()

@@ -72,7 +72,7 @@ pub(super) fn fits(layer: &Layer<'_>, level: &Level) -> Result<(), String> {
 /// for the columns that neighbouring strips share. Codes are stored by the tile, sums go through the chain in wide lanes.
 pub(super) fn cycles(layer: &Layer<'_>) -> f64 {
     let (g, s) = (&layer.g, Strips::of(&layer.g));
-    let columns = s.wide * s.columns(s.positions) + s.narrow * s.columns(s.positions.max(2) - 1);
+    let columns: usize = s.parts().map(|[_, count, positions]| count * s.columns(positions)).sum();
     let tables = (columns * g.input[0] * g.groups * s.sixes) as f64;
     let stored = match finish(layer) {
         Finish::Codes { .. } => 0.0,
@@ -104,15 +104,12 @@ impl<'a, 'l> LookUp64<'a, 'l> {
         let m = self.memory(e, task);
         let s = &self.strips;
         let mut result = Ok(());
-        for (first, count, positions) in [(0, s.wide, s.positions), (s.wide, s.narrow, s.positions - 1)] {
-            if count == 0 {
-                continue;
-            }
+        for [first, count, positions] in s.parts() {
             let failed = |m: CodegenError| (task.step.result.node, m.to_string());
             let strip = self.strip(e, positions).map_err(failed)?;
             e.times(count, |e, i| {
                 let x = e.mul(i, positions);
-                let x = e.add(x, first * s.positions);
+                let x = e.add(x, first);
                 let done = self.run(e, task, &m, &strip, x);
                 result = std::mem::replace(&mut result, Ok(())).and(done);
             });
@@ -163,7 +160,7 @@ impl<'a, 'l> LookUp64<'a, 'l> {
             dilation: g.dilations[1],
             columns,
             sixes: s.sixes,
-            limit: 255 / (strips::SIX * if planes > 1 { 3 } else { 1 }),
+            limit: strips::limit(planes),
             planes: self.layer.w.bits() as usize,
             rows: g.kernel[0],
             factor: self.layer.a.step.wrapping_mul(self.layer.w.step),

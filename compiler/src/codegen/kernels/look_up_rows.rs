@@ -6,15 +6,14 @@
 
 use super::Task;
 use super::int_conv::IntLayer;
+use super::look_up::Frame;
 use super::split_input::zeros;
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::image::FunctionId;
-use crate::codegen::tiles::look_up_avx512::Store;
 use crate::codegen::tiles::look_up_rows::{ENTRY, FRAME, LookUpRows, POSITIONS, SHIFT, TAPS};
-use crate::codegen::tiles::{CODES_ADDENDS, LookUpCodes, PAIR};
+use crate::codegen::tiles::{CODES_ADDENDS, LookUpCodes};
 use crate::graph::ops::Geometry;
-use crate::lower::pack;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
 
@@ -26,7 +25,6 @@ const VECTOR: usize = 16;
 /// What the step's code needs.
 struct Rows<'a, 'l> {
     layer: &'a IntLayer<'l>,
-    codes: LookUpCodes,
     tile: FunctionId,
     /// Positions of a tile.
     positions: usize,
@@ -38,10 +36,8 @@ struct Rows<'a, 'l> {
     sums: Value,
     columns: Value,
     list: Value,
-    frame: Value,
+    frame: Frame,
     tables: Value,
-    weights: Value,
-    thresholds: Value,
 }
 
 /// Whether a layer has the form: stride and dilation 1 across, up to 3 taps there, and a ring that fits the stack.
@@ -79,7 +75,7 @@ pub(super) fn emit(
     task: &Task<'_>,
     layer: &IntLayer<'_>,
     codes: LookUpCodes,
-    [tables, weights, thresholds]: [Value; 3],
+    [tables, weights, table]: [Value; 3],
 ) -> Result<(), CodegenError> {
     let g = &layer.g;
     let width = g.output[1];
@@ -90,7 +86,6 @@ pub(super) fn emit(
     let (slots, row, pitch) = (slots(g), row(g), pitch(g));
     let rows = Rows {
         layer,
-        codes,
         tile: tile.function(e.image)?,
         positions,
         slots,
@@ -100,10 +95,8 @@ pub(super) fn emit(
         sums: e.stack(slots * g.groups * pitch * 2, VECTOR),
         columns: e.stack(pitch * 2, VECTOR),
         list: e.stack(g.kernel[0] * (ENTRY + 8), 8),
-        frame: e.stack(FRAME, 8),
+        frame: Frame { codes, at: e.stack(FRAME, 8), table, weights },
         tables,
-        weights,
-        thresholds,
     };
     let (start, end) = task.row_range(e);
     let first = rows.top(e, start);
@@ -297,23 +290,14 @@ impl Rows<'_, '_> {
                 let sum = terms.into_iter().fold(zero, |a, b| e.b.ins().iadd(a, b));
                 e.b.ins().imul_imm_s(sum, scale)
             };
-            e.store(addend, self.frame, CODES_ADDENDS + 4 * r as i32);
+            e.store(addend, self.frame.at, CODES_ADDENDS + 4 * r as i32);
         }
         let quads = g.channels / g.groups / 4;
         let shift = e.mul(x, g.channels / 4);
         let shift = e.at(shift, group, quads);
-        e.store(shift, self.frame, SHIFT);
-        let block = g.kernel[0] * g.kernel[1] * quads.div_ceil(2) * 16;
-        let (pairs, stride) = (g.outputs / g.groups / PAIR, e.int(block));
-        let per_byte = if matches!(self.codes.store, Store::Bits(_)) { 8 } else { 4 };
-        e.times(pairs, |e, pair| {
-            let pair = e.at(pair, group, pairs);
-            let to = e.at(to, pair, PAIR / per_byte);
-            let table = e.at(self.thresholds, pair, pack::pair_thresholds_pitch(self.codes.top));
-            e.store(to, self.frame, 0);
-            e.store(table, self.frame, 8);
-            let weights = e.at(self.weights, pair, 2 * block);
-            e.call(self.tile, &[self.list, count, weights, stride, self.tables, self.frame]);
+        e.store(shift, self.frame.at, SHIFT);
+        self.frame.each_pair(e, g, [group, to], |e, [weights, stride]| {
+            e.call(self.tile, &[self.list, count, weights, stride, self.tables, self.frame.at]);
         });
     }
 }

@@ -162,10 +162,8 @@ impl<'a> LookUp<'a> {
             column_sums: e.stack(s.sums_pitch() * 2, 16),
         };
         let mut all = Vec::new();
-        for (first, count, positions) in [(0, s.wide, s.positions), (s.wide, s.narrow, s.positions - 1)] {
-            if count > 0 {
-                all.push((first * s.positions, count, self.strip(e, positions)?));
-            }
+        for [first, count, positions] in s.parts() {
+            all.push((first, count, self.strip(e, positions)?));
         }
         let corner = self.levels.origin() as i64;
         let corner = corner - (g.pads[0] * self.levels.row() + g.pads[1] * self.levels.pixel()) as i64;
@@ -201,7 +199,7 @@ impl<'a> LookUp<'a> {
             dilation: g.dilations[1],
             columns,
             sixes: s.sixes,
-            limit: 255 / (SIX * if planes > 1 { 3 } else { 1 }),
+            limit: strips::limit(planes),
             planes: 1,
             rows: g.kernel[0],
             factor: 2,
