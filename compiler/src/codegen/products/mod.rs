@@ -26,6 +26,8 @@ mod tests;
 #[cfg(test)]
 mod tests_amx;
 #[cfg(test)]
+mod tests_limits;
+#[cfg(test)]
 mod tests_look_up;
 #[cfg(test)]
 mod tests_outer;
