@@ -91,9 +91,16 @@ impl Emitter<'_, '_> {
 
     /// The address of so many bytes on the stack, aligned to a power of two.
     pub fn stack(&mut self, bytes: usize, align: usize) -> Value {
-        let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, bytes as u32, align.ilog2() as u8);
+        // Cranelift aligns a slot within the frame, whose own address is a multiple of 16.
+        let room = align.saturating_sub(16);
+        let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, (bytes + room) as u32, align.min(16).ilog2() as u8);
         let slot = self.b.create_sized_stack_slot(slot);
-        self.b.ins().stack_addr(types::I64, slot, 0)
+        let at = self.b.ins().stack_addr(types::I64, slot, 0);
+        if room == 0 {
+            return at;
+        }
+        let beyond = self.b.ins().iadd_imm_s(at, align as i64 - 1);
+        self.b.ins().band_imm_s(beyond, -(align as i64))
     }
 
     /// Calls a tile: a leaf function of 64-bit arguments without a result.

@@ -15,6 +15,7 @@ use cranelift_codegen::ir::{InstBuilder, Value, types};
 use dorefa_runtime::tensor::Tensor;
 
 /// A prepared constant of the chain.
+#[derive(Clone)]
 enum Constant {
     /// One value in all lanes.
     Uniform(f32),
@@ -25,11 +26,13 @@ enum Constant {
 }
 
 /// A chain made ready for one function: its tables are addresses in registers.
+#[derive(Clone)]
 pub struct Chain<'g> {
     graph: &'g Graph,
     links: Vec<Link<'g>>,
 }
 
+#[derive(Clone)]
 struct Link<'g> {
     id: NodeId,
     op: &'g str,

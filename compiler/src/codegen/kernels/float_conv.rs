@@ -2,21 +2,21 @@
 //! +0, bias last (numerics contract, rule 5). Vectors run over output channels.
 //!
 //! One position × up to 48 outputs: 12 chains in flight, each multiply-add reading its weights from memory. Where all taps
-//! are valid the inner loop only moves two pointers, or a tile of AVX2 or AVX-512 runs. Cost: see [`cycles`]. Needs nothing
-//! beyond the level's base.
+//! are valid the inner loop only moves two pointers, or a tile of AVX2 or AVX-512 runs: of neighbouring positions, or of several
+//! samples where there is but one position (`float_flat`). Cost: see [`cycles`]. Needs nothing beyond the level's base.
 
 use super::choice::Kernel;
 use super::layer::{Layer, demand};
-use super::{KernelError, Operand, Position, Task};
+use super::{KernelError, Operand, Position, Task, float_flat};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, F32X4};
 use crate::codegen::image::FunctionId;
 use crate::codegen::taps::Taps;
 use crate::codegen::target::{Level, x86};
 use crate::codegen::tiles::FloatShape;
-use crate::graph::Node;
 use crate::graph::ops::Geometry;
 use crate::graph::types::Layout;
+use crate::graph::{Node, NodeId};
 use crate::lower::pack;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 use cranelift_frontend::Variable;
@@ -29,21 +29,23 @@ fn tile(outputs: usize) -> usize {
     [48, 32, 16].into_iter().min_by_key(|t| outputs.next_multiple_of(*t)).unwrap_or(16)
 }
 
-struct FloatLayer {
-    g: Geometry,
-    input: Operand,
-    weights: Value,
+/// A layer ready to be emitted.
+pub(super) struct FloatLayer {
+    pub node: NodeId,
+    pub g: Geometry,
+    pub input: Operand,
+    pub weights: Value,
     bias: Option<Value>,
     buffer: Value,
     /// Outputs computed together.
-    tile: usize,
+    pub tile: usize,
     /// Elements of one position's sums in `buffer`.
     pitch: usize,
     /// The wide tile, where the level has one.
     wide: Option<(FunctionId, FloatShape)>,
 }
 
-/// Whether level and layer allow the kernel: tiles are neighbouring positions, and fused.
+/// Whether level and layer allow the kernel: tiles have all their taps, and are fused.
 pub(super) fn fits(layer: &Layer<'_>, level: &Level, kernel: Kernel) -> Result<(), String> {
     let wide = match kernel {
         Kernel::FloatAvx512 => x86::AVX512,
@@ -52,26 +54,34 @@ pub(super) fn fits(layer: &Layer<'_>, level: &Level, kernel: Kernel) -> Result<(
     };
     demand(level.has_x86(x86::AVX2 | x86::FMA | wide), "the level lacks the instructions")?;
     demand(layer.fma, "the numeric profile is nofma")?;
-    demand(layer.g.output != [1, 1], "it has one position")
+    demand(!flat(&layer.g) || float_flat::fits(&layer.g), "it has one position, and groups or padding")
 }
 
-/// 6.5 MAC a cycle with 128-bit FMA, 13 with AVX2, 15 with AVX-512, outputs by the block; then the chain. One position is bound
-/// by reading its weights.
+/// Whether a layer has one position.
+fn flat(g: &Geometry) -> bool {
+    g.output == [1, 1]
+}
+
+/// 6.5 MAC a cycle with 128-bit FMA, 13 with AVX2, 15 with AVX-512, outputs by the block; then the chain. One position also
+/// reads its weights.
 pub(super) fn cycles(layer: &Layer<'_>, kernel: Kernel) -> f64 {
     let rate = match kernel {
         Kernel::FloatAvx512 => 15.0,
         Kernel::FloatAvx2 => 13.0,
         _ => 6.5,
     };
-    layer.macs(1, 16) / rate + layer.chain()
+    let reading = if flat(&layer.g) { layer.reading(32.0, 1.0) } else { 0.0 };
+    layer.macs(1, 16) / rate + reading + layer.chain()
 }
 
 /// Emits the kernel.
 pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node, kernel: Kernel) -> Result<(), KernelError> {
     let layer = prepare(e, task, node, kernel)?;
-    let flat = layer.g.output == [1, 1];
-    if flat {
-        return task.each_position(e, |task, e, p| single(e, task, &layer, p));
+    if flat(&layer.g) {
+        return match kernel {
+            Kernel::Float => task.each_position(e, |task, e, p| single(e, task, &layer, p)),
+            _ => float_flat::emit(e, task, &layer, kernel == Kernel::FloatAvx512),
+        };
     }
     let interior = layer.g.interior();
     let width = layer.wide.map_or(1, |(_, shape)| shape.positions);
@@ -105,7 +115,7 @@ fn prepare(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node, kernel: Kernel
     let weights = operands.get(1).and_then(|&v| task.graph.constant(v)).and_then(|t| t.as_f32());
     let weights = weights.ok_or(fail("the weights must be constant"))?;
     let input = task.main_operand(node.id, 0)?.clone();
-    let tile = if g.output == [1, 1] { 32 } else { tile(g.outputs / g.groups) };
+    let tile = if flat(&g) { float_flat::OUTPUTS } else { tile(g.outputs / g.groups) };
     let pitch = g.outputs.next_multiple_of(4) + tile;
     let table = e.data("weights", pack::float_weights(&g, weights, tile));
     let bias = operands.get(2).and_then(|&v| task.graph.constant(v)).and_then(|t| t.as_f32());
@@ -118,8 +128,8 @@ fn prepare(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node, kernel: Kernel
         return Err(fail("the bias must be constant"));
     }
     let buffer = task.lane_buffer(e, pitch * POSITIONS);
-    let mut layer = FloatLayer { g, input, weights: table, bias, buffer, tile, pitch, wide: None };
-    if kernel != Kernel::Float {
+    let mut layer = FloatLayer { node: node.id, g, input, weights: table, bias, buffer, tile, pitch, wide: None };
+    if kernel != Kernel::Float && !flat(&layer.g) {
         let avx512 = kernel == Kernel::FloatAvx512;
         layer.wide = Some(wide_tile(e, &layer, avx512).map_err(|m| (node.id, m.to_string()))?);
     }
@@ -137,6 +147,17 @@ fn finish(
 ) -> Result<(), KernelError> {
     let sums = e.at(layer.buffer, index, layer.pitch * 4);
     task.finish_from(e, p, words, sums, F32X4)
+}
+
+/// Adds the bias to a tile's sums at `out` for the outputs from `first` on, where there is one.
+pub(super) fn add_bias(e: &mut Emitter<'_, '_>, layer: &FloatLayer, first: Value, out: Value) {
+    let Some(bias) = layer.bias else { return };
+    let bias = e.at(bias, first, 4);
+    for i in 0..layer.tile / 4 {
+        let (sum, b) = (e.load(F32X4, out, (i * 16) as i32), e.load(F32X4, bias, (i * 16) as i32));
+        let sum = e.b.ins().fadd(sum, b);
+        e.store(sum, out, (i * 16) as i32);
+    }
 }
 
 /// Adds the bias and stores a position's sums at `buffer` for the outputs from `first` on.
@@ -274,23 +295,40 @@ fn wide_tile(
     avx512: bool,
 ) -> Result<(FunctionId, FloatShape), CodegenError> {
     let g = &layer.g;
+    let scale = distances(layer)[1];
+    let tile = FloatShape::of(avx512, layer.tile, g.interior()[1].len());
+    let shape = tile_over(layer, tile, g.strides[1] * scale, layer.pitch * 4);
+    Ok((shape.function(e.image)?, shape))
+}
+
+/// Bytes from a channel and from a column of the input to the next.
+fn distances(layer: &FloatLayer) -> [usize; 2] {
     let (_, h, w) = layer.input.buffer.image;
-    let (plane, scale) = match layer.input.buffer.layout {
-        Layout::Dense => (h * w * 4, 4),
-        _ => (4, layer.input.buffer.pitch() * 4),
-    };
-    let [lanes, vectors, positions] = FloatShape::of(avx512, layer.tile, g.interior()[1].len());
-    let shape = FloatShape {
+    match layer.input.buffer.layout {
+        Layout::Dense => [h * w * 4, 4],
+        _ => [4, layer.input.buffer.pitch() * 4],
+    }
+}
+
+/// A tile of lanes, vectors and positions, from one of which to the next it is `position` bytes in the input and `pitch` in
+/// the result.
+pub(super) fn tile_over(
+    layer: &FloatLayer,
+    [lanes, vectors, positions]: [usize; 3],
+    position: usize,
+    pitch: usize,
+) -> FloatShape {
+    let (g, [plane, scale]) = (&layer.g, distances(layer));
+    FloatShape {
         lanes,
         vectors,
         positions,
         row: layer.tile * 4,
         extents: [g.channels / g.groups, g.kernel[0], g.kernel[1]],
-        steps: [plane, g.dilations[0] * w * scale, g.dilations[1] * scale],
-        position: g.strides[1] * scale,
-        pitch: layer.pitch * 4,
-    };
-    Ok((shape.function(e.image)?, shape))
+        steps: [plane, g.dilations[0] * layer.input.buffer.image.2 * scale, g.dilations[1] * scale],
+        position,
+        pitch,
+    }
 }
 
 /// A tile of neighbouring positions whose taps are all valid; the bias is added to what the tile stores.
@@ -318,8 +356,7 @@ fn wide(e: &mut Emitter<'_, '_>, layer: &FloatLayer, (function, shape): (Functio
                 e.times(shape.positions, |e, index| {
                     let buffer = e.at(layer.buffer, index, layer.pitch * 4);
                     let out = e.at(buffer, first, 4);
-                    let sums: Vec<_> = (0..tile / 4).map(|i| e.load(F32X4, out, (i * 16) as i32)).collect();
-                    store(e, layer, &sums, first, buffer);
+                    add_bias(e, layer, first, out);
                 });
             }
         });

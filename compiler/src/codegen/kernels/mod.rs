@@ -4,6 +4,7 @@
 mod amx;
 pub mod choice;
 mod float_conv;
+mod float_flat;
 mod folds;
 mod int_conv;
 mod int_direct;
@@ -46,12 +47,14 @@ pub struct Operand {
     base: Value,
     /// Elements from one position to the next where channels are innermost.
     pitch: usize,
+    /// Bytes from a sample to the next; 0 where all samples read the same.
+    apart: usize,
 }
 
 impl Operand {
     fn new(buffer: Buffer, base: Value) -> Operand {
         let pitch = buffer.pitch();
-        Operand { buffer, base, pitch }
+        Operand { buffer, base, pitch, apart: 0 }
     }
 
     /// Floats of a sample: row-major, or channels innermost with so many elements from one position to the next.
@@ -63,12 +66,14 @@ impl Operand {
 }
 
 /// One task's function: a step on a part of one sample.
+#[derive(Clone)]
 pub struct Task<'g> {
     graph: &'g Graph,
     step: &'g Step,
     chain: Chain<'g>,
     operands: BTreeMap<GraphValue, Operand>,
     result: Operand,
+    sample: Value,
     /// Which part of the sample, 0 … tasks − 1.
     part: Value,
     call: Value,
@@ -114,14 +119,14 @@ pub fn emit_step(
                 operands.insert(value, constant);
             }
         } else if let Some(buffer) = plan.buffers.get(&split_stored(graph, value)) {
-            let base = address(e, call, sample, buffer, plan.arena as usize);
-            operands.insert(value, Operand::new(buffer.clone(), base));
+            let (base, apart) = address(e, call, sample, buffer, plan.arena as usize);
+            operands.insert(value, Operand { apart, ..Operand::new(buffer.clone(), base) });
         }
     }
     let result = operands.get(&step.result).cloned().ok_or((node, "the result has no place".to_owned()))?;
     let chain = Chain::prepare(e, graph, &step.chain)?;
     let arena = [plan.arena as usize, plan.scratch as usize];
-    let task = Task { graph, step, chain, operands, result, part, call, worker, arena };
+    let task = Task { graph, step, chain, operands, result, sample, part, call, worker, arena };
     let name = match step.main.and_then(|id| graph.node(id)) {
         None => {
             let source = task.operand(step.source, node)?.clone();
@@ -170,7 +175,8 @@ fn weights(
     Ok(kernel.name())
 }
 
-fn address(e: &mut Emitter<'_, '_>, call: Value, sample: Value, buffer: &Buffer, arena: usize) -> Value {
+/// Where a sample's value lies, and bytes from a sample to the next.
+fn address(e: &mut Emitter<'_, '_>, call: Value, sample: Value, buffer: &Buffer, arena: usize) -> (Value, usize) {
     let table = |e: &mut Emitter<'_, '_>, list: i32, i: usize| {
         let list = e.load(types::I64, call, list);
         e.load(types::I64, list, 8 * i as i32)
@@ -181,7 +187,7 @@ fn address(e: &mut Emitter<'_, '_>, call: Value, sample: Value, buffer: &Buffer,
         Place::Arena(offset) => (e.load(types::I64, call, ARENA), arena, offset as usize),
     };
     let base = e.at(base, sample, stride);
-    e.add(base, offset)
+    (e.add(base, offset), stride)
 }
 
 /// A position: row, column and `y·W + x` of the result.
@@ -303,6 +309,19 @@ impl Task<'_> {
         self.operand(value, node)
     }
 
+    /// The samples of the call.
+    fn batch(&self, e: &mut Emitter<'_, '_>) -> Value {
+        e.load(types::I64, self.call, BATCH)
+    }
+
+    /// This task for the sample that comes so many later.
+    fn later(&self, e: &mut Emitter<'_, '_>, samples: Value) -> Self {
+        let mut moved = |o: &Operand| Operand { base: e.at(o.base, samples, o.apart), ..o.clone() };
+        let operands = self.operands.iter().map(|(&value, o)| (value, moved(o))).collect();
+        let result = moved(&self.result);
+        Task { operands, result, sample: e.b.ins().iadd(self.sample, samples), ..self.clone() }
+    }
+
     /// Whether tasks split the words of outputs instead of rows.
     fn splits_channels(&self) -> bool {
         self.result.buffer.image.1 == 1 && self.step.tasks > 1
@@ -337,7 +356,7 @@ impl Task<'_> {
 
     /// This worker's `plan.scratch` bytes, aligned to 64.
     fn scratch(&self, e: &mut Emitter<'_, '_>) -> Value {
-        let (base, batch) = (e.load(types::I64, self.call, ARENA), e.load(types::I64, self.call, BATCH));
+        let (base, batch) = (e.load(types::I64, self.call, ARENA), self.batch(e));
         let base = e.at(base, batch, self.arena[0]);
         let worker = e.b.ins().uextend(types::I64, self.worker);
         e.at(base, worker, self.arena[1])

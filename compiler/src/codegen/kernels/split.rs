@@ -23,7 +23,7 @@ use crate::graph::Value as GraphValue;
 use crate::graph::ops::Geometry;
 use crate::graph::types::Layout;
 use crate::lower::split::{self, Products, TILE};
-use cranelift_codegen::ir::{InstBuilder, StackSlotData, StackSlotKind, Value, types};
+use cranelift_codegen::ir::{InstBuilder, Value};
 
 /// Bytes of a strip that leave room for weights in the first-level cache.
 const STRIP: usize = 24 << 10;
@@ -58,6 +58,8 @@ pub(super) struct SplitLayer<'a> {
     pub pitch: usize,
     /// Whether the tile stores the step's result itself.
     pub direct: bool,
+    /// Where tiles list the positions that upper digits leave open.
+    list: Option<Value>,
     /// What gathers the windows of a row's positions side by side, where, and bytes from one to the next.
     patches: Option<(FunctionId, Value, usize)>,
 }
@@ -206,9 +208,7 @@ fn prepare<'a>(
     let scale = |o| about.codes.map_or(1.0, |c| c.acc.scale_of(o));
     let positions = shape.map_or(1, |s| s.positions);
     let pixel = g.channels * split.products.element();
-    let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, size as u32, 6);
-    let slot = e.b.create_sized_stack_slot(slot);
-    let strip = e.b.ins().stack_addr(types::I64, slot, 0);
+    let strip = e.stack(size, 64);
     let levels = levels(about);
     // The threshold that enters the chain, if it is one.
     let finish = match thresholds(task.graph, task.step.source.node) {
@@ -263,7 +263,23 @@ fn prepare<'a>(
             Some((shape.function(e.image).map_err(|m| (node, m.to_string()))?, shape))
         }
     };
-    Ok(SplitLayer { layer, split, weights, finish, strip, row, extents, tall, tile, buffer, pitch, direct, patches })
+    let list = split.early.map(|_| e.stack(SplitShape::LIST, 64));
+    Ok(SplitLayer {
+        layer,
+        split,
+        weights,
+        finish,
+        strip,
+        row,
+        extents,
+        tall,
+        tile,
+        buffer,
+        pitch,
+        direct,
+        list,
+        patches,
+    })
 }
 
 /// Whether a step's result are codes of few bits that whole tiles and blocks make, so that the tile can store them.
@@ -313,15 +329,24 @@ fn row(
             (patches, pitch)
         }
     };
+    if let Some(list) = layer.list {
+        let p = task.position(e, y, start);
+        let out = e.at(task.result.base, p.flat, g.outputs / 4);
+        let count = e.b.ins().isub(end, start);
+        let most = e.int(positions);
+        let tiles = e.b.ins().udiv(count, most);
+        blocks(e, task, layer, [input, out], words, &[tiles, list]);
+        return Ok(());
+    }
     e.range(start, end, positions, |e, x| {
         let at = e.b.ins().isub(x, start);
         let at = e.at(input, at, position);
         if layer.direct {
             let p = task.position(e, y, x);
             let out = e.at(task.result.base, p.flat, g.outputs / 4);
-            return blocks(e, task, layer, [at, out], words);
+            return blocks(e, task, layer, [at, out], words, &[]);
         }
-        blocks(e, task, layer, [at, layer.buffer], words);
+        blocks(e, task, layer, [at, layer.buffer], words, &[]);
         let left = e.b.ins().isub(end, x);
         let (zero, most) = (e.int(0), e.int(positions));
         let count = e.min(left, most);
@@ -342,12 +367,14 @@ fn row(
     result
 }
 
+/// Every block of outputs of a tile, or of a row of tiles; `more` is what the tile's function takes besides.
 fn blocks(
     e: &mut Emitter<'_, '_>,
     task: &Task<'_>,
     layer: &SplitLayer<'_>,
     [input, out]: [Value; 2],
     words: Option<(Value, Value)>,
+    more: &[Value],
 ) {
     let g = &layer.layer.g;
     let (outputs, blocks) = (g.outputs / g.groups, layer.split.blocks(g));
@@ -369,7 +396,7 @@ fn blocks(
             };
             let table = layer.finish.table(e, index);
             match layer.tile {
-                Some((function, _)) => e.call(function, &[input, weights, out, table]),
+                Some((function, _)) => e.call(function, &[&[input, weights, out, table], more].concat()),
                 None => split_lanes::block(e, layer, [input, weights, out, table]),
             }
         });

@@ -1,4 +1,4 @@
-//! Float multiply-add chains where all taps are valid, AVX2 and FMA: 4 positions × 24 outputs or 6 × 16, that is 12 chains in
+//! Float multiply-add chains where all taps are valid, AVX2 and FMA: up to 4 positions × 24 outputs or 6 × 16, that is 12 chains in
 //! flight which share each weight vector; with AVX-512 (`float_avx512`) up to 27 of twice the width. Reference:
 //! `kernels::float_conv`; the chain of each output has the same order, so the bits are the same. Cost: 12 to 15 MAC a cycle.
 
@@ -32,6 +32,9 @@ pub struct FloatShape {
 const SUMS: [AsmRegisterYmm; 12] = [ymm0, ymm1, ymm2, ymm3, ymm4, ymm5, ymm6, ymm7, ymm8, ymm9, ymm10, ymm11];
 const WEIGHTS: [AsmRegisterYmm; 3] = [ymm12, ymm13, ymm14];
 
+/// How far ahead weights are fetched where only one position reads them.
+pub(super) const AHEAD: i32 = 2048;
+
 impl FloatShape {
     /// Lanes, vectors and positions for a block of `outputs`, a multiple of 16 up to 48, where `columns` neighbouring
     /// positions have all their taps.
@@ -57,11 +60,12 @@ impl FloatShape {
         if self.lanes == 16 {
             return float_avx512::assemble(self, a);
         }
-        for sum in SUMS {
+        let used = self.positions * self.vectors;
+        for &sum in SUMS.iter().take(used) {
             a.vxorps(sum, sum, sum)?;
         }
         self.nest(a, |a| self.columns(a))?;
-        for (i, sum) in SUMS.iter().enumerate() {
+        for (i, sum) in SUMS.iter().take(used).enumerate() {
             let at = i / self.vectors * self.pitch + i % self.vectors * 32;
             a.vmovups(ymmword_ptr(rdx + at as i32), *sum)?;
         }
@@ -88,9 +92,13 @@ impl FloatShape {
     fn columns(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
         for x in 0..self.extents[2] {
             for (i, w) in WEIGHTS.iter().take(self.vectors).enumerate() {
-                a.vmovups(*w, ymmword_ptr(rsi + (x * self.row + i * 32) as i32))?;
+                let at = (x * self.row + i * 32) as i32;
+                if self.positions == 1 {
+                    a.prefetcht0(byte_ptr(rsi + (at + AHEAD)))?;
+                }
+                a.vmovups(*w, ymmword_ptr(rsi + at))?;
             }
-            for (p, sums) in SUMS.chunks(self.vectors).enumerate() {
+            for (p, sums) in SUMS.chunks(self.vectors).take(self.positions).enumerate() {
                 a.vbroadcastss(ymm15, dword_ptr(rax + (x * self.steps[2] + p * self.position) as i32))?;
                 for (sum, w) in sums.iter().zip(WEIGHTS) {
                     a.vfmadd231ps(*sum, ymm15, w)?;

@@ -2,6 +2,7 @@
 //! `kernels::float_conv`. Bound: 16 MAC a cycle on one 512-bit port, 32 on two.
 
 use super::FloatShape;
+use super::float_avx2::AHEAD;
 use super::vectors::ZMM;
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
@@ -25,7 +26,11 @@ pub(super) fn assemble(s: FloatShape, a: &mut CodeAssembler) -> Result<(), IcedE
     s.nest(a, |a| {
         for x in 0..s.extents[2] {
             for (i, w) in WEIGHTS.iter().take(s.vectors).enumerate() {
-                a.vmovups(*w, zmmword_ptr(rsi + (x * s.row + i * 64) as i32))?;
+                let at = (x * s.row + i * 64) as i32;
+                if s.positions == 1 {
+                    a.prefetcht0(byte_ptr(rsi + (at + AHEAD)))?;
+                }
+                a.vmovups(*w, zmmword_ptr(rsi + at))?;
             }
             for (p, sums) in ZMM.chunks(s.vectors).take(s.positions).enumerate() {
                 a.vbroadcastss(INPUT, dword_ptr(rax + (x * s.steps[2] + p * s.position) as i32))?;

@@ -260,7 +260,7 @@ impl LookUp64 {
                     a.vpermb(target, index(i), zmmword_ptr(at))?;
                 }
                 if std::mem::replace(&mut started[r], true) {
-                    a.vpaddb(sum, sum, product)?;
+                    a.vpaddusb(sum, sum, product)?;
                 }
             }
         }

@@ -96,6 +96,9 @@ pub(super) const OUT: AsmRegister64 = rdx;
 pub(super) const TABLE: AsmRegister64 = rcx;
 
 impl SplitShape {
+    /// Bytes of the list of open positions, aligned to 64.
+    pub const LIST: usize = split_early::LIST;
+
     /// Whether the tile can store codes of a level's result as [`SplitFinish::Nibbles`].
     pub fn stores_nibbles(level: &Level) -> bool {
         level.has(x86::BMI2)
@@ -144,7 +147,8 @@ impl SplitShape {
     }
 
     /// The function `(input, weights, out, table)`: the first position's first level, the block's weights, its first result,
-    /// its thresholds or scales.
+    /// its thresholds or scales. Where codes are decided early, `(input, weights, out, table, tiles, list)`: as many tiles side by
+    /// side, and [`SplitShape::LIST`] bytes for open positions.
     ///
     /// # Errors
     /// When a distance does not fit an instruction.
@@ -192,21 +196,24 @@ impl SplitShape {
         mut step: impl FnMut(&mut CodeAssembler, i32, i32) -> Result<(), IcedError>,
     ) -> Result<(), IcedError> {
         let [rows, runs, steps] = self.loops;
-        let unroll = (1..=16).rev().find(|u| steps.is_multiple_of(*u)).unwrap_or(1);
+        // The most at once of those that leave the fewest over.
+        let unroll = if steps <= 16 { steps.max(1) } else { (8..=16).rev().min_by_key(|u| steps % u).unwrap_or(16) };
         let weights = self.planes * VECTOR;
+        let mut several = |a: &mut CodeAssembler, count: usize| {
+            (0..count).try_for_each(|i| step(a, 4 * i as i32, (i * weights) as i32))?;
+            a.add(INPUT, 4 * count as i32)?;
+            a.add(WEIGHTS, (count * weights) as i32)
+        };
         repeat(a, r8d, rows, |a| {
             a.mov(r11, rdi)?;
             repeat(a, r9d, runs, |a| {
                 a.mov(INPUT, r11)?;
                 a.push(rcx)?;
-                repeat(a, ecx, steps / unroll, |a| {
-                    for i in 0..unroll {
-                        step(a, 4 * i as i32, (i * weights) as i32)?;
-                    }
-                    a.add(INPUT, 4 * unroll as i32)?;
-                    a.add(WEIGHTS, (unroll * weights) as i32)
-                })?;
+                repeat(a, ecx, steps / unroll, |a| several(a, unroll))?;
                 a.pop(rcx)?;
+                if !steps.is_multiple_of(unroll) {
+                    several(a, steps % unroll)?;
+                }
                 a.add(r11, self.steps[1] as i32)
             })?;
             a.add(rdi, self.steps[0] as i32)

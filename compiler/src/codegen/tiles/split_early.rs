@@ -1,6 +1,6 @@
-//! The split-integer tile, AVX-512 VNNI, of codes decided early (`lower::early`): the upper digits' sums of up to 14 positions
-//! × 2 digits in flight, then the lowest digit's for the positions whose codes these leave open. Reference:
-//! `kernels::split_lanes`.
+//! The split-integer tile, AVX-512 VNNI, of codes decided early (`lower::early`): a row of positions, the upper digits' sums of up
+//! to 14 positions × 2 digits in flight. Positions whose codes these leave open go into a list, without a branch; the lowest digit
+//! is multiplied for those of the list when the row ends or the list is full. Reference: `kernels::split_lanes`.
 //!
 //! Bound: 32 MAC a cycle with three digits on one 512-bit port, 64 on two, where hardly any code is open; a position with an
 //! open code takes half as long again.
@@ -16,66 +16,92 @@ use iced_x86::code_asm::*;
 /// Behind the sums.
 const DIGITS: [AsmRegisterZmm; 2] = [zmm28, zmm29];
 const LEVELS: AsmRegisterZmm = zmm30;
-/// Sums in flight at most; of these, where there is one digit, so many that the open positions find accumulators.
-const MOST: [usize; 2] = [24, 28];
-/// The first position's levels.
+/// Sums in flight at most.
+const MOST: usize = 28;
+/// Sums of a position's lowest digit, added at the end: as many as hide the latency of one.
+const PARTS: usize = 8;
+
+/// Bytes of an entry of the list of open positions: the upper digits' sum, then the addresses of the levels and of the result.
+const ENTRY: usize = VECTOR + 64;
+/// Entries with which the list counts as full: another tile's must still find room.
+const FULL: usize = 64;
+/// Bytes of the list, aligned to 64.
+pub(super) const LIST: usize = (FULL + MOST) * ENTRY;
+
+/// The tile's first position's levels.
 const FIRST: AsmRegister64 = rbp;
-/// The lowest digits.
-const LOWEST: AsmRegister64 = r12;
-/// One bit a pair of positions that is decided, the first one's the highest.
-const DECIDED: AsmRegister32 = ebx;
+/// The block's weights.
+const BLOCK: AsmRegister64 = r12;
+/// Tiles to go.
+const TILES: AsmRegister64 = r15;
+/// Where the next open position is entered.
+const NEXT: AsmRegister64 = rbx;
 /// The bytes of the first and of the second of a pair.
 const PAIR: [AsmRegister64; 2] = [r13, r14];
+/// The lanes of the first and of the second of a pair.
+const LANES: [u32; 2] = [0x0F0F_0F0F, 0xF0F0_F0F0];
+/// The entry whose codes are made.
+const OPEN: AsmRegister64 = r13;
+/// What [`OUT`] is meanwhile.
+const KEPT: AsmRegister64 = r14;
+const SAVED: [AsmRegister64; 6] = [NEXT, FIRST, BLOCK, PAIR[0], PAIR[1], TILES];
 
 /// Positions of a tile at most, where so many digits are multiplied in any case.
 pub(super) fn positions(always: usize) -> usize {
-    MOST.get(always.saturating_sub(1)).map_or(0, |most| most / always)
+    MOST / always.max(1)
 }
 
 pub(super) fn assemble(s: SplitShape, a: &mut CodeAssembler) -> Result<(), IcedError> {
     let SplitFinish::Early { top, shift } = s.finish else { return Ok(()) };
     let always = s.planes - 1;
     let upper: Vec<AsmRegisterZmm> = ZMM.iter().step_by(always).take(s.positions).copied().collect();
-    leaf(a, &[rbx, FIRST, LOWEST, PAIR[0], PAIR[1]], |a| {
+    leaf(a, &SAVED, |a| {
         a.mov(FIRST, rdi)?;
-        a.lea(LOWEST, qword_ptr(WEIGHTS + (s.all_steps() * always * VECTOR) as i32))?;
-        split_vnni::products(SplitShape { planes: always, ..s }, a, &DIGITS, LEVELS)?;
+        a.mov(BLOCK, WEIGHTS)?;
+        a.mov(TILES, r8)?;
+        a.mov(NEXT, r9)?;
+        a.push(r9)?;
         split_vnni::constants(s, a)?;
+        let (mut next, mut drain) = (a.create_label(), a.create_label());
+        a.set_label(&mut next)?;
+        a.mov(rdi, FIRST)?;
+        a.mov(WEIGHTS, BLOCK)?;
+        split_vnni::products(SplitShape { planes: always, ..s }, a, &DIGITS, LEVELS)?;
         for (register, bytes) in [(r10, 0x0F0F), (r11, 0xF0F0), (PAIR[0], 0x00FF), (PAIR[1], 0xFF00)] {
             a.mov(register, bytes * 0x0001_0001_0001_0001_u64)?;
         }
-        a.xor(DECIDED, DECIDED)?;
         for (i, pair) in upper.chunks(2).enumerate() {
             if always > 1 {
                 for &sum in pair {
                     add_last(s, a, sum)?;
                 }
             }
-            decide(s, a, pair, [top, shift as usize], (2 * i * s.pitch) as i32)?;
+            decide(s, a, pair, [top, shift as usize], 2 * i)?;
         }
-        let (mut done, mut lowest) = (a.create_label(), a.create_label());
-        let pairs = s.positions.div_ceil(2);
-        a.cmp(DECIDED, (1i32 << pairs) - 1)?;
-        a.je(done)?;
-        for (i, pair) in upper.chunks(2).enumerate() {
-            let mut next = a.create_label();
-            a.test(DECIDED, 1 << (pairs - 1 - i))?;
-            a.jnz(next)?;
-            for (p, &sum) in pair.iter().enumerate().map(|(j, sum)| (2 * i + j, sum)) {
-                a.vmovdqa32(DIGITS[1], sum)?;
-                a.lea(rdi, qword_ptr(FIRST + (p * s.position) as i32))?;
-                a.push(OUT)?;
-                a.add(OUT, (p * s.pitch) as i32)?;
-                a.call(lowest)?;
-                a.pop(OUT)?;
-            }
-            a.set_label(&mut next)?;
-        }
-        a.jmp(done)?;
-        a.set_label(&mut lowest)?;
+        a.add(FIRST, (s.positions * s.position) as i32)?;
+        a.add(OUT, (s.positions * s.pitch) as i32)?;
+        a.dec(TILES)?;
+        a.jz(drain)?;
+        a.mov(rax, qword_ptr(rsp))?;
+        a.add(rax, (FULL * ENTRY) as i32)?;
+        a.cmp(NEXT, rax)?;
+        a.jb(next)?;
+        a.set_label(&mut drain)?;
+        a.mov(KEPT, OUT)?;
+        a.mov(OPEN, qword_ptr(rsp))?;
+        let (mut open, mut done) = (a.create_label(), a.create_label());
+        a.set_label(&mut open)?;
+        a.cmp(OPEN, NEXT)?;
+        a.jae(done)?;
         add_lowest(s, a)?;
-        a.ret()?;
-        a.set_label(&mut done)
+        a.add(OPEN, ENTRY as i32)?;
+        a.jmp(open)?;
+        a.set_label(&mut done)?;
+        a.mov(OUT, KEPT)?;
+        a.mov(NEXT, qword_ptr(rsp))?;
+        a.test(TILES, TILES)?;
+        a.jnz(next)?;
+        a.pop(rax)
     })
 }
 
@@ -86,15 +112,17 @@ fn add_last(s: SplitShape, a: &mut CodeAssembler, sum: AsmRegisterZmm) -> Result
     a.vpaddd(sum, sum, last)
 }
 
-/// Stores the codes of one or two positions that their upper digits' sums are sure of, and notes whether these are all.
+/// Stores the codes of one or two positions, the tile's `first` one on, that their upper digits' sums are sure of, and enters
+/// those with others into the list.
 fn decide(
     s: SplitShape,
     a: &mut CodeAssembler,
     sums: &[AsmRegisterZmm],
     [top, shift]: [usize; 2],
-    at: i32,
+    first_position: usize,
 ) -> Result<(), IcedError> {
     let [Some(&first), Some(&second)] = [sums.first(), sums.last()] else { return Ok(()) };
+    let at = |i: usize| ((first_position + i) * s.pitch) as i32;
     // Four lanes of one position, then the same of the other.
     a.vpsrad(LEVELS, first, shift as u32)?;
     a.vpsrad(DIGITS[0], second, shift as u32)?;
@@ -124,35 +152,47 @@ fn decide(
     }
     for (i, bytes) in PAIR.into_iter().enumerate().take(sums.len()) {
         a.pext(r8, rax, bytes)?;
-        a.mov(dword_ptr(OUT + (at + (i * s.pitch) as i32)), r8d)?;
+        a.mov(dword_ptr(OUT + at(i)), r8d)?;
     }
-    // The carry of a comparison with 1: set where no bit is.
     a.kmovd(eax, k5)?;
-    a.cmp(eax, 1)?;
-    a.adc(DECIDED, DECIDED)
+    for (i, (&sum, lanes)) in sums.iter().zip(LANES).enumerate() {
+        a.vmovdqa32(zmmword_ptr(NEXT), sum)?;
+        a.lea(r8, qword_ptr(FIRST + ((first_position + i) * s.position) as i32))?;
+        a.lea(r9, qword_ptr(OUT + at(i)))?;
+        a.mov(qword_ptr(NEXT + VECTOR), r8)?;
+        a.mov(qword_ptr(NEXT + (VECTOR + 8)), r9)?;
+        a.xor(r8d, r8d)?;
+        a.test(eax, lanes)?;
+        a.setne(r8b)?;
+        a.shl(r8d, ENTRY.trailing_zeros())?;
+        a.add(NEXT, r8)?;
+    }
+    Ok(())
 }
 
-/// Stores one position's codes from all digits; its levels at rdi, the upper digits' sum in the second digit's register.
+/// Stores the codes of [`OPEN`]'s position from all digits.
 fn add_lowest(s: SplitShape, a: &mut CodeAssembler) -> Result<(), IcedError> {
-    let (always, upper) = (s.planes - 1, DIGITS[1]);
-    let taken = |i: usize| i.is_multiple_of(always) && i < always * s.positions;
-    let free: Vec<_> = (0..28).filter(|&i| !taken(i)).filter_map(|i| ZMM.get(i).copied()).take(4).collect();
-    for &sum in &free {
+    let (parts, [lo, upper]) = (&ZMM[..PARTS], DIGITS);
+    for &sum in parts {
         a.vpxord(sum, sum, sum)?;
     }
-    a.mov(WEIGHTS, LOWEST)?;
+    a.mov(rdi, qword_ptr(OPEN + VECTOR))?;
+    a.mov(OUT, qword_ptr(OPEN + (VECTOR + 8)))?;
+    a.lea(WEIGHTS, qword_ptr(BLOCK + (s.all_steps() * (s.planes - 1) * VECTOR) as i32))?;
     a.push(r11)?;
     SplitShape { planes: 1, ..s }.nest(a, |a, input, weights| {
-        let Some(&sum) = free.get(input as usize / 4 % free.len().max(1)) else { return Ok(()) };
+        let sum = parts[input as usize / 4 % PARTS];
         a.vpbroadcastd(LEVELS, dword_ptr(INPUT + input))?;
         a.vpdpbusd(sum, LEVELS, zmmword_ptr(WEIGHTS + weights))
     })?;
     a.pop(r11)?;
-    let lo = DIGITS[0];
-    a.vpxord(lo, lo, lo)?;
-    for &sum in &free {
-        a.vpaddd(lo, lo, sum)?;
+    for distance in [4, 2, 1] {
+        for i in 0..distance {
+            a.vpaddd(parts[i], parts[i], parts[i + distance])?;
+        }
     }
+    a.vmovdqa32(lo, parts[0])?;
+    a.vmovdqa32(upper, zmmword_ptr(OPEN))?;
     split_vnni::carry(s, a, [upper, lo], LEVELS)?;
     split_vnni::planes(s, a, [upper, lo], 0)
 }

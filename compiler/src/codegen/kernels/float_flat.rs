@@ -1,0 +1,122 @@
+//! Float layers of one position, fully connected ones: the first of several samples does all, so that each weight is read once
+//! for them. Tile and order of the chains are those of `float_conv`, its reference, so the bits are the same.
+//!
+//! Cost: a sample by itself waits for its weights; eight together are bound by multiply-adds. Needs AVX2 and FMA, or AVX-512.
+
+use super::float_conv::{FloatLayer, add_bias, tile_over};
+use super::{KernelError, Task};
+use crate::codegen::emitter::{Emitter, F32X4};
+use crate::codegen::image::FunctionId;
+use crate::codegen::tiles::FloatShape;
+use crate::graph::ops::Geometry;
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{InstBuilder, Value};
+
+/// Outputs whose weights lie together.
+pub(super) const OUTPUTS: usize = 32;
+/// Outputs of a word, by which tasks are split.
+const WORD: usize = 64;
+/// The farthest that samples may lie apart, in bytes, for a tile to reach them.
+const FARTHEST: usize = 1 << 26;
+
+/// Whether the tile can compute a layer of one position: all taps lie in the image.
+pub(super) fn fits(g: &Geometry) -> bool {
+    g.groups == 1 && g.pads == [0; 4]
+}
+
+/// Samples together: a power of two, as batches often are.
+fn together(avx512: bool, apart: usize) -> usize {
+    match (avx512, apart <= FARTHEST) {
+        (_, false) => 1,
+        (true, _) => 8,
+        (false, _) => 4,
+    }
+}
+
+/// Emits the layer: a task does its words of outputs for [`together`] samples if its own is the first of so many, else nothing.
+/// Where fewer are left they are done one by one.
+pub(super) fn emit(
+    e: &mut Emitter<'_, '_>,
+    task: &Task<'_>,
+    layer: &FloatLayer,
+    avx512: bool,
+) -> Result<(), KernelError> {
+    let most = together(avx512, layer.input.apart);
+    let lanes = if avx512 { 16 } else { 8 };
+    let buffer = e.stack(most * WORD * 4, 64);
+    let [many, one] = [most, 1].map(|samples| {
+        let shape = tile_over(layer, [lanes, 2, samples], layer.input.apart, WORD * 4);
+        let function = shape.function(e.image).map_err(|m| (layer.node, m.to_string()))?;
+        Ok(Tile { function, shape, buffer })
+    });
+    let (many, one) = (many?, one?);
+    let inside = e.b.ins().band_imm_s(task.sample, most as i64 - 1);
+    let first = e.b.ins().icmp_imm_s(IntCC::Equal, inside, 0);
+    let mut result = Ok(());
+    e.when(first, |e| {
+        let batch = task.batch(e);
+        let left = e.b.ins().isub(batch, task.sample);
+        let enough = e.b.ins().icmp_imm_s(IntCC::SignedGreaterThanOrEqual, left, most as i64);
+        let (together, apart) = e.branch(
+            enough,
+            |e| words(e, task, layer, &many),
+            |e| {
+                let (zero, mut result) = (e.int(0), Ok(()));
+                e.range(zero, left, 1, |e, ahead| {
+                    let task = task.later(e, ahead);
+                    result = words(e, &task, layer, &one);
+                });
+                result
+            },
+        );
+        result = together.and(apart);
+    });
+    result
+}
+
+/// A tile of samples, and where its sums go: a word of outputs a sample.
+struct Tile {
+    function: FunctionId,
+    shape: FloatShape,
+    buffer: Value,
+}
+
+/// The task's words of outputs, of its sample and those behind it in the tile.
+fn words(e: &mut Emitter<'_, '_>, task: &Task<'_>, layer: &FloatLayer, tile: &Tile) -> Result<(), KernelError> {
+    let input = task.main_operand(layer.node, 0)?.base;
+    let (start, end) = task.word_range(e);
+    let mut result = Ok(());
+    e.range(start, end, 1, |e, word| {
+        sums(e, task, layer, tile, [input, word]);
+        let (next, channels) = (e.add(word, 1), e.mul(word, WORD * 4));
+        let lanes = e.b.ins().isub(tile.buffer, channels);
+        e.times(tile.shape.positions, |e, ahead| {
+            let (task, lanes) = (task.later(e, ahead), e.at(lanes, ahead, tile.shape.pitch));
+            let (y, x) = (e.int(0), e.int(0));
+            let p = task.position(e, y, x);
+            result = task.finish_from(e, p, Some((word, next)), lanes, F32X4);
+        });
+    });
+    result
+}
+
+/// The sums of a word of outputs, of all the tile's samples.
+fn sums(e: &mut Emitter<'_, '_>, task: &Task<'_>, layer: &FloatLayer, tile: &Tile, [input, word]: [Value; 2]) {
+    let next = e.add(word, 1);
+    let (from, to) = task.block_range(e, Some((word, next)), OUTPUTS, layer.g.outputs.div_ceil(OUTPUTS));
+    e.range(from, to, 1, |e, block| {
+        let weights = e.at(layer.weights, block, layer.g.taps() * OUTPUTS * 4);
+        let inside = e.b.ins().isub(block, from);
+        let out = e.at(tile.buffer, inside, OUTPUTS * 4);
+        let bytes = 4 * tile.shape.lanes * tile.shape.vectors;
+        for i in 0..OUTPUTS * 4 / bytes {
+            let (weights, out) = (e.add(weights, i * bytes), e.add(out, i * bytes));
+            e.call(tile.function, &[input, weights, out]);
+        }
+        let first = e.mul(block, OUTPUTS);
+        e.times(tile.shape.positions, |e, ahead| {
+            let out = e.at(out, ahead, tile.shape.pitch);
+            add_bias(e, layer, first, out);
+        });
+    });
+}

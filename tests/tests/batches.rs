@@ -1,0 +1,64 @@
+//! Layers that do several samples at once: batches that fill such groups and batches that do not give the interpreter's bits.
+
+use dorefa_runtime::{Session, Tensor};
+use dorefac::codegen::target::{Arch, Level, host_features};
+use dorefac::compile::{Options, compile, profile};
+use dorefac::emit::jit::JitImage;
+use dorefac::{interp, passes, text};
+
+/// Compares every level of this machine with the interpreter on batches of many sizes; gives the kernels of the last, `native`.
+fn check(extents: &[usize], body: &str) -> Vec<&'static str> {
+    let dims = extents.iter().map(|d| format!(", {d}")).collect::<String>();
+    let source = format!("dorefa 1\ngraph g(x: f32[N{dims}]) -> (y) {{\n  {}\n}}\n", body.replace("; ", "\n  "));
+    let graph = text::parse(&source, "batches.dorefa", &|_| None)
+        .unwrap_or_else(|p| panic!("{}", p.iter().map(ToString::to_string).collect::<String>()));
+    let levels: &[&str] = match Arch::host() {
+        Some(Arch::X86_64) => &["x86-64-v2", "x86-64-v3", "x86-64-v4", "native"],
+        _ => &["native"],
+    };
+    let mut kernels = Vec::new();
+    for cpu in levels {
+        let level = Level::parse(cpu, &target_lexicon::Triple::host()).expect("a level");
+        if level.iter().any(|l| l.features & !host_features() != 0) {
+            eprintln!("SKIPPED: this CPU lacks {cpu}");
+            continue;
+        }
+        let fma = profile(&level);
+        let mut lowered = graph.clone();
+        passes::run(&mut lowered, fma, &mut |_, _| {}).expect("passes");
+        let compiled = compile(&lowered, &level, &Options::default()).unwrap_or_else(|e| panic!("{cpu}: {e}\n{body}"));
+        kernels.clone_from(&compiled.kernels);
+        let jit = JitImage::new(&compiled.image).expect("links").into_model().expect("loads");
+        for batch in [1, 2, 4, 7, 8, 12, 19] {
+            let len = batch * extents.iter().product::<usize>();
+            let data = (0..len).map(|i| ((i * 7919 + 13) % 97) as f32 / 32.0 - 1.25).collect();
+            let x = Tensor::f32([&[batch][..], extents].concat(), data).expect("fits");
+            let want = interp::run(&lowered, std::slice::from_ref(&x), fma).expect("runs");
+            for threads in [1, 3] {
+                let got = Session::new(&jit, threads).expect("session").run(std::slice::from_ref(&x)).expect("runs");
+                let bits = |t: &[Tensor]| t.iter().flat_map(dorefac_tests::bits).collect::<Vec<u32>>();
+                assert!(bits(&want) == bits(&got), "{cpu}, batch {batch}, {threads} threads\n{body}\n{kernels:?}");
+            }
+        }
+    }
+    kernels
+}
+
+#[test]
+fn float_layers_of_one_position() {
+    for (extents, layer) in [
+        (&[37][..], "c = matmul(a, @w: f32[10, 37], @b: f32[10])"),
+        (&[130], "c = matmul(a, @w: f32[64, 130])"),
+        (&[1100], "c = matmul(a, @w: f32[331, 1100], @b: f32[331])"),
+        (&[5, 3, 4], "c = conv(a, @w: f32[70, 5, 3, 4], @b: f32[70])"),
+        (&[9, 1, 1], "c = conv(a, @w: f32[33, 9, 1, 1])"),
+    ] {
+        let kernels = check(extents, &format!("a = abs(x); {layer}; r = relu(c); y = add(r, c)"));
+        let wide = host_features() & dorefac::codegen::target::x86::AVX512 != 0 && Arch::host() == Some(Arch::X86_64);
+        assert!(!wide || kernels.contains(&"float chain, AVX-512"), "{kernels:?}");
+        check(extents, &layer.replace("c = ", "y = ").replace("(a,", "(x,"));
+    }
+    // Groups and padding keep to one sample at a time.
+    check(&[6, 2, 2], "y = conv(x, @w: f32[4, 3, 2, 2], groups=2)");
+    check(&[6, 1, 1], "y = conv(x, @w: f32[4, 6, 3, 3], pads=[1, 1, 1, 1])");
+}
