@@ -259,6 +259,7 @@ impl LookUp64 {
                 } else {
                     a.vpermb(target, index(i), zmmword_ptr(at))?;
                 }
+                // No sum passes a byte, so this one saturates nothing; Intel has it on the port that permutations do not want.
                 if std::mem::replace(&mut started[r], true) {
                     a.vpaddusb(sum, sum, product)?;
                 }

@@ -261,7 +261,10 @@ pub(super) mod tests {
                     factor,
                     finish,
                 };
-                only_level_4(&assembler(|a| shape.assemble(a))?, &["Vpermb", "Kmovd", "Vpblendmw", "Vmovdqu16"]);
+                only_level_4(
+                    &assembler(|a| shape.assemble(a))?,
+                    &["Vpermb", "Vpaddusb", "Kmovd", "Vpblendmw", "Vmovdqu16"],
+                );
             }
         }
         for (channels, planes) in [(6, 1), (48, 2), (60, 2), (128, 2), (385, 1)] {
