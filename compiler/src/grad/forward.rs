@@ -45,11 +45,8 @@ const FLOATS: &[&str] = &[
     "reduce_sum",
     "arg_max",
     "product",
-    "reshape",
-    "transpose",
     "concat",
     "pad",
-    "slice",
     "take",
     "repeat",
 ];
@@ -91,7 +88,7 @@ fn forward(b: &mut Builder<'_>, node: &Node) -> Result<(), GraphError> {
         "quantize_activation" => quantize_activation(b, node, &operands)?,
         "quantize_gradient" => b.get(first(node, &operands)?),
         "dropout" => dropout(b, node, &operands)?,
-        "max_pool" => max_pool(b, node, &operands)?,
+        "max_pool" | "reshape" | "transpose" | "slice" => moved(b, node, &operands)?,
         name if FLOATS.contains(&name) => {
             let inputs = operands.iter().map(|&v| b.float(v)).collect::<Result<Vec<_>, _>>()?;
             floats(b.add(node.op.name, &node.name, &inputs, node.attrs.clone())?)
@@ -249,22 +246,23 @@ fn dropout(b: &mut Builder<'_>, node: &Node, operands: &[Value]) -> Result<Track
     Ok(floats(b.add("dropout_mask", &node.name, &[x], attrs)?))
 }
 
-/// A pool of codes gives codes: its floats lie on their levels, so that encoding them again changes nothing.
-fn max_pool(b: &mut Builder<'_>, node: &Node, operands: &[Value]) -> Result<Tracked, GraphError> {
+/// What gives some of its operand's elements gives codes of codes: the floats lie on their levels, so that encoding them again
+/// changes nothing.
+fn moved(b: &mut Builder<'_>, node: &Node, operands: &[Value]) -> Result<Tracked, GraphError> {
     let x = first(node, operands)?;
     let input = b.float(x)?;
-    let pooled = b.add("max_pool", &node.name, &[input], node.attrs.clone())?;
-    let Some(codes) = b.get(x).codes else { return Ok(floats(pooled)) };
+    let float = b.add(node.op.name, &node.name, &[input], node.attrs.clone())?;
+    let Some(codes) = b.get(x).codes else { return Ok(floats(float)) };
     // Codes that dropout has rescaled are worth other values than those that encoding gives.
     let activations = b.graph.value_type(codes.value).and_then(|t| t.codes()).filter(|c| {
         codes.factor.is_none()
             && (c.step, c.offset) == (1, 0)
             && Scale::ratio(1, c.top.into()).is_some_and(|s| *c.scale == [s])
     });
-    let Some(top) = activations.map(|c| c.top) else { return Ok(floats(pooled)) };
+    let Some(top) = activations.map(|c| c.top) else { return Ok(floats(float)) };
     let attrs = Attrs::new().with("bits", Attr::Int(i64::from(32 - top.leading_zeros())));
-    let value = b.add("encode_activation", &format!("{}_codes", node.name), &[pooled], attrs)?;
-    Ok(Tracked { float: Some(pooled), codes: Some(Codes { value, factor: None }), acc: None })
+    let value = b.add("encode_activation", &format!("{}_codes", node.name), &[float], attrs)?;
+    Ok(Tracked { float: Some(float), codes: Some(Codes { value, factor: None }), acc: None })
 }
 
 #[cfg(test)]

@@ -69,3 +69,21 @@ fn what_has_no_slope_is_refused_where_something_would_learn_through_it() {
     let problems = step(&body("round(conv(x, @v: f32[2, 2, 1, 1]))")).err().expect("refused");
     assert!(problems.len() == 1 && problems[0].contains("quantize_activation"), "{problems:?}");
 }
+
+/// What moves codes gives codes: the product behind it is one of integers.
+#[test]
+fn codes_stay_codes_where_elements_only_move() {
+    for moved in [
+        "reshape(a, shape=[32])",
+        "reshape(transpose(a, perm=[0, 2, 3, 1]), shape=[32])",
+        "reshape(slice(max_pool(a, kernel=[1, 1]), axis=1, start=0, length=2), shape=[32])",
+    ] {
+        let body = format!(
+            "a = quantize_activation(x, bits=2)\ny = matmul({moved}, quantize_weights(@w: f32[3, 32], bits=1))"
+        );
+        let step = step(&body).unwrap_or_else(|e| panic!("{e:?}"));
+        let ops: Vec<_> =
+            step.train.order().into_iter().filter_map(|id| step.train.node(id)).map(|n| n.op.name).collect();
+        assert!(ops.contains(&"int_conv") && !ops.contains(&"matmul"), "{moved}: {ops:?}");
+    }
+}
