@@ -42,6 +42,9 @@ impl Packing<'_> {
     ) {
         let blocks = self.blocks();
         let [first, end] = share(e, part, parts, self.g.groups * blocks);
+        if self.side_by_side() {
+            return self.rows(e, [first, end], src, dst);
+        }
         e.range(first, end, 1, |e, unit| {
             let [group, block] = unit_parts(e, unit, blocks);
             let source = self.source(e, group, block);
@@ -60,6 +63,43 @@ impl Packing<'_> {
                 self.vector(e, &Source { column: 1, ..source }, from, last, 1);
             }
         });
+    }
+
+    /// Whether the columns of all units are neighbours in the dense weights of levels, and each row of them is read once.
+    fn side_by_side(&self) -> bool {
+        let whole = self.sizes()[1].is_multiple_of(COLUMNS);
+        let one = self.sequences.iter().filter(|taps| !taps.is_empty()).count() == 1;
+        self.operands.integer() && self.transposed && self.g.groups == 1 && self.g.kernel == [1, 1] && whole && one
+    }
+
+    /// Units whose columns lie side by side: row by row through all of them, as each row is on a page of its own.
+    fn rows(&self, e: &mut Emitter<'_, '_>, [first, end]: [Value; 2], src: Value, dst: Value) {
+        let ([channels, columns], together) = (self.sizes(), self.operands.together());
+        let steps = channels.div_ceil(together);
+        let start = if self.operands.biased() { COLUMNS * 4 } else { 0 };
+        let step = |e: &mut Emitter<'_, '_>, step: Value, rows: usize| {
+            let (from, to) = (e.at(src, step, together * columns * 2), e.at(dst, step, COLUMNS * 4));
+            e.range(first, end, 1, |e, unit| {
+                let (from, to) = (e.at(from, unit, COLUMNS * 2), e.at(to, unit, self.unit_bytes()));
+                for half in 0..2 {
+                    let words = self.words(e, from, columns, half * COLUMNS / 2, rows);
+                    for (i, four) in words.into_iter().enumerate() {
+                        e.store(four, to, (start + half * COLUMNS * 2 + 16 * i) as i32);
+                    }
+                }
+            });
+        };
+        e.times(channels / together, |e, i| step(e, i, together));
+        if !channels.is_multiple_of(together) {
+            let last = e.int(channels / together);
+            step(e, last, channels % together);
+        }
+        if self.operands.biased() {
+            e.range(first, end, 1, |e, unit| {
+                let at = e.at(dst, unit, self.unit_bytes());
+                starts(e, at, steps, self.operands.storage().bias());
+            });
+        }
     }
 
     fn source(&self, e: &mut Emitter<'_, '_>, group: Value, block: Value) -> Source {
@@ -162,7 +202,7 @@ impl Packing<'_> {
                     let zero = e.int(0);
                     let index = if whole { column } else { e.b.ins().select(there, column, zero) };
                     let (from, to) = (e.at(from, index, source.column * 2), e.at(to, column, 4));
-                    let mut words = self.words(e, from, source, first, channels);
+                    let mut words = self.words(e, from, source.channel, first, channels);
                     if !whole {
                         let none = e.splat_i32(0);
                         words = words.map(|w| e.b.ins().select(there, w, none));
@@ -183,20 +223,13 @@ impl Packing<'_> {
         }
     }
 
-    /// The 32 bits of one column and of [`TAPS`] taps from `first` on; `channels` of the step's exist.
-    fn words(
-        &self,
-        e: &mut Emitter<'_, '_>,
-        from: Value,
-        source: &Source,
-        first: usize,
-        channels: usize,
-    ) -> [Value; 2] {
+    /// The 32 bits of each of [`TAPS`] neighbours from number `first` on; `channels` of the step's exist, so many elements apart.
+    fn words(&self, e: &mut Emitter<'_, '_>, from: Value, apart: usize, first: usize, channels: usize) -> [Value; 2] {
         let none = e.splat_i32(0);
         let none = e.cast(types::I16X8, none);
         let mut v = [none; 4];
         for (i, v) in v.iter_mut().enumerate().take(channels) {
-            *v = e.read(types::I16X8, from, (2 * (i * source.channel + first)) as i32);
+            *v = e.read(types::I16X8, from, (2 * (i * apart + first)) as i32);
         }
         if self.operands.storage().size() == 1 {
             let low = e.splat_i32(0x00ff_00ff);

@@ -40,6 +40,7 @@ pub fn geometries() -> Vec<Geometry> {
         geometry(9, 3, 1, [4, 21], plain(3, 2, 1)),
         geometry(7, 33, 1, [1, 1], plain(1, 1, 0)),
         geometry(40, 10, 1, [1, 1], plain(1, 1, 0)),
+        geometry(32, 22, 1, [1, 1], plain(1, 1, 0)),
         geometry(3, 44, 1, [8, 7], plain(3, 1, 1)),
         geometry(4, 16, 1, [1, 6], ([1, 3], [1, 1], [0, 1, 0, 1], [1, 1])),
     ]

@@ -5,7 +5,7 @@ use super::{Frame, at};
 use crate::codegen::emitter::{Emitter, F32X4};
 use crate::codegen::lanes::pick;
 use crate::graph::{Node, Value as GraphValue};
-use crate::lower::train::{Form, Slot};
+use crate::lower::train::{Form, PIECE, Slot};
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
@@ -144,41 +144,71 @@ fn power(e: &mut Emitter<'_, '_>, base: Value, exponent: Value) -> Value {
     e.b.use_var(result)
 }
 
-/// Sets this task's flag where its slot holds a number that is not finite.
+/// Sets this task's flag where its piece of a slot holds a number that is not finite.
 ///
 /// # Errors
 /// When a slot is not in memory.
 pub fn check(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, slots: &[Slot]) -> Result<&'static str, String> {
     let flags = frame.step.writes.first().ok_or("a check writes flags")?;
     let flags = frame.base(e, *flags)?;
-    for (i, &slot) in slots.iter().enumerate() {
+    let flag = e.at(flags, frame.task, 4);
+    // The first task of the slot.
+    let mut first = 0;
+    for &slot in slots {
         let Form::Floats(len) = frame.buffer(slot)?.form else { return Err("checks floats".to_owned()) };
         let base = frame.base(e, slot)?;
-        let mine = e.b.ins().icmp_imm_s(IntCC::Equal, frame.task, i as i64);
-        e.when(mine, |e| {
-            let none = e.splat_i32(0);
-            let bad = e.var(none);
-            let one = |e: &mut Emitter<'_, '_>, i: Value, mask: Option<Value>| {
-                let at = e.at(base, i, 4);
-                let v = e.load(F32X4, at, 0);
-                let d = e.b.ins().fsub(v, v);
-                let zero = e.splat_f32(0.0);
-                let mut wrong = e.b.ins().fcmp(FloatCC::NotEqual, d, zero);
-                if let Some(mask) = mask {
-                    wrong = e.b.ins().band(wrong, mask);
-                }
-                let old = e.b.use_var(bad);
-                let new = e.b.ins().bor(old, wrong);
-                e.b.def_var(bad, new);
-            };
-            tail(e, len, one);
-            let v = e.b.use_var(bad);
-            let any = e.b.ins().vany_true(v);
-            let any = e.b.ins().uextend(types::I32, any);
-            e.store(any, flags, 4 * i as i32);
-        });
+        let (whole, rest) = (len / PIECE, len % PIECE);
+        for (start, pieces, len) in [(0, whole, PIECE), (whole, usize::from(rest > 0), rest)] {
+            if pieces == 0 {
+                continue;
+            }
+            let piece = e.b.ins().iadd_imm_s(frame.task, -((first + start) as i64));
+            let mine = e.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, piece, pieces as i64);
+            e.when(mine, |e| {
+                let from = e.at(base, piece, 4 * PIECE);
+                let from = e.add(from, 4 * PIECE * start);
+                let any = not_finite(e, from, len);
+                e.store(any, flag, 0);
+            });
+        }
+        first += frame.plan.pieces(&slot);
     }
     Ok("finite?")
+}
+
+/// Whether one of so many floats is not finite, 0 or 1. Several streams at once: one by itself waits for memory at every page.
+fn not_finite(e: &mut Emitter<'_, '_>, from: Value, len: usize) -> Value {
+    const STREAMS: usize = 4;
+    let none = e.splat_i32(0);
+    let bad = e.var(none);
+    let wrong = |e: &mut Emitter<'_, '_>, at: Value, offset: usize| {
+        let v = e.load(F32X4, at, offset as i32);
+        let (d, zero) = (e.b.ins().fsub(v, v), e.splat_f32(0.0));
+        e.b.ins().fcmp(FloatCC::NotEqual, d, zero)
+    };
+    let part = len / STREAMS / 4 * 4;
+    let (start, end) = (e.int(0), e.int(part));
+    e.range(start, end, 4, |e, i| {
+        let at = e.at(from, i, 4);
+        let mut any = e.b.use_var(bad);
+        for stream in 0..STREAMS {
+            let wrong = wrong(e, at, 4 * stream * part);
+            any = e.b.ins().bor(any, wrong);
+        }
+        e.b.def_var(bad, any);
+    });
+    let rest = e.add(from, 4 * STREAMS * part);
+    tail(e, len - STREAMS * part, |e, i, mask| {
+        let at = e.at(rest, i, 4);
+        let wrong = wrong(e, at, 0);
+        let wrong = mask.map_or(wrong, |mask| e.b.ins().band(wrong, mask));
+        let old = e.b.use_var(bad);
+        let new = e.b.ins().bor(old, wrong);
+        e.b.def_var(bad, new);
+    });
+    let v = e.b.use_var(bad);
+    let any = e.b.ins().vany_true(v);
+    e.b.ins().uextend(types::I32, any)
 }
 
 /// Calls `body` for every four of `len` elements; with a mask of those that exist for the last.

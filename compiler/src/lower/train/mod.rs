@@ -264,13 +264,25 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// For each flag of `Work::Check` the numbers of the state and of the step that wrote what its update reads.
+    /// For each flag of `Work::Check`, one a piece, the numbers of the state and of the step that wrote what its update reads.
     pub fn flags(&self) -> Vec<(u32, u32)> {
         let slots = self.steps.iter().find_map(|s| if let Work::Check(slots) = &s.work { Some(slots) } else { None });
         let writer = |slot: &Slot| self.steps.iter().position(|s| s.writes.contains(slot)).map_or(0, |i| i as u32);
-        self.checked.iter().zip(slots.into_iter().flatten()).map(|(&state, slot)| (state, writer(slot))).collect()
+        let each = |(&state, slot)| std::iter::repeat_n((state, writer(slot)), self.pieces(slot));
+        self.checked.iter().zip(slots.into_iter().flatten()).flat_map(each).collect()
+    }
+
+    /// Pieces of [`PIECE`] elements of a slot of floats: a task of `Work::Check` looks at each, slot after slot.
+    pub fn pieces(&self, slot: &Slot) -> usize {
+        match self.buffers.get(slot) {
+            Some(Buffer { form: Form::Floats(len), .. }) => len.div_ceil(PIECE).max(1),
+            _ => 1,
+        }
     }
 }
+
+/// Elements that one task of `Work::Check` looks at.
+pub const PIECE: usize = 1 << 18;
 
 /// The training state of a graph: every constant in order of its id, on 64-byte boundaries, and its size.
 pub fn states(graph: &Graph) -> (Vec<State>, u64) {

@@ -320,10 +320,11 @@ impl Scheduler<'_> {
             }
         }
         let Some((_, loss)) = self.graph.outputs().first().cloned().filter(|_| !found.is_empty()) else { return };
-        let flags = self.slot(loss, Kind::Flags, Place::Fixed(0), Form::Floats(found.len()));
+        let pieces = found.keys().map(|slot| self.plan.pieces(slot)).sum();
+        let flags = self.slot(loss, Kind::Flags, Place::Fixed(0), Form::Floats(pieces));
         let (slots, numbers): (Vec<_>, Vec<_>) = found.into_iter().unzip();
         self.plan.checked = numbers;
-        let tasks = Tasks::Fixed(slots.len());
+        let tasks = Tasks::Fixed(pieces);
         self.step(loss.node, Work::Check(slots.clone()), tasks, slots, vec![flags]);
     }
 
