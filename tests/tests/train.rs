@@ -137,3 +137,39 @@ fn a_state_comes_from_the_file_or_from_a_seed() {
         }
     }
 }
+
+/// The one gradient that overflows is the last of a tensor that several tasks look through.
+#[test]
+fn divergence_of_the_last_element_is_found() {
+    use dorefa_runtime::train::Step;
+    use dorefa_runtime::{Stepper, Tensor};
+    let text = "dorefa 1
+graph net(x: f32[N, 400]) -> (logits) {
+  h = matmul(x, @w0: f32[800, 400])
+  logits = matmul(h, @w1: f32[4, 800])
+}
+";
+    let step = grad::build(&dorefac_tests::training::parsed(text), &ADAM).unwrap_or_else(|e| panic!("{e:?}"));
+    let levels = dorefac::codegen::target::Level::parse("native", &target_lexicon::Triple::host()).expect("a level");
+    let compiled = dorefac::compile::compile_training(&step.train, &step.evaluate, &levels, &Default::default());
+    let compiled = compiled.unwrap_or_else(|e| panic!("{e}"));
+    let image = dorefac::emit::jit::JitImage::new(&compiled.image).expect("links").into_model().expect("loads");
+    let mut stepper = Stepper::new(&image, 2).expect("a stepper");
+    let number = |name: &str| {
+        let of = |u: &dorefac::graph::Update| step.train.node(u.node).is_some_and(|n| n.name == name);
+        step.train.updates().iter().position(of).expect("a state")
+    };
+    // What is great is multiplied by zeros on the way forward, by each other on the way back.
+    let (first, second) = (number("w0"), number("w1"));
+    let small = |i: usize| if i % 400 == 399 || i / 400 == 799 { 0.0 } else { (i % 7) as f32 * 1e-4 };
+    let signs = |great: f32| (0..4 * 800).map(move |i| if i % 800 == 799 { great } else { (i % 5) as f32 * 1e-3 });
+    let pixels = |great: f32| (0..3 * 400).map(|i| if i % 400 == 399 { great } else { 0.5 }).collect();
+    for (great, found) in [(1.0, false), (1e20, true)] {
+        let weights = signs(great).enumerate().map(|(i, v)| if i / 800 == 0 { v } else { -v }).collect::<Vec<_>>();
+        stepper.set_state(first, &(0..800 * 400).map(small).collect::<Vec<_>>()).expect("fits");
+        stepper.set_state(second, &weights).expect("fits");
+        let x = Tensor::f32([3, 400], pixels(great)).expect("fits");
+        let outcome = stepper.step(&x, &[1, 1, 1], &HYPER);
+        assert_eq!(outcome.is_err(), found, "{:?}", outcome.err().map(|e| e.to_string()));
+    }
+}
