@@ -204,28 +204,38 @@ impl WeightGrad {
 }
 
 /// Sums of `fours` times four outputs, side by side in each row, to as many dense rows: together, so that what is read is
-/// read once.
+/// read once, and a line of each dense row at a time, as their lines compete for the same places of the cache.
 fn outputs_in_fours(e: &mut Emitter<'_, '_>, from: Value, to: Value, rows: usize, fours: usize) {
-    let four = |e: &mut Emitter<'_, '_>, row: Value, output: usize| {
+    const LINE: usize = 16;
+    let outputs = |e: &mut Emitter<'_, '_>, row: Value, count: usize| {
         let (from, to) = (e.at(from, row, COLUMNS * 4), e.at(to, row, 4));
-        let (from, to) = (e.add(from, output * 4), e.add(to, output * 4 * rows));
-        let v = [0, 1, 2, 3].map(|i| e.read(F32X4, from, i * COLUMNS as i32 * 4));
-        let [l0, h0, l1, h1] = [(v[0], v[2], 0), (v[0], v[2], 2), (v[1], v[3], 0), (v[1], v[3], 2)]
-            .map(|(a, b, first)| interleave(e, a, b, 4, first));
-        for (i, (a, b, first)) in [(l0, l1, 0), (l0, l1, 2), (h0, h1, 0), (h0, h1, 2)].into_iter().enumerate() {
-            let v = interleave(e, a, b, 4, first);
-            e.store(v, to, (4 * i * rows) as i32);
+        for output in (0..4 * fours).step_by(4) {
+            let parts: Vec<[Value; 4]> = (0..count / 4).map(|part| four(e, from, 4 * part, output)).collect();
+            for i in 0..4 {
+                for (part, vectors) in parts.iter().enumerate() {
+                    e.store(vectors[i], to, (4 * (output + i) * rows + 16 * part) as i32);
+                }
+            }
         }
     };
-    e.times(rows / 4, |e, i| {
-        let row = e.mul(i, 4);
-        (0..fours).for_each(|i| four(e, row, 4 * i));
+    e.times(rows / LINE, |e, i| {
+        let row = e.mul(i, LINE);
+        outputs(e, row, LINE);
     });
-    if !rows.is_multiple_of(4) {
+    for row in (rows / LINE * LINE..rows).step_by(4) {
         // The last four, some of them again.
-        let row = e.int(rows - 4);
-        (0..fours).for_each(|i| four(e, row, 4 * i));
+        let row = e.int(row.min(rows - 4));
+        outputs(e, row, 4);
     }
+}
+
+/// Four rows of the sums of four outputs, the first ones at `from`, as four outputs of four rows.
+fn four(e: &mut Emitter<'_, '_>, from: Value, row: usize, output: usize) -> [Value; 4] {
+    let at = |i: usize| (((row + i) * COLUMNS + output) * 4) as i32;
+    let v = [0, 1, 2, 3].map(|i| e.read(F32X4, from, at(i)));
+    let [l0, h0, l1, h1] = [(v[0], v[2], 0), (v[0], v[2], 2), (v[1], v[3], 0), (v[1], v[3], 2)]
+        .map(|(a, b, first)| interleave(e, a, b, 4, first));
+    [(l0, l1, 0), (l0, l1, 2), (h0, h1, 0), (h0, h1, 2)].map(|(a, b, first)| interleave(e, a, b, 4, first))
 }
 
 /// Writes zeros; `bytes` is a multiple of 16.
