@@ -6,7 +6,7 @@ use super::{Frame, at};
 use crate::codegen::emitter::Emitter;
 use crate::codegen::functions::{self, Row, greatest, sum_of_powers};
 use crate::graph::{Node, Value as GraphValue};
-use crate::lower::train::Slot;
+use crate::lower::train::{Form, Slot};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, StackSlotData, StackSlotKind, types};
 
@@ -22,7 +22,8 @@ fn classes(frame: &Frame<'_>, value: GraphValue) -> Result<usize, String> {
 pub fn emit(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Result<&'static str, String> {
     let k = classes(frame, frame.operand(node, 0)?)?;
     let (z, labels) = (frame.operand_base(e, node, 0)?, frame.operand_base(e, node, 1)?);
-    let to = frame.base(e, Slot::own(GraphValue { node: node.id, port: 0 }))?;
+    let own = Slot::own(GraphValue { node: node.id, port: 0 });
+    let to = frame.base(e, own)?;
     let label = e.load(types::I32, labels, 0);
     let label = e.b.ins().sextend(types::I64, label);
     let row = |base| Row { base, step: 4 };
@@ -56,13 +57,17 @@ pub fn emit(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Result<&
         let from = e.at(powers, i, 4);
         let p = e.load(types::F32, from, 0);
         let q = e.b.ins().fdiv(p, sum);
-        let own = e.b.ins().icmp(IntCC::Equal, i, label);
-        let minus = e.b.ins().select(own, one, zero);
+        let right = e.b.ins().icmp(IntCC::Equal, i, label);
+        let minus = e.b.ins().select(right, one, zero);
         let d = e.b.ins().fsub(q, minus);
         let d = e.b.ins().fmul(d, factor);
         let to = e.at(to, i, 4);
         e.store(d, to, 0);
     });
+    // Products read whole blocks of columns; what stood in those beyond the last may be subnormal, which is slow to multiply.
+    if let Form::Maps(maps) = &frame.buffer(own)?.form {
+        (k..maps.pitch).for_each(|i| e.store(zero, to, 4 * i as i32));
+    }
     Ok("softmax cross entropy gradient")
 }
 
