@@ -24,6 +24,7 @@ use crate::codegen::products::Samples;
 use crate::graph::{Graph, Node, NodeId, Value as GraphValue};
 use crate::lower::GATHERS;
 use crate::lower::train::{Buffer, Form, Place, Plan, Slot, Step, Tasks, Work};
+use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 /// What went wrong in a step: the node and the reason.
@@ -125,19 +126,34 @@ impl<'g> Frame<'g> {
             Work::Check(slots) => reduce::check(e, self, slots),
             Work::Gradients(list) => gradients::emit(e, self, list),
             Work::Scores(value) => loss::scores(e, self, *value),
-            Work::Operator(id) => {
-                let node = self.node(*id)?;
-                match node.op.name {
-                    "max_pool" | "average_pool" | "global_average_pool" => pools::forward(e, self, node),
-                    "max_pool_grad" => pools::max_grad(e, self, node),
-                    "average_pool_grad" | "global_average_pool_grad" => pools::average_grad(e, self, node),
-                    "softmax_cross_entropy" | "softmax_cross_entropy_grad" | "correct" => loss::emit(e, self, node),
-                    "softmax" => loss::softmax(e, self, node),
-                    name if GATHERS.contains(&name) => moves::emit(e, self, node),
-                    "hyper" => reduce::adam_rate(e, self, node),
-                    _ => reduce::emit(e, self, node),
-                }
-            }
+            Work::Operators(list) => match &**list {
+                [one] => self.operator(e, self.node(*one)?),
+                all => self.one_each(e, all),
+            },
+        }
+    }
+
+    /// Operator i in task i.
+    fn one_each(&self, e: &mut Emitter<'_, '_>, all: &[NodeId]) -> Result<&'static str, String> {
+        for (i, &id) in all.iter().enumerate() {
+            let (node, mut result) = (self.node(id)?, Ok(""));
+            let mine = e.b.ins().icmp_imm_s(IntCC::Equal, self.task, i as i64);
+            e.when(mine, |e| result = self.operator(e, node));
+            result?;
+        }
+        Ok("several reductions")
+    }
+
+    fn operator(&self, e: &mut Emitter<'_, '_>, node: &Node) -> Result<&'static str, String> {
+        match node.op.name {
+            "max_pool" | "average_pool" | "global_average_pool" => pools::forward(e, self, node),
+            "max_pool_grad" => pools::max_grad(e, self, node),
+            "average_pool_grad" | "global_average_pool_grad" => pools::average_grad(e, self, node),
+            "softmax_cross_entropy" | "softmax_cross_entropy_grad" | "correct" => loss::emit(e, self, node),
+            "softmax" => loss::softmax(e, self, node),
+            name if GATHERS.contains(&name) => moves::emit(e, self, node),
+            "hyper" => reduce::adam_rate(e, self, node),
+            _ => reduce::emit(e, self, node),
         }
     }
 

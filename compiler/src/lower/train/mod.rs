@@ -201,8 +201,8 @@ pub enum Work {
     Gradients(Vec<(Value, Slot)>),
     /// Copies the scores to the caller.
     Scores(Value),
-    /// Any other operator: its own kernel reads and writes slots of kind `Own`.
-    Operator(NodeId),
+    /// Any other operators: the kernel of each reads and writes slots of kind `Own`. Several are whole tasks, one each.
+    Operators(Vec<NodeId>),
 }
 
 /// Over what a step's tasks run.
@@ -301,6 +301,7 @@ pub fn states(graph: &Graph) -> (Vec<State>, u64) {
 /// One problem for every operator without a kernel.
 pub fn lower(graph: &Graph, states: &[State]) -> Result<Plan, Vec<LowerError>> {
     let mut plan = schedule::schedule(graph, states)?;
+    order::first(&mut plan);
     order::group(&mut plan);
     memory::place(&mut plan);
     Ok(plan)

@@ -1,7 +1,40 @@
-//! The order of a training step's steps: those whose tasks are samples come in runs as long as what they read allows, so
-//! that a run can take one sample after another while its values are in the cache. Must never know what a step computes.
+//! The order of a training step's steps: whole operators that wait for nothing come first, all at once; those whose tasks are
+//! samples come in runs as long as what they read allows, so that a run can take one sample after another while its values are
+//! in the cache. Must never know what a step computes.
 
-use super::{Plan, Slot, Step, Tasks};
+use super::{Plan, Slot, Step, Tasks, Work};
+
+/// Makes one step, with a task each, of the operators of one task that read nothing that a step before the updates
+/// writes.
+pub(super) fn first(plan: &mut Plan) {
+    let (all, end) = (plan.steps.len(), plan.updates.min(plan.steps.len()));
+    let before = plan.steps.get(..end).unwrap_or_default();
+    let written: Vec<Slot> = before.iter().flat_map(|s| s.writes.iter().copied()).collect();
+    let ready = |s: &Step| {
+        let whole = matches!(s.work, Work::Operators(_)) && s.tasks == Tasks::Fixed(1);
+        whole && s.reads.iter().all(|slot| !written.contains(slot))
+    };
+    let (mut joined, mut rest) = (None::<Step>, Vec::new());
+    for (i, step) in std::mem::take(&mut plan.steps).into_iter().enumerate() {
+        if i >= end || !ready(&step) {
+            rest.push(step);
+            continue;
+        }
+        match (&mut joined, step.work) {
+            (Some(Step { work: Work::Operators(all), reads, writes, .. }), Work::Operators(more)) => {
+                all.extend(more);
+                reads.extend(step.reads);
+                writes.extend(step.writes);
+            }
+            (_, work) => joined = Some(Step { work, ..step }),
+        }
+    }
+    if let Some(Step { work: Work::Operators(all), tasks, .. }) = &mut joined {
+        *tasks = Tasks::Fixed(all.len());
+    }
+    plan.steps = joined.into_iter().chain(rest).collect();
+    plan.updates = end + plan.steps.len() - all;
+}
 
 /// Reorders the steps before the updates.
 pub(super) fn group(plan: &mut Plan) {
@@ -45,6 +78,24 @@ mod tests {
         let reads = reads.iter().map(|&r| slot(r)).collect();
         let node = NodeId(i as u32);
         Step { node, work: Work::Check(Vec::new()), tasks, reads, writes: vec![slot(i)] }
+    }
+
+    #[test]
+    fn operators_that_wait_for_nothing_come_first_at_once() {
+        let whole = |i: usize, reads: &[usize]| {
+            let step = step(i, Tasks::Fixed(1), reads);
+            Step { work: Work::Operators(vec![step.node]), ..step }
+        };
+        let update = step(9, Tasks::Fixed(2), &[1]);
+        let steps = vec![step(0, Tasks::Samples, &[]), whole(1, &[9]), whole(2, &[0]), whole(3, &[]), update];
+        let mut plan = Plan { steps, updates: 4, ..Plan::default() };
+        first(&mut plan);
+        let nodes: Vec<_> = plan.steps.iter().map(|s| s.node.0).collect();
+        assert_eq!((&*nodes, plan.updates), (&[1, 0, 2, 9][..], 3));
+        let Some(Step { work: Work::Operators(all), tasks, writes, .. }) = plan.steps.first() else {
+            panic!("{plan:?}")
+        };
+        assert_eq!((&**all, *tasks, writes.len()), (&[NodeId(1), NodeId(3)][..], Tasks::Fixed(2), 2));
     }
 
     #[test]

@@ -301,7 +301,7 @@ impl Scheduler<'_> {
         let per_sample = !matches!(place, Place::Fixed(_));
         let slot = self.slot(own, Kind::Own, place, form);
         let tasks = if per_sample { Tasks::Samples } else { Tasks::Fixed(1) };
-        self.step(node.id, Work::Operator(node.id), tasks, reads, vec![slot]);
+        self.step(node.id, Work::Operators(vec![node.id]), tasks, reads, vec![slot]);
         Ok(())
     }
 
