@@ -62,3 +62,27 @@ fn float_layers_of_one_position() {
     check(&[6, 2, 2], "y = conv(x, @w: f32[4, 3, 2, 2], groups=2)");
     check(&[6, 1, 1], "y = conv(x, @w: f32[4, 6, 3, 3], pads=[1, 1, 1, 1])");
 }
+
+#[test]
+fn bit_planes_of_one_position() {
+    for bits in [1, 2, 4] {
+        for (extents, layer) in [
+            (&[130][..], "matmul(a, quantize_weights(@w: f32[64, 130], bits=1), @b: f32[64])"),
+            (&[700], "matmul(a, quantize_weights(@w: f32[331, 700], bits=2))"),
+            (&[64, 3, 2], "conv(a, quantize_weights(@w: f32[70, 64, 3, 2], bits=1))"),
+            // Padding and groups keep to one sample at a time.
+            (&[64, 1, 1], "conv(a, quantize_weights(@w: f32[16, 64, 3, 3], bits=1), pads=[1, 1, 1, 1])"),
+            (&[128, 2, 2], "conv(a, quantize_weights(@w: f32[64, 64, 2, 2], bits=1), groups=2)"),
+        ] {
+            let body = format!("a = quantize_activation(x, bits={bits}); c = {layer}");
+            let codes = format!("{body}; q = quantize_activation(c, bits=2); y = neg(q)");
+            for body in [format!("{body}; r = relu(c); y = add(r, c)"), codes] {
+                let kernels = check(extents, &body);
+                assert!(
+                    kernels.iter().any(|k| k.contains("popcount") || k.starts_with("look-up") || *k == "AMX"),
+                    "{kernels:?}"
+                );
+            }
+        }
+    }
+}

@@ -24,8 +24,8 @@ pub(super) fn fits(g: &Geometry) -> bool {
     g.groups == 1 && g.pads == [0; 4]
 }
 
-/// Samples together: a power of two, as batches often are.
-fn together(avx512: bool, apart: usize) -> usize {
+/// Samples at once: a power of two, as batches often are.
+fn at_once(avx512: bool, apart: usize) -> usize {
     match (avx512, apart <= FARTHEST) {
         (_, false) => 1,
         (true, _) => 8,
@@ -33,7 +33,7 @@ fn together(avx512: bool, apart: usize) -> usize {
     }
 }
 
-/// Emits the layer: a task does its words of outputs for [`together`] samples if its own is the first of so many, else nothing.
+/// Emits the layer: a task does its words of outputs for [`at_once`] samples if its own is the first of so many, else nothing.
 /// Where fewer are left they are done one by one.
 pub(super) fn emit(
     e: &mut Emitter<'_, '_>,
@@ -41,7 +41,7 @@ pub(super) fn emit(
     layer: &FloatLayer,
     avx512: bool,
 ) -> Result<(), KernelError> {
-    let most = together(avx512, layer.input.apart);
+    let most = at_once(avx512, layer.input.apart);
     let lanes = if avx512 { 16 } else { 8 };
     let buffer = e.stack(most * WORD * 4, 64);
     let [many, one] = [most, 1].map(|samples| {
@@ -50,19 +50,15 @@ pub(super) fn emit(
         Ok(Tile { function, shape, buffer })
     });
     let (many, one) = (many?, one?);
-    let inside = e.b.ins().band_imm_s(task.sample, most as i64 - 1);
-    let first = e.b.ins().icmp_imm_s(IntCC::Equal, inside, 0);
     let mut result = Ok(());
-    e.when(first, |e| {
-        let batch = task.batch(e);
-        let left = e.b.ins().isub(batch, task.sample);
-        let enough = e.b.ins().icmp_imm_s(IntCC::SignedGreaterThanOrEqual, left, most as i64);
+    task.together(e, most, |e, count| {
+        let enough = e.b.ins().icmp_imm_s(IntCC::Equal, count, most as i64);
         let (together, apart) = e.branch(
             enough,
             |e| words(e, task, layer, &many),
             |e| {
                 let (zero, mut result) = (e.int(0), Ok(()));
-                e.range(zero, left, 1, |e, ahead| {
+                e.range(zero, count, 1, |e, ahead| {
                     let task = task.later(e, ahead);
                     result = words(e, &task, layer, &one);
                 });

@@ -16,7 +16,7 @@ use crate::codegen::taps::Taps;
 use crate::graph::ops::Geometry;
 use crate::graph::types::CodeType;
 use crate::lower::pack::{self, OUTPUT_TILE};
-use cranelift_codegen::ir::{InstBuilder, StackSlotData, StackSlotKind, Value, types};
+use cranelift_codegen::ir::{InstBuilder, Value, types};
 use cranelift_frontend::Variable;
 
 /// What both integer kernels read from the graph.
@@ -77,9 +77,12 @@ impl TapList {
 
 /// Room on the stack for the list.
 pub(super) fn tap_list(e: &mut Emitter<'_, '_>, taps: usize) -> Value {
-    let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, (taps * ENTRY) as u32, 3);
-    let slot = e.b.create_sized_stack_slot(slot);
-    e.b.ins().stack_addr(types::I64, slot, 0)
+    e.stack(tap_list_bytes(taps), 8)
+}
+
+/// Bytes of the list.
+pub(super) fn tap_list_bytes(taps: usize) -> usize {
+    taps * ENTRY
 }
 
 impl IntLayer<'_> {

@@ -322,6 +322,19 @@ impl Task<'_> {
         Task { operands, result, sample: e.b.ins().iadd(self.sample, samples), ..self.clone() }
     }
 
+    /// Calls `body`, with how many there are, if this task's sample is the first of so many, a power of two, that are done
+    /// together; the tasks of the others have nothing to do.
+    fn together(&self, e: &mut Emitter<'_, '_>, samples: usize, body: impl FnOnce(&mut Emitter<'_, '_>, Value)) {
+        let behind = e.b.ins().band_imm_s(self.sample, samples as i64 - 1);
+        let first = e.b.ins().icmp_imm_s(IntCC::Equal, behind, 0);
+        e.when(first, |e| {
+            let (batch, most) = (self.batch(e), e.int(samples));
+            let left = e.b.ins().isub(batch, self.sample);
+            let count = e.min(left, most);
+            body(e, count);
+        });
+    }
+
     /// Whether tasks split the words of outputs instead of rows.
     fn splits_channels(&self) -> bool {
         self.result.buffer.image.1 == 1 && self.step.tasks > 1

@@ -1,17 +1,20 @@
 //! Bit-serial convolution with 512-bit vectors: the sums of `int_conv`, its reference, for up to 64 outputs at a time. It
 //! serves whatever lies in bit planes: fully connected layers, activations of more than 2 bits, odd numbers of channels.
 //!
+//! Where there is but one position, the first of several samples does all, so that weights are read from afar once for them.
+//!
 //! Cost: see [`cycles`]. Limits: W·A ≤ 16, A ≤ 8; i64 lanes hold every sum. Needs AVX-512 with VPOPCNTDQ.
 
-use super::int_conv::{IntLayer, add_offsets, box_sum, gather_taps, tap_list};
+use super::int_conv::{IntLayer, TapList, add_offsets, box_sum, gather_taps, tap_list, tap_list_bytes};
 use super::layer::{Layer, demand};
 use super::{KernelError, Task};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, I32X4};
+use crate::codegen::image::FunctionId;
 use crate::codegen::target::{Level, x86};
 use crate::codegen::tiles::PopcountShape;
 use crate::lower::pack;
-use cranelift_codegen::ir::InstBuilder;
+use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 /// Whether level and layer allow the kernel.
 pub(super) fn fits(layer: &Layer<'_>, level: &Level) -> Result<(), String> {
@@ -48,6 +51,10 @@ pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, layer: &IntLayer<'_
     let function = shape.function(e.image).map_err(|m: CodegenError| (task.step.result.node, m.to_string()))?;
     let weights = e.data("weights", pack::popcount_weights(g, layer.codes, planes[0], tile));
     let offsets = layer.tap_offsets(e);
+    let lists = SAMPLES * tap_list_bytes(taps) <= MOST_LISTS;
+    if g.output == [1, 1] && g.groups == 1 && g.pads == [0; 4] && offsets.is_none() && lists {
+        return flat(e, task, layer, (function, shape), weights);
+    }
     let buffer = task.lane_buffer(e, g.outputs + tile);
     let list = tap_list(e, taps);
     let tap_bytes = words * planes[0] * tile * 8;
@@ -57,8 +64,7 @@ pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, layer: &IntLayer<'_
         let count = taps_here.count(e);
         e.times(g.groups, |e, group| {
             let shift = e.mul(group, words * 8);
-            let addend = if layer.w.offset == 0 { e.int(0) } else { box_sum(e, layer, &taps_here, shift, words) };
-            let addend = e.b.ins().imul_imm_s(addend, i64::from(layer.a.step) * i64::from(layer.w.offset));
+            let addend = addend(e, layer, &taps_here, shift, words);
             let (start, end) = task.block_range(e, range, tile, blocks);
             e.range(start, end, 1, |e, block| {
                 let row = e.at(block, group, blocks);
@@ -79,4 +85,72 @@ pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, layer: &IntLayer<'_
         });
         task.finish_from(e, p, range, buffer, I32X4)
     })
+}
+
+/// Samples that are done together, a power of two.
+const SAMPLES: usize = 8;
+/// Bytes of their lists of taps, which lie on the stack, at most.
+const MOST_LISTS: usize = 16 << 10;
+/// Outputs of a word, by which tasks are split.
+const WORD: usize = 64;
+
+/// A layer of one position whose taps are all valid: word by word of outputs, every sample in turn.
+fn flat(
+    e: &mut Emitter<'_, '_>,
+    task: &Task<'_>,
+    layer: &IntLayer<'_>,
+    (function, shape): (FunctionId, PopcountShape),
+    weights: Value,
+) -> Result<(), KernelError> {
+    let (g, tile) = (&layer.g, 8 * shape.vectors);
+    let node = task.step.main.unwrap_or(task.step.result.node);
+    let taps = g.kernel[0] * g.kernel[1];
+    let tap_bytes = shape.words * shape.planes[0] * tile * 8;
+    let (lists, addends) = (tap_list(e, SAMPLES * taps), e.stack(SAMPLES * 8, 8));
+    let buffer = e.stack(SAMPLES * WORD * 4, 64);
+    let entries = tap_list_bytes(taps);
+    let mut result = task.main_operand(node, 0).map(|_| ());
+    task.together(e, SAMPLES, |e, count| {
+        let zero = e.int(0);
+        e.range(zero, count, 1, |e, ahead| {
+            let Ok(input) = task.later(e, ahead).main_operand(node, 0).cloned() else { return };
+            let layer = IntLayer { g: g.clone(), a: layer.a.clone(), w: layer.w.clone(), codes: layer.codes, input };
+            let list = e.at(lists, ahead, entries);
+            let taps = gather_taps(e, &layer, list, [zero, zero], tap_bytes);
+            let addend = addend(e, &layer, &taps, zero, shape.words);
+            let at = e.at(addends, ahead, 8);
+            e.store(addend, at, 0);
+        });
+        let (start, end) = task.word_range(e);
+        e.range(start, end, 1, |e, word| {
+            let next = e.add(word, 1);
+            let (from, to) = task.block_range(e, Some((word, next)), tile, g.outputs.div_ceil(tile));
+            e.range(from, to, 1, |e, block| {
+                let weights = e.at(weights, block, taps * tap_bytes);
+                let inside = e.b.ins().isub(block, from);
+                let out = e.at(buffer, inside, tile * 4);
+                e.range(zero, count, 1, |e, ahead| {
+                    let (list, out) = (e.at(lists, ahead, entries), e.at(out, ahead, WORD * 4));
+                    let addend = e.at(addends, ahead, 8);
+                    let (addend, valid) = (e.load(types::I64, addend, 0), e.int(taps));
+                    e.call(function, &[list, valid, zero, weights, addend, out]);
+                });
+            });
+            let before = e.mul(word, WORD * 4);
+            let lanes = e.b.ins().isub(buffer, before);
+            e.range(zero, count, 1, |e, ahead| {
+                let (task, lanes) = (task.later(e, ahead), e.at(lanes, ahead, WORD * 4));
+                let p = task.position(e, zero, zero);
+                let done = task.finish_from(e, p, Some((word, next)), lanes, I32X4);
+                result = std::mem::replace(&mut result, Ok(())).and(done);
+            });
+        });
+    });
+    result
+}
+
+/// What is added to every output of a group: sa·ow·S, S the sum of the valid taps' codes.
+fn addend(e: &mut Emitter<'_, '_>, layer: &IntLayer<'_>, taps: &TapList, shift: Value, words: usize) -> Value {
+    let sum = if layer.w.offset == 0 { e.int(0) } else { box_sum(e, layer, taps, shift, words) };
+    e.b.ins().imul_imm_s(sum, i64::from(layer.a.step) * i64::from(layer.w.offset))
 }
