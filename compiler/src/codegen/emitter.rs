@@ -151,6 +151,17 @@ impl Emitter<'_, '_> {
         self.b.switch_to_block(after);
     }
 
+    /// Returns from a function without results if `condition`.
+    pub fn leave_if(&mut self, condition: Value) {
+        let (out, after) = (self.b.create_block(), self.b.create_block());
+        self.b.ins().brif(condition, out, &[], after, &[]);
+        self.b.switch_to_block(out);
+        self.b.seal_block(out);
+        self.b.ins().return_(&[]);
+        self.b.seal_block(after);
+        self.b.switch_to_block(after);
+    }
+
     /// Emits `if condition { then } else { other }`.
     pub fn branch<R>(
         &mut self,

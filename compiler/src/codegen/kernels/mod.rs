@@ -74,6 +74,8 @@ pub struct Task<'g> {
     operands: BTreeMap<GraphValue, Operand>,
     result: Operand,
     sample: Value,
+    /// Whether the batch is so large that the first part's task does the rows of all; its type is I8.
+    whole: Option<Value>,
     /// Which part of the sample, 0 … tasks − 1.
     part: Value,
     call: Value,
@@ -81,6 +83,10 @@ pub struct Task<'g> {
     /// Bytes of a sample's part of the arena, and of a worker's scratch memory behind all samples.
     arena: [usize; 2],
 }
+
+/// Samples from which on they are work enough for all threads: rows are not divided, as what neighbouring rows read would be
+/// prepared for both parts.
+const MANY: i64 = 16;
 
 // Offsets of `dorefac_call`.
 const BATCH: i32 = 16;
@@ -126,7 +132,16 @@ pub fn emit_step(
     let result = operands.get(&step.result).cloned().ok_or((node, "the result has no place".to_owned()))?;
     let chain = Chain::prepare(e, graph, &step.chain)?;
     let arena = [plan.arena as usize, plan.scratch as usize];
-    let task = Task { graph, step, chain, operands, result, sample, part, call, worker, arena };
+    let rows = result.buffer.image.1 > 1 && step.tasks > 1 && !matches!(kernel, Some(Kernel::Amx | Kernel::SplitAmx));
+    let whole = rows.then(|| {
+        let batch = e.load(types::I64, call, BATCH);
+        let whole = e.b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, batch, MANY);
+        let other = e.b.ins().icmp_imm_s(IntCC::NotEqual, part, 0);
+        let idle = e.b.ins().band(whole, other);
+        e.leave_if(idle);
+        whole
+    });
+    let task = Task { graph, step, chain, operands, result, sample, whole, part, call, worker, arena };
     let name = match step.main.and_then(|id| graph.node(id)) {
         None => {
             let source = task.operand(step.source, node)?.clone();
@@ -388,7 +403,9 @@ impl Task<'_> {
             let tasks = e.int(tasks);
             e.b.ins().udiv(rows, tasks)
         });
-        (start, end)
+        let Some(whole) = self.whole else { return (start, end) };
+        let (none, all) = (e.int(0), e.int(h));
+        (e.b.ins().select(whole, none, start), e.b.ins().select(whole, all, end))
     }
 
     /// Calls `body` for every row of this task's part of the result.
