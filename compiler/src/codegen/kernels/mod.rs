@@ -74,7 +74,7 @@ pub struct Task<'g> {
     operands: BTreeMap<GraphValue, Operand>,
     result: Operand,
     sample: Value,
-    /// Whether the batch is so large that the first part's task does the rows of all; its type is I8.
+    /// Whether the first part's task does the rows of all, as nobody shares them or the batch is large; its type is I8.
     whole: Option<Value>,
     /// Which part of the sample, 0 … tasks − 1.
     part: Value,
@@ -93,6 +93,7 @@ const BATCH: i32 = 16;
 const INPUTS: i32 = 32;
 const OUTPUTS: i32 = 40;
 const ARENA: i32 = 48;
+const PARALLEL_FOR: i32 = 64;
 
 /// Emits the body of a step's task function `(call, i, worker)`, a layer with weights by `kernel`, which fits it; returns the
 /// kernel's name for the report.
@@ -135,7 +136,10 @@ pub fn emit_step(
     let rows = result.buffer.image.1 > 1 && step.tasks > 1 && !matches!(kernel, Some(Kernel::Amx | Kernel::SplitAmx));
     let whole = rows.then(|| {
         let batch = e.load(types::I64, call, BATCH);
-        let whole = e.b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, batch, MANY);
+        let many = e.b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, batch, MANY);
+        let threads = e.load(types::I64, call, PARALLEL_FOR);
+        let alone = e.b.ins().icmp_imm_s(IntCC::Equal, threads, 0);
+        let whole = e.b.ins().bor(many, alone);
         let other = e.b.ins().icmp_imm_s(IntCC::NotEqual, part, 0);
         let idle = e.b.ins().band(whole, other);
         e.leave_if(idle);
