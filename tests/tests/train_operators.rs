@@ -102,6 +102,35 @@ fn functions() {
     trains(48, "y = tanh(product(product(a, c), a))");
 }
 
+/// Pools of `channels` maps of a convolution of x (N,3,4,4), of which a clip takes many to zero, so that taps tie.
+fn pools(channels: usize, features: usize, pool: &str) {
+    let convolution = format!("conv(x, @w: f32[{channels}, 3, 3, 3], pads=[1, 1, 1, 1])");
+    trains(channels * features, &format!("r = relu({convolution})\n  p = pad(r, pads=[1, 2, 2, 1])\n  y = {pool}"));
+}
+
+#[test]
+fn pools_that_overlap_or_leave_the_image() {
+    for channels in [3, 16, 20, 48] {
+        // Images of 4×4 (r) and 7×7 (p): windows of which some, all or none lie inside.
+        pools(channels, 9, "max_pool(p, kernel=[3, 3], strides=[2, 2])");
+        pools(channels, 9, "max_pool(p, kernel=[3, 3], strides=[2, 2], pads=[0, 0, 1, 1], ceil=false)");
+        pools(channels, 4, "max_pool(r, kernel=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])");
+        pools(channels, 16, "max_pool(r, kernel=[3, 3], pads=[1, 1, 1, 1])");
+        pools(channels, 8, "max_pool(r, kernel=[2, 3], strides=[1, 2], pads=[1, 0, 0, 1])");
+        pools(channels, 9, "max_pool(r, kernel=[2, 2], strides=[2, 2], pads=[1, 1, 1, 1])");
+        pools(channels, 4, "max_pool(p, kernel=[2, 2], strides=[5, 4])");
+        pools(channels, 9, "max_pool(p, kernel=[2, 2], strides=[3, 3], pads=[1, 1, 1, 1])");
+    }
+    // No window lies inside; so many taps that none is unrolled; gaps.
+    pools(20, 4, "max_pool(max_pool(r, kernel=[3, 3], strides=[2, 2]), kernel=[2, 2], pads=[1, 1, 1, 1])");
+    pools(20, 16, "max_pool(r, kernel=[5, 1], pads=[2, 0, 2, 0])");
+    pools(20, 25, "max_pool(r, kernel=[4, 4], pads=[2, 2, 2, 2])");
+    pools(20, 16, "max_pool(r, kernel=[2, 2], dilations=[2, 2], pads=[1, 1, 1, 1])");
+    pools(20, 49, "max_pool(p, kernel=[3, 3], dilations=[2, 2], pads=[2, 2, 2, 2])");
+    pools(20, 16, "average_pool(r, kernel=[3, 3], pads=[1, 1, 1, 1])");
+    pools(20, 16, "average_pool(p, kernel=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1], count_padding=true)");
+}
+
 #[test]
 fn pools_and_convolutions() {
     trains(27, "y = max_pool(pad(a, pads=[0, 0, 1, 1]), kernel=[2, 2], dilations=[2, 2])");

@@ -11,6 +11,7 @@ mod loss;
 mod moves;
 mod noise;
 mod operators;
+mod pool_windows;
 mod pools;
 mod reduce;
 mod scalars;

@@ -1,7 +1,7 @@
 //! Max pools of floats as nests over the output's positions, where a level has wide lanes: one access a tap. `pools` is the
-//! reference, and takes windows that leave the image. Their gradients gain nothing by it: they wait for memory.
+//! reference, and takes windows that leave the image.
 
-use super::pools::Area;
+use super::pool_windows::Area;
 use super::values::of_maps;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::lanes::clif::Played;
@@ -11,32 +11,40 @@ use crate::codegen::lanes::wide::{self, Leaf};
 use crate::codegen::tiles::Width;
 use crate::graph::ops::Window;
 
-/// Element `tap` of every window, taps in row-major order.
-fn at_tap(area: &Area<'_>, window: &Window, tap: usize) -> Access {
-    let ([ky, kx], pixel) = ([tap / window.kernel[1], tap % window.kernel[1]], area.maps.pixel());
+/// Element `tap` of every window from that of position (y, x) on, taps in row-major order; the window lies inside the image.
+fn at_tap(area: &Area<'_>, window: &Window, [y, x]: [usize; 2], tap: usize) -> Access {
+    let (place, taps, pixel) = ([y, x], [tap / window.kernel[1], tap % window.kernel[1]], area.maps.pixel());
+    let first = |i: usize| place[i] * window.strides[i] + taps[i] * window.dilations[i] - window.pads[i];
     let row = window.input[1] * pixel;
     Access {
         base: area.base,
         element: Element::F32,
-        origin: ky * row + kx * pixel,
+        origin: first(0) * row + first(1) * pixel,
         row: window.strides[0] * row,
         column: window.strides[1] * pixel,
     }
 }
 
-/// The greatest of each window, the later only if greater. Gives the width, if the level has one for it.
+/// The greatest of each window inside the image, the later only if greater. Gives the width, if the level has one for it and
+/// there are such windows.
 ///
 /// # Errors
 /// When the nest cannot be emitted.
 pub fn forward(e: &mut Emitter<'_, '_>, window: &Window, [from, to]: [&Area<'_>; 2]) -> Result<Option<Width>, String> {
+    let interior = window.interior();
+    let ([y, x], image) = (interior.each_ref().map(|r| r.start), interior.each_ref().map(ExactSizeIterator::len));
+    if image.contains(&0) {
+        return Ok(None);
+    }
     let mut p = Program::default();
     let mut best = p.float(f32::NEG_INFINITY);
     for tap in 0..window.kernel[0] * window.kernel[1] {
-        let v = p.load(at_tap(from, window, tap), Level::Point);
+        let v = p.load(at_tap(from, window, [y, x], tap), Level::Point);
         best = p.greater(v, best);
     }
-    let image = [window.output[0], window.output[1]];
-    let nest = Nest { program: p, sinks: vec![Sink::Store(of_maps(to.base, to.maps, Element::F32), best)], image };
+    let whole = of_maps(to.base, to.maps, Element::F32);
+    let inside = Access { origin: y * whole.row + x * whole.column, ..whole };
+    let nest = Nest { program: p, sinks: vec![Sink::Store(inside, best)], image };
     let whole = |w: &Width| window.channels >= w.lanes() && Leaf::of(&nest, *w, e.fma).is_some();
     if !wide::widths(e).iter().any(whole) {
         return Ok(None);
