@@ -1,7 +1,9 @@
 //! Gradient of the weights of a layer with one output position, of small levels: an outer product a sample. Where the rows
-//! are neighbours in memory and the level has AVX-512, they run tiles of their own. Must never know instructions.
+//! are neighbours in memory and the level has AVX-512, they run tiles of their own, some rows over all samples at a time, whose
+//! sums stay near until they are written in the weights' order: such a gradient is larger than any cache. Must never know
+//! instructions.
 
-use super::weight_grad::clear;
+use super::weight_grad::{clear, transpose};
 use super::{GradientLayout, Operands, Samples, WeightGrad, group_sizes, lines, unit_parts};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
@@ -15,7 +17,7 @@ use cranelift_codegen::ir::{InstBuilder, Value};
 /// The greatest level that tables are made for.
 const MOST: i32 = 15;
 /// Bytes of tables, which lie on the stack, at most.
-const MOST_BYTES: usize = 16 << 10;
+const MOST_BYTES: usize = 12 << 10;
 
 /// The tiles of a weight gradient.
 pub(super) struct OuterProducts {
@@ -35,7 +37,7 @@ impl OuterProducts {
         fits.then_some(OuterProducts { top: a.greatest as usize })
     }
 
-    /// Task `part` over all samples.
+    /// Task `part` over all samples, into the dense gradient.
     ///
     /// # Errors
     /// When the code generator fails.
@@ -48,60 +50,50 @@ impl OuterProducts {
         batch: Value,
         [a, b]: [Samples; 2],
         scales: Value,
-        scratch: Value,
+        dense: Value,
     ) -> Result<(), CodegenError> {
-        let [chunks, chunk_rows] = product.chunks();
+        let ([chunks, chunk_rows], blocks) = (product.chunks(), product.blocks());
         let [unit, chunk] = unit_parts(e, part, chunks);
-        let [group, _] = unit_parts(e, unit, product.blocks());
-        let sums = e.at(scratch, part, chunk_rows * COLUMNS * 4);
-        clear(e, sums, chunk_rows * COLUMNS * 4);
+        let [group, block] = unit_parts(e, unit, blocks);
         let table = table_bytes(self.top);
         let most = MOST_BYTES / table;
-        let (tables, gathered) = (lines(e, most * table), lines(e, most * GATHERED * 2));
         let make = TableShape { top: self.top }.function(e.image)?;
         let GradientLayout::Strips(strips) = &product.gradient else {
             return Err(CodegenError::Spec("a product of levels without strips".to_owned()));
         };
-        let a_group = e.mul(group, group_sizes(&product.g)[0] * product.input.plane());
-        let a_group = e.at(a_group, chunk, chunk_rows * 2);
+        let [inner, outputs] = group_sizes(&product.g);
+        let a_group = e.mul(group, inner * product.input.plane());
         let b_block = e.mul(unit, strips.block());
+        let to = e.mul(group, outputs);
+        let to = e.at(to, block, COLUMNS);
+        let task = Task {
+            batch,
+            samples: [(a, e.at(a_group, chunk, chunk_rows * 2)), (b, b_block)],
+            scales,
+            make,
+            most,
+            tables: lines(e, most * table),
+            gathered: lines(e, most * GATHERED * 2),
+            sums: lines(e, GATHERED * COLUMNS * 4),
+            dense: {
+                let row = e.mul(to, product.rows() * 4);
+                let row = e.b.ins().iadd(dense, row);
+                e.at(row, chunk, chunk_rows * 4)
+            },
+            apart: product.rows(),
+            outputs: [COLUMNS.min(outputs), outputs - (blocks - 1) * COLUMNS],
+            last: e.b.ins().icmp_imm_s(IntCC::Equal, block, blocks as i64 - 1),
+        };
         // A task of the last rows may have fewer.
         let last = product.rows() - (chunks - 1) * chunk_rows;
         let [all, fewer] = [chunk_rows.min(product.rows()), last].map(|rows| self.parts(e, rows));
         let (all, fewer) = (all?, fewer?);
-        let (zero, most) = (e.int(0), e.int(most));
-        e.walk(zero, batch, |e, sample| {
-            let left = e.b.ins().isub(batch, sample);
-            let count = e.min(left, most);
-            let [a_base, b_base] = [(a, a_group), (b, b_block)].map(|(s, offset)| s.at(e, sample, offset));
-            let scale = e.at(scales, sample, 4);
-            e.call(make, &[b_base, b.stride, scale, tables, count]);
-            let rows = |e: &mut Emitter<'_, '_>, parts: &[Rows]| {
-                for part in parts {
-                    e.times(part.times, |e, i| {
-                        let first = e.mul(i, GATHERED);
-                        let first = e.add(first, part.first);
-                        let (from, sums) = (e.at(a_base, first, 2), e.at(sums, first, COLUMNS * 4));
-                        e.call(part.gather, &[from, a.stride, gathered, count]);
-                        for &(first, times, tile) in &part.tiles {
-                            e.times(times, |e, i| {
-                                let row = e.mul(i, ROWS);
-                                let row = e.add(row, first);
-                                let (from, to) = (e.at(gathered, row, 2), e.at(sums, row, COLUMNS * 4));
-                                e.call(tile, &[from, tables, to, count]);
-                            });
-                        }
-                    });
-                }
-            };
-            if chunks == 1 {
-                rows(e, &all);
-            } else {
-                let end = e.b.ins().icmp_imm_s(IntCC::Equal, chunk, chunks as i64 - 1);
-                e.branch(end, |e| rows(e, &fewer), |e| rows(e, &all));
-            }
-            most
-        });
+        if chunks == 1 {
+            task.emit(e, &all);
+        } else {
+            let end = e.b.ins().icmp_imm_s(IntCC::Equal, chunk, chunks as i64 - 1);
+            e.branch(end, |e| task.emit(e, &fewer), |e| task.emit(e, &all));
+        }
         Ok(())
     }
 
@@ -119,7 +111,7 @@ impl OuterProducts {
                     Ok((first, times, shape.function(e.image)?))
                 });
                 let tiles = tiles.collect::<Result<Vec<_>, CodegenError>>()?;
-                Ok(Rows { first, times, gather: GatherShape { rows }.function(e.image)?, tiles })
+                Ok(Rows { first, times, rows, gather: GatherShape { rows }.function(e.image)?, tiles })
             })
             .collect()
     }
@@ -129,6 +121,79 @@ impl OuterProducts {
 struct Rows {
     first: usize,
     times: usize,
+    rows: usize,
     gather: FunctionId,
     tiles: Vec<(usize, usize, FunctionId)>,
+}
+
+/// A task's operands and memory.
+struct Task {
+    batch: Value,
+    /// Rows and columns, with the offset of the task's first ones.
+    samples: [(Samples, Value); 2],
+    scales: Value,
+    /// What makes tables, of so many samples at most.
+    make: FunctionId,
+    most: usize,
+    tables: Value,
+    gathered: Value,
+    sums: Value,
+    /// The dense gradient of the task's first output and row, and elements from one output to the next.
+    dense: Value,
+    apart: usize,
+    /// Outputs of a block, and of the last; whether this is it.
+    outputs: [usize; 2],
+    last: Value,
+}
+
+impl Task {
+    /// All rows, some at a time over all samples.
+    fn emit(&self, e: &mut Emitter<'_, '_>, parts: &[Rows]) {
+        // The tables of few samples are made once, else for every part's samples in turn.
+        let zero = e.int(0);
+        let few = e.b.ins().icmp_imm_s(IntCC::SignedLessThanOrEqual, self.batch, self.most as i64);
+        e.when(few, |e| self.make(e, zero, self.batch));
+        for part in parts {
+            e.times(part.times, |e, i| {
+                let first = e.mul(i, GATHERED);
+                let first = e.add(first, part.first);
+                clear(e, self.sums, part.rows * COLUMNS * 4);
+                e.walk(zero, self.batch, |e, sample| {
+                    let (left, most) = (e.b.ins().isub(self.batch, sample), e.int(self.most));
+                    let count = e.min(left, most);
+                    e.branch(few, |_| {}, |e| self.make(e, sample, count));
+                    let (a, offset) = self.samples[0];
+                    let from = a.at(e, sample, offset);
+                    let from = e.at(from, first, 2);
+                    e.call(part.gather, &[from, a.stride, self.gathered, count]);
+                    for &(first, times, tile) in &part.tiles {
+                        e.times(times, |e, i| {
+                            let row = e.mul(i, ROWS);
+                            let row = e.add(row, first);
+                            let (from, to) = (e.at(self.gathered, row, 2), e.at(self.sums, row, COLUMNS * 4));
+                            e.call(tile, &[from, self.tables, to, count]);
+                        });
+                    }
+                    most
+                });
+                let to = e.at(self.dense, first, 4);
+                let write = |e: &mut Emitter<'_, '_>, outputs: usize| {
+                    transpose(e, [self.sums, to], [part.rows, self.apart], outputs);
+                };
+                let [all, fewer] = self.outputs;
+                if all == fewer {
+                    write(e, all);
+                } else {
+                    e.branch(self.last, |e| write(e, fewer), |e| write(e, all));
+                }
+            });
+        }
+    }
+
+    /// The tables of `count` samples from `sample` on.
+    fn make(&self, e: &mut Emitter<'_, '_>, sample: Value, count: Value) {
+        let (b, offset) = self.samples[1];
+        let (from, scale) = (b.at(e, sample, offset), e.at(self.scales, sample, 4));
+        e.call(self.make, &[from, b.stride, scale, self.tables, count]);
+    }
 }

@@ -123,7 +123,7 @@ fn weights(level: &Level, g: &Geometry, operands: Operands) -> f64 {
         e.times(product.tasks(), |e, part| {
             let batch = e.int(BATCH);
             let scales = operands.integer().then_some(p[4]);
-            product.emit(e, part, batch, samples(p, 0), samples(p, 1), scales, p[5]).unwrap();
+            product.emit(e, part, batch, samples(p, 0), samples(p, 1), scales, [p[5], p[5]]).unwrap();
         });
     });
     let (a, b) = (product.input.bytes(), product.gradient.bytes());

@@ -327,7 +327,7 @@ fn weight_image(level: &Level, fma: bool, product: &WeightGrad) -> Image {
         e.times(product.tasks(), |e, part| {
             let batch = e.int(batch(&product.g));
             let scales = matches!(product.gradient, GradientLayout::Strips(_)).then_some(p[4]);
-            product.emit(e, part, batch, samples(p, 0), samples(p, 1), scales, p[5]).unwrap();
+            product.emit(e, part, batch, samples(p, 0), samples(p, 1), scales, [p[5], p[6]]).unwrap();
         });
         e.times(3, |e, part| product.emit_dense(e, part, 3, p[5], p[6]));
     })

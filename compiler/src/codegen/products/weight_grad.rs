@@ -10,6 +10,7 @@ use super::weight_amx::WeightTiles;
 use super::{GradientLayout, Samples, WeightGrad, group_sizes, share, unit_parts};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, F32X4};
+use crate::codegen::target::Level;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
@@ -39,8 +40,14 @@ impl WeightGrad {
         Tile::new(e.level, self.operands.arithmetic(e), &loops, b_step, finish)
     }
 
+    /// Whether [`WeightGrad::emit`] writes the gradient in the weights' order, and nothing else.
+    pub fn writes_dense(&self, level: &Level, fma: bool) -> bool {
+        let levels = self.operands.integer();
+        levels && WeightTiles::new(self, level, fma).is_none() && OuterProducts::new(self, level).is_some()
+    }
+
     /// Task `part` of [`WeightGrad::tasks`] over the samples 0 … batch − 1. `scales` leads to the factors c_i of integer
-    /// sums, an f32 a sample.
+    /// sums, an f32 a sample. `to` are the scratch memory of all tasks and the dense gradient.
     ///
     /// # Errors
     /// When the code generator fails or integer sums have no factors.
@@ -53,7 +60,7 @@ impl WeightGrad {
         a: Samples,
         b: Samples,
         scales: Option<Value>,
-        scratch: Value,
+        [scratch, dense]: [Value; 2],
     ) -> Result<(), CodegenError> {
         if scales.is_none() && self.operands.integer() {
             return Err(CodegenError::Spec("a product of levels without factors".to_owned()));
@@ -63,7 +70,7 @@ impl WeightGrad {
                 return tiles.emit(e, self, part, batch, [a, b], scales, scratch);
             }
             if let Some(tiles) = OuterProducts::new(self, e.level) {
-                return tiles.emit(e, self, part, batch, [a, b], scales, scratch);
+                return tiles.emit(e, self, part, batch, [a, b], scales, dense);
             }
         }
         let tile = self.tile(e).function(e)?;
@@ -171,8 +178,11 @@ impl WeightGrad {
         (0..g.kernel[0] * g.kernel[1]).map(offset).collect()
     }
 
-    /// Writes the outputs of `part` of `parts` of the finished sums as dense f32 (O, C/groups, KH, KW).
+    /// Writes the outputs of `part` of `parts` of the finished sums as dense f32 (O, C/groups, KH, KW), where that is left to do.
     pub fn emit_dense(&self, e: &mut Emitter<'_, '_>, part: Value, parts: usize, scratch: Value, dst: Value) {
+        if self.writes_dense(e.level, e.fma) {
+            return;
+        }
         let (rows, [chunks, chunk_rows]) = (self.rows(), self.chunks());
         let outputs = self.g.outputs / self.g.groups;
         // Outputs that are done together: never of two groups.
@@ -189,43 +199,47 @@ impl WeightGrad {
             let to = e.mul(group, outputs * rows * 4);
             let to = e.at(to, o, rows * 4);
             let to = e.b.ins().iadd(dst, to);
-            if step >= 4 && rows >= 4 {
-                return outputs_in_fours(e, from, to, rows, step / 4);
-            }
-            e.times(rows, |e, row| {
-                let (from, to) = (e.at(from, row, COLUMNS * 4), e.at(to, row, 4));
-                for i in 0..step {
-                    let v = e.read(types::F32, from, 4 * i as i32);
-                    e.store(v, to, (4 * i * rows) as i32);
-                }
-            });
+            transpose(e, [from, to], [rows, rows], step);
         });
     }
 }
 
-/// Sums of `fours` times four outputs, side by side in each row, to as many dense rows: together, so that what is read is
-/// read once, and a line of each dense row at a time, as their lines compete for the same places of the cache.
-fn outputs_in_fours(e: &mut Emitter<'_, '_>, from: Value, to: Value, rows: usize, fours: usize) {
+/// Writes `rows` rows of the sums of so many outputs, side by side in each, as as many rows of the dense gradient, `apart`
+/// elements from each other: together, so that what is read is read once, and a line of each at a time, as their lines compete
+/// for the same places of the cache.
+pub(super) fn transpose(e: &mut Emitter<'_, '_>, [from, to]: [Value; 2], [rows, apart]: [usize; 2], outputs: usize) {
     const LINE: usize = 16;
-    let outputs = |e: &mut Emitter<'_, '_>, row: Value, count: usize| {
+    let whole = if rows >= 4 { outputs / 4 * 4 } else { 0 };
+    let several = |e: &mut Emitter<'_, '_>, row: Value, count: usize| {
         let (from, to) = (e.at(from, row, COLUMNS * 4), e.at(to, row, 4));
-        for output in (0..4 * fours).step_by(4) {
+        for output in (0..whole).step_by(4) {
             let parts: Vec<[Value; 4]> = (0..count / 4).map(|part| four(e, from, 4 * part, output)).collect();
             for i in 0..4 {
                 for (part, vectors) in parts.iter().enumerate() {
-                    e.store(vectors[i], to, (4 * (output + i) * rows + 16 * part) as i32);
+                    e.store(vectors[i], to, (4 * (output + i) * apart + 16 * part) as i32);
                 }
             }
         }
     };
-    e.times(rows / LINE, |e, i| {
-        let row = e.mul(i, LINE);
-        outputs(e, row, LINE);
-    });
-    for row in (rows / LINE * LINE..rows).step_by(4) {
-        // The last four, some of them again.
-        let row = e.int(row.min(rows - 4));
-        outputs(e, row, 4);
+    if whole > 0 {
+        e.times(rows / LINE, |e, i| {
+            let row = e.mul(i, LINE);
+            several(e, row, LINE);
+        });
+        for row in (rows / LINE * LINE..rows).step_by(4) {
+            // The last four, some of them again.
+            let row = e.int(row.min(rows - 4));
+            several(e, row, 4);
+        }
+    }
+    if whole < outputs {
+        e.times(rows, |e, row| {
+            let (from, to) = (e.at(from, row, COLUMNS * 4), e.at(to, row, 4));
+            for i in whole..outputs {
+                let v = e.read(types::F32, from, 4 * i as i32);
+                e.store(v, to, (4 * i * apart) as i32);
+            }
+        });
     }
 }
 

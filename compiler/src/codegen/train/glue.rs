@@ -4,7 +4,7 @@ use super::Frame;
 use super::scalars::scaled;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::products::{InputLayout, relayout, share};
-use crate::graph::Node;
+use crate::graph::{Node, Value as GraphValue};
 use crate::lower::train::layouts::Maps;
 use crate::lower::train::{self, Form, Part, Product, ProductPlan, Slot, Tasks};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
@@ -36,6 +36,7 @@ pub fn emit(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, product: &Product) -> Re
         Part::Dense => {
             let (src, dst) = (frame.all(e, main)?, frame.base(e, product.to)?);
             match train::plan(frame.graph, node)? {
+                ProductPlan::WeightGrad(plan, _) if plan.writes_dense(e.level, e.fma) => return Ok("nothing to do"),
                 ProductPlan::WeightGrad(plan, _) => plan.emit_dense(e, frame.task, parts(frame), src.base, dst),
                 ProductPlan::PatchGrad(plan, _) => {
                     plan.emit_dense(e, frame.task, parts(frame), frame.batch, src, dst);
@@ -182,8 +183,9 @@ fn run(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node, product: &Produc
                 Some(&s) => Some(frame.all(e, s)?.base),
                 None => None,
             };
-            let scratch = frame.all(e, product.to)?.base;
-            plan.emit(e, frame.task, frame.batch, left, right, scales, scratch).map_err(|e| e.to_string())?;
+            let (scratch, dense) = (frame.base(e, product.to)?, Slot::own(GraphValue { node: node.id, port: 0 }));
+            let to = [scratch, frame.base(e, dense)?];
+            plan.emit(e, frame.task, frame.batch, left, right, scales, to).map_err(|e| e.to_string())?;
             Ok(if scales.is_some() { "levels weight gradient" } else { "float weight gradient" })
         }
     }

@@ -240,8 +240,12 @@ impl Scheduler<'_> {
             GradientLayout::Maps(maps) => (self.gradient_maps(g, maps)?, None),
         };
         let scratch = self.slot(own, Kind::Scratch, Place::Fixed(0), Form::Bytes(plan.scratch_bytes()));
-        let from = [Some(a), Some(b), scales].into_iter().flatten().collect();
-        self.product(node, Part::Run, Tasks::Fixed(plan.tasks()), from, scratch);
+        let dense = self.dense_slot(own)?;
+        let from: Vec<Slot> = [Some(a), Some(b), scales].into_iter().flatten().collect();
+        // At some levels the product writes the weights' order at once, at others its sums first.
+        let product = Product { node: node.id, part: Part::Run, from: from.clone(), to: scratch };
+        let tasks = Tasks::Fixed(plan.tasks());
+        self.step(node.id, Work::Product(Box::new(product)), tasks, from, vec![scratch, dense]);
         self.dense(node, own, scratch)
     }
 
@@ -256,10 +260,18 @@ impl Scheduler<'_> {
 
     /// The weights' gradient in the weights' order.
     fn dense(&mut self, node: &Node, own: Value, scratch: Slot) -> Result<(), String> {
-        let len = self.ty(own)?.shape.sample_len().ok_or("the weights have no shape")?;
-        let dense = self.slot(own, Kind::Own, Place::Fixed(0), Form::Floats(len));
+        let (dense, len) = (self.dense_slot(own)?, self.weights(own)?);
         self.product(node, Part::Dense, Tasks::Fixed(parts(4 * len)), vec![scratch], dense);
         Ok(())
+    }
+
+    fn dense_slot(&mut self, own: Value) -> Result<Slot, String> {
+        let len = self.weights(own)?;
+        Ok(self.slot(own, Kind::Own, Place::Fixed(0), Form::Floats(len)))
+    }
+
+    fn weights(&self, own: Value) -> Result<usize, String> {
+        self.ty(own)?.shape.sample_len().ok_or_else(|| "the weights have no shape".to_owned())
     }
 
     fn strips(&mut self, node: &Node, value: Value, wanted: Strips) -> Result<Slot, String> {
