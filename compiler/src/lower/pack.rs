@@ -12,17 +12,31 @@ pub fn bit_weights(g: &Geometry, codes: &[i32], planes: usize) -> Vec<u8> {
     let (inner, outputs) = (g.channels / g.groups, g.outputs / g.groups);
     let (taps, words, blocks) = (g.kernel[0] * g.kernel[1], inner.div_ceil(64), outputs.div_ceil(OUTPUT_TILE));
     let mut packed = vec![0u64; g.groups * blocks * planes * taps * words * OUTPUT_TILE];
-    for (i, &code) in codes.iter().enumerate() {
-        let (o, c, tap) = (i / (inner * taps), i / taps % inner, i % taps);
-        let (group, o) = (o / outputs, o % outputs);
-        for q in (0..planes).filter(|q| code >> q & 1 == 1) {
-            let row = ((group * blocks + o / OUTPUT_TILE) * planes + q) * taps + tap;
-            if let Some(word) = packed.get_mut((row * words + c / 64) * OUTPUT_TILE + o % OUTPUT_TILE) {
-                *word |= 1 << (c % 64);
+    each_word(g, codes, planes, |[group, o, tap, word, q], bits| {
+        let row = ((group * blocks + o / OUTPUT_TILE) * planes + q) * taps + tap;
+        if let Some(slot) = packed.get_mut((row * words + word) * OUTPUT_TILE + o % OUTPUT_TILE) {
+            *slot = bits;
+        }
+    });
+    packed.iter().flat_map(|w| w.to_le_bytes()).collect()
+}
+
+/// Calls `put` with every word of 64 channels of one bit plane of weight codes (O, C/groups, KH, KW): its group, output of the
+/// group, tap, number and plane.
+fn each_word(g: &Geometry, codes: &[i32], planes: usize, mut put: impl FnMut([usize; 5], u64)) {
+    let (inner, outputs) = (g.channels / g.groups, (g.outputs / g.groups).max(1));
+    let taps = g.kernel[0] * g.kernel[1];
+    for (o, row) in codes.chunks((inner * taps).max(1)).enumerate() {
+        for (word, channels) in row.chunks(64 * taps.max(1)).enumerate() {
+            for tap in 0..taps {
+                for q in 0..planes {
+                    let ones = channels.iter().skip(tap).step_by(taps).map(|code| (code >> q & 1) as u64);
+                    let bits = ones.enumerate().fold(0, |bits, (c, one)| bits | one << c);
+                    put([o / outputs, o % outputs, tap, word, q], bits);
+                }
             }
         }
     }
-    packed.iter().flat_map(|w| w.to_le_bytes()).collect()
 }
 
 /// Weight codes (O, C/groups, KH, KW) as bit planes for blocks of `tile` outputs: u64 word
@@ -31,16 +45,12 @@ pub fn popcount_weights(g: &Geometry, codes: &[i32], planes: usize, tile: usize)
     let (inner, outputs) = (g.channels / g.groups, g.outputs / g.groups);
     let (taps, words, blocks) = (g.kernel[0] * g.kernel[1], inner.div_ceil(64), outputs.div_ceil(tile));
     let mut packed = vec![0u64; g.groups * blocks * planes * taps * words * tile];
-    for (i, &code) in codes.iter().enumerate() {
-        let (o, c, tap) = (i / (inner * taps), i / taps % inner, i % taps);
-        let (group, o) = (o / outputs, o % outputs);
-        for q in (0..planes).filter(|q| code >> q & 1 == 1) {
-            let row = (((group * blocks + o / tile) * taps + tap) * words + c / 64) * planes + q;
-            if let Some(word) = packed.get_mut(row * tile + o % tile) {
-                *word |= 1 << (c % 64);
-            }
+    each_word(g, codes, planes, |[group, o, tap, word, q], bits| {
+        let row = (((group * blocks + o / tile) * taps + tap) * words + word) * planes + q;
+        if let Some(slot) = packed.get_mut(row * tile + o % tile) {
+            *slot = bits;
         }
-    }
+    });
     packed.iter().flat_map(|w| w.to_le_bytes()).collect()
 }
 
