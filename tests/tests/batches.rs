@@ -1,7 +1,7 @@
 //! Layers that do several samples at once: batches that fill such groups and batches that do not give the interpreter's bits.
 
 use dorefa_runtime::{Session, Tensor};
-use dorefac::codegen::target::{Arch, Level, host_features};
+use dorefac::codegen::target::{Arch, host_features, x86};
 use dorefac::compile::{Options, compile, profile};
 use dorefac::emit::jit::JitImage;
 use dorefac::{interp, passes, text};
@@ -12,17 +12,8 @@ fn check(extents: &[usize], body: &str) -> Vec<&'static str> {
     let source = format!("dorefa 1\ngraph g(x: f32[N{dims}]) -> (y) {{\n  {}\n}}\n", body.replace("; ", "\n  "));
     let graph = text::parse(&source, "batches.dorefa", &|_| None)
         .unwrap_or_else(|p| panic!("{}", p.iter().map(ToString::to_string).collect::<String>()));
-    let levels: &[&str] = match Arch::host() {
-        Some(Arch::X86_64) => &["x86-64-v2", "x86-64-v3", "x86-64-v4", "native"],
-        _ => &["native"],
-    };
     let mut kernels = Vec::new();
-    for cpu in levels {
-        let level = Level::parse(cpu, &target_lexicon::Triple::host()).expect("a level");
-        if level.iter().any(|l| l.features & !host_features() != 0) {
-            eprintln!("SKIPPED: this CPU lacks {cpu}");
-            continue;
-        }
+    for (cpu, level) in dorefac_tests::levels() {
         let fma = profile(&level);
         let mut lowered = graph.clone();
         passes::run(&mut lowered, fma, &mut |_, _| {}).expect("passes");
@@ -54,7 +45,7 @@ fn float_layers_of_one_position() {
         (&[9, 1, 1], "c = conv(a, @w: f32[33, 9, 1, 1])"),
     ] {
         let kernels = check(extents, &format!("a = abs(x); {layer}; r = relu(c); y = add(r, c)"));
-        let wide = host_features() & dorefac::codegen::target::x86::AVX512 != 0 && Arch::host() == Some(Arch::X86_64);
+        let wide = host_features() & x86::AVX512 != 0 && Arch::host() == Some(Arch::X86_64);
         assert!(!wide || kernels.contains(&"float chain, AVX-512"), "{kernels:?}");
         check(extents, &layer.replace("c = ", "y = ").replace("(a,", "(x,"));
     }

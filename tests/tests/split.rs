@@ -1,7 +1,6 @@
 //! Layers with float weights whose input is codes: fixed point, exact, the same bits from the interpreter and every level.
 
 use dorefa_runtime::{Data, Session, Tensor};
-use dorefac::codegen::target::{Arch, Level, host_features};
 use dorefac::compile::{Options, compile, profile};
 use dorefac::emit::jit::JitImage;
 use dorefac::graph::Graph;
@@ -47,17 +46,8 @@ fn check(extents: &[usize], body: &str, weights: Weights<'_>) -> Vec<&'static st
 /// The same on a batch of one's own.
 fn check_on(x: Tensor, body: &str, weights: Weights<'_>) -> Vec<&'static str> {
     let graph = pixels(&x.shape()[1..], body, weights);
-    let levels: &[&str] = match Arch::host() {
-        Some(Arch::X86_64) => &["x86-64-v2", "x86-64-v3", "x86-64-v4", "native"],
-        _ => &["native"],
-    };
     let mut kernels = Vec::new();
-    for cpu in levels {
-        let level = Level::parse(cpu, &target_lexicon::Triple::host()).expect("a level");
-        if level.iter().any(|l| l.features & !host_features() != 0) {
-            eprintln!("SKIPPED: this CPU lacks {cpu}");
-            continue;
-        }
+    for (cpu, level) in dorefac_tests::levels() {
         let fma = profile(&level);
         let mut lowered = graph.clone();
         passes::run(&mut lowered, fma, &mut |_, _| {}).expect("passes");

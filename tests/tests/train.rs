@@ -73,16 +73,21 @@ graph net(x: f32[N, 3, 8, 6]) -> (logits) {
     }
 }
 
+/// A step compiled for this machine.
+fn image(step: &grad::Step) -> dorefa_runtime::Model {
+    let levels = dorefac::codegen::target::Level::parse("native", &target_lexicon::Triple::host()).expect("a level");
+    let compiled = dorefac::compile::compile_training(&step.train, &step.evaluate, &levels, &Default::default());
+    let compiled = compiled.unwrap_or_else(|e| panic!("{e}"));
+    dorefac::emit::jit::JitImage::new(&compiled.image).expect("links").into_model().expect("loads")
+}
+
 /// A step whose gradients overflow is refused with the state and the layer named, and leaves the state as it was.
 #[test]
 fn divergence_names_tensor_and_layer() {
     use dorefa_runtime::Stepper;
     use dorefa_runtime::train::Step;
     let step = grad::build(&model("svhn-d", [1, 2, 6]), &ADAM).unwrap_or_else(|e| panic!("{e:?}"));
-    let levels = dorefac::codegen::target::Level::parse("native", &target_lexicon::Triple::host()).expect("a level");
-    let compiled = dorefac::compile::compile_training(&step.train, &step.evaluate, &levels, &Default::default());
-    let compiled = compiled.unwrap_or_else(|e| panic!("{e}"));
-    let image = dorefac::emit::jit::JitImage::new(&compiled.image).expect("links").into_model().expect("loads");
+    let image = image(&step);
     let mut stepper = Stepper::new(&image, 1).expect("a stepper");
     let (x, labels) = batch(&step.train, 3, 10, 5);
     let last = step.train.updates().iter().position(|u| step.train.node(u.node).is_some_and(|n| n.name == "fc1.w"));
@@ -150,10 +155,7 @@ graph net(x: f32[N, 400]) -> (logits) {
 }
 ";
     let step = grad::build(&dorefac_tests::training::parsed(text), &ADAM).unwrap_or_else(|e| panic!("{e:?}"));
-    let levels = dorefac::codegen::target::Level::parse("native", &target_lexicon::Triple::host()).expect("a level");
-    let compiled = dorefac::compile::compile_training(&step.train, &step.evaluate, &levels, &Default::default());
-    let compiled = compiled.unwrap_or_else(|e| panic!("{e}"));
-    let image = dorefac::emit::jit::JitImage::new(&compiled.image).expect("links").into_model().expect("loads");
+    let image = image(&step);
     let mut stepper = Stepper::new(&image, 2).expect("a stepper");
     let number = |name: &str| {
         let of = |u: &dorefac::graph::Update| step.train.node(u.node).is_some_and(|n| n.name == name);
