@@ -7,6 +7,7 @@
 
 use super::choice::Kernel;
 use super::layer::{Layer, demand};
+use super::samples::one_position;
 use super::{KernelError, Operand, Position, Task, float_flat};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, F32X4};
@@ -54,7 +55,7 @@ pub(super) fn fits(layer: &Layer<'_>, level: &Level, kernel: Kernel) -> Result<(
     };
     demand(level.has_x86(x86::AVX2 | x86::FMA | wide), "the level lacks the instructions")?;
     demand(layer.fma, "the numeric profile is nofma")?;
-    demand(!flat(&layer.g) || float_flat::fits(&layer.g), "it has one position, and groups or padding")
+    demand(!flat(&layer.g) || one_position(&layer.g), "it has one position, and groups or padding")
 }
 
 /// Whether a layer has one position.
@@ -127,7 +128,7 @@ fn prepare(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node, kernel: Kernel
     if operands.len() > 2 && bias.is_none() {
         return Err(fail("the bias must be constant"));
     }
-    let buffer = task.lane_buffer(e, pitch * POSITIONS);
+    let buffer = task.lane_buffer(e, pitch * if flat(&g) { 1 } else { POSITIONS });
     let mut layer = FloatLayer { node: node.id, g, input, weights: table, bias, buffer, tile, pitch, wide: None };
     if kernel != Kernel::Float && !flat(&layer.g) {
         let avx512 = kernel == Kernel::FloatAvx512;

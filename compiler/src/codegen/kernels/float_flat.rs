@@ -4,25 +4,18 @@
 //! Cost: a sample by itself waits for its weights; eight together are bound by multiply-adds. Needs AVX2 and FMA, or AVX-512.
 
 use super::float_conv::{FloatLayer, add_bias, tile_over};
+use super::samples::WORD;
 use super::{KernelError, Task};
 use crate::codegen::emitter::{Emitter, F32X4};
 use crate::codegen::image::FunctionId;
 use crate::codegen::tiles::FloatShape;
-use crate::graph::ops::Geometry;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 /// Outputs whose weights lie together.
 pub(super) const OUTPUTS: usize = 32;
-/// Outputs of a word, by which tasks are split.
-const WORD: usize = 64;
 /// The farthest that samples may lie apart, in bytes, for a tile to reach them.
 const FARTHEST: usize = 1 << 26;
-
-/// Whether the tile can compute a layer of one position: all taps lie in the image.
-pub(super) fn fits(g: &Geometry) -> bool {
-    g.groups == 1 && g.pads == [0; 4]
-}
 
 /// Samples at once: a power of two, as batches often are.
 fn at_once(avx512: bool, apart: usize) -> usize {
@@ -84,14 +77,8 @@ fn words(e: &mut Emitter<'_, '_>, task: &Task<'_>, layer: &FloatLayer, tile: &Ti
     let mut result = Ok(());
     e.range(start, end, 1, |e, word| {
         sums(e, task, layer, tile, [input, word]);
-        let (next, channels) = (e.add(word, 1), e.mul(word, WORD * 4));
-        let lanes = e.b.ins().isub(tile.buffer, channels);
-        e.times(tile.shape.positions, |e, ahead| {
-            let (task, lanes) = (task.later(e, ahead), e.at(lanes, ahead, tile.shape.pitch));
-            let (y, x) = (e.int(0), e.int(0));
-            let p = task.position(e, y, x);
-            result = task.finish_from(e, p, Some((word, next)), lanes, F32X4);
-        });
+        let count = e.int(tile.shape.positions);
+        result = task.finish_word(e, [word, count], tile.buffer, F32X4);
     });
     result
 }

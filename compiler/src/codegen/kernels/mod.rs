@@ -17,6 +17,7 @@ mod nibble_pool;
 mod pool;
 mod popcount;
 mod rows;
+mod samples;
 mod split;
 mod split_input;
 mod split_lanes;
@@ -331,27 +332,6 @@ impl Task<'_> {
     /// The samples of the call.
     fn batch(&self, e: &mut Emitter<'_, '_>) -> Value {
         e.load(types::I64, self.call, BATCH)
-    }
-
-    /// This task for the sample that comes so many later.
-    fn later(&self, e: &mut Emitter<'_, '_>, samples: Value) -> Self {
-        let mut moved = |o: &Operand| Operand { base: e.at(o.base, samples, o.apart), ..o.clone() };
-        let operands = self.operands.iter().map(|(&value, o)| (value, moved(o))).collect();
-        let result = moved(&self.result);
-        Task { operands, result, sample: e.b.ins().iadd(self.sample, samples), ..self.clone() }
-    }
-
-    /// Calls `body`, with how many there are, if this task's sample is the first of so many, a power of two, that are done
-    /// together; the tasks of the others have nothing to do.
-    fn together(&self, e: &mut Emitter<'_, '_>, samples: usize, body: impl FnOnce(&mut Emitter<'_, '_>, Value)) {
-        let behind = e.b.ins().band_imm_s(self.sample, samples as i64 - 1);
-        let first = e.b.ins().icmp_imm_s(IntCC::Equal, behind, 0);
-        e.when(first, |e| {
-            let (batch, most) = (self.batch(e), e.int(samples));
-            let left = e.b.ins().isub(batch, self.sample);
-            let count = e.min(left, most);
-            body(e, count);
-        });
     }
 
     /// Whether tasks split the words of outputs instead of rows.

@@ -7,6 +7,7 @@
 
 use super::int_conv::{IntLayer, TapList, add_offsets, box_sum, gather_taps, tap_list, tap_list_bytes};
 use super::layer::{Layer, demand};
+use super::samples::{WORD, one_position};
 use super::{KernelError, Task};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, I32X4};
@@ -52,7 +53,7 @@ pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, layer: &IntLayer<'_
     let weights = e.data("weights", pack::popcount_weights(g, layer.codes, planes[0], tile));
     let offsets = layer.tap_offsets(e);
     let lists = SAMPLES * tap_list_bytes(taps) <= MOST_LISTS;
-    if g.output == [1, 1] && g.groups == 1 && g.pads == [0; 4] && offsets.is_none() && lists {
+    if one_position(g) && offsets.is_none() && lists {
         return flat(e, task, layer, (function, shape), weights);
     }
     let buffer = task.lane_buffer(e, g.outputs + tile);
@@ -91,8 +92,6 @@ pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, layer: &IntLayer<'_
 const SAMPLES: usize = 8;
 /// Bytes of their lists of taps, which lie on the stack, at most.
 const MOST_LISTS: usize = 16 << 10;
-/// Outputs of a word, by which tasks are split.
-const WORD: usize = 64;
 
 /// A layer of one position whose taps are all valid: word by word of outputs, every sample in turn.
 fn flat(
@@ -136,14 +135,8 @@ fn flat(
                     e.call(function, &[list, valid, zero, weights, addend, out]);
                 });
             });
-            let before = e.mul(word, WORD * 4);
-            let lanes = e.b.ins().isub(buffer, before);
-            e.range(zero, count, 1, |e, ahead| {
-                let (task, lanes) = (task.later(e, ahead), e.at(lanes, ahead, WORD * 4));
-                let p = task.position(e, zero, zero);
-                let done = task.finish_from(e, p, Some((word, next)), lanes, I32X4);
-                result = std::mem::replace(&mut result, Ok(())).and(done);
-            });
+            let done = task.finish_word(e, [word, count], buffer, I32X4);
+            result = std::mem::replace(&mut result, Ok(())).and(done);
         });
     });
     result

@@ -5,7 +5,7 @@
 //! Cost: as `kernels::look_up64`, 600 to 800 GMAC/s in place of 200. Limits: see [`LookUp::of`]. Needs AVX-512 with VBMI, and is
 //! not taken where there is AMX.
 
-use super::{Forward, InputLayout, Operands, Samples, lines, share};
+use super::{Forward, InputLayout, LINE, Operands, Samples, share};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::image::FunctionId;
@@ -152,7 +152,7 @@ impl<'a> LookUp<'a> {
         c: Samples,
     ) -> Result<(), CodegenError> {
         let (g, s) = (&self.forward.g, &self.strips);
-        let ring = lines(e, s.lanes_at());
+        let ring = e.stack(s.lanes_at(), LINE);
         let m = Memory {
             ring,
             sums: e.add(ring, s.sums_at()),

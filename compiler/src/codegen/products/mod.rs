@@ -119,13 +119,8 @@ fn within_tiles(
     if tiled { amx_tiles::with_tiles(e, |e| e, body) } else { body(e) }
 }
 
-/// So many bytes on the stack, from the begin of a cache line on.
-fn lines(e: &mut Emitter<'_, '_>, bytes: usize) -> Value {
-    const LINE: usize = 64;
-    let room = e.stack(bytes + LINE, 16);
-    let room = e.add(room, LINE - 1);
-    e.b.ins().band_imm_s(room, -(LINE as i64))
-}
+/// Bytes of a cache line, at which begins what tiles read on the stack.
+const LINE: usize = 64;
 
 /// Calls `body` with the units of a range, `several` at a time where there is a tile for so many, which it is told, and the rest
 /// one at a time.

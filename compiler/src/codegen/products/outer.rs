@@ -4,7 +4,7 @@
 //! instructions.
 
 use super::weight_grad::{clear, transpose};
-use super::{GradientLayout, Operands, Samples, WeightGrad, group_sizes, lines, unit_parts};
+use super::{GradientLayout, LINE, Operands, Samples, WeightGrad, group_sizes, unit_parts};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::image::FunctionId;
@@ -72,9 +72,9 @@ impl OuterProducts {
             scales,
             make,
             most,
-            tables: lines(e, most * table),
-            gathered: lines(e, most * GATHERED * 2),
-            sums: lines(e, GATHERED * COLUMNS * 4),
+            tables: e.stack(most * table, LINE),
+            gathered: e.stack(most * GATHERED * 2, LINE),
+            sums: e.stack(GATHERED * COLUMNS * 4, LINE),
             dense: {
                 let row = e.mul(to, product.rows() * 4);
                 let row = e.b.ins().iadd(dense, row);
@@ -152,6 +152,7 @@ impl Task {
         // The tables of few samples are made once, else for every part's samples in turn.
         let zero = e.int(0);
         let few = e.b.ins().icmp_imm_s(IntCC::SignedLessThanOrEqual, self.batch, self.most as i64);
+        let many = e.b.ins().icmp_imm_s(IntCC::SignedGreaterThan, self.batch, self.most as i64);
         e.when(few, |e| self.make(e, zero, self.batch));
         for part in parts {
             e.times(part.times, |e, i| {
@@ -161,7 +162,7 @@ impl Task {
                 e.walk(zero, self.batch, |e, sample| {
                     let (left, most) = (e.b.ins().isub(self.batch, sample), e.int(self.most));
                     let count = e.min(left, most);
-                    e.branch(few, |_| {}, |e| self.make(e, sample, count));
+                    e.when(many, |e| self.make(e, sample, count));
                     let (a, offset) = self.samples[0];
                     let from = a.at(e, sample, offset);
                     let from = e.at(from, first, 2);

@@ -2,7 +2,7 @@
 //! which copy of the gradient it meets. Must never know instructions.
 
 use super::weight_grad::clear;
-use super::{GradientLayout, Samples, WeightGrad, group_sizes, lines, share, unit_parts};
+use super::{GradientLayout, LINE, Samples, WeightGrad, group_sizes, share, unit_parts};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::target::{Level, x86};
@@ -110,7 +110,7 @@ impl WeightTiles {
             clear(e, sums, bytes);
         });
         let copies = self.shift.copy * self.shift.shifts.len();
-        let room = lines(e, copies);
+        let room = e.stack(copies, LINE);
         clear(e, room, copies);
         let room = e.add(room, self.before);
         let plane = self.shape.plane;

@@ -186,7 +186,7 @@ fn add_lowest(s: SplitShape, a: &mut CodeAssembler) -> Result<(), IcedError> {
         a.vpdpbusd(sum, LEVELS, zmmword_ptr(WEIGHTS + weights))
     })?;
     a.pop(r11)?;
-    for distance in [4, 2, 1] {
+    for distance in [PARTS / 2, PARTS / 4, PARTS / 8] {
         for i in 0..distance {
             a.vpaddd(parts[i], parts[i], parts[i + distance])?;
         }

@@ -195,7 +195,7 @@ pub enum Work {
     Combine(NodeId),
     /// A part of a product.
     Product(Box<Product>),
-    /// Sets a flag for each of these slots that holds a number that is not finite; one task a slot.
+    /// Sets a flag for each piece of these slots that holds a number that is not finite; one task a piece ([`Plan::pieces`]).
     Check(Vec<Slot>),
     /// Evaluates each gradient and stores it for the caller; one task a gradient.
     Gradients(Vec<(Value, Slot)>),
