@@ -124,7 +124,7 @@ impl Nest {
             if stop == done {
                 continue;
             }
-            let Some(leaf) = Leaf::of(self, width, e.fma) else { continue };
+            let Some(leaf) = Leaf::of(self, width, e.fma).map(|leaf| leaf.over(stop - done)) else { continue };
             let range = [e.int(done), e.int(stop)];
             for (&maximum, lanes) in maxima.iter().zip(leaf.call(e, played, range)?) {
                 lanes.into_iter().for_each(|x| keep_greatest(e, maximum, x, 4));

@@ -2,8 +2,9 @@
 //! argument is the block that `plan` lays out.
 
 use super::Leaf;
+use super::bands::Bands;
 use super::operators::Writer;
-use super::plan::{CHANNEL, POINTERS, SPARE, STOP};
+use super::plan::{CHANNEL, HOME, POINTERS, Place, SPARE, STOP};
 use crate::codegen::lanes::nest::Sink;
 use crate::codegen::lanes::program::{Access, Lane, Op};
 use crate::codegen::tiles::{leaf, repeat};
@@ -45,6 +46,12 @@ impl Leaf<'_> {
         a.mov(rax, qword_ptr(BLOCK + CHANNEL as i32))?;
         a.cmp(rax, qword_ptr(BLOCK + STOP as i32))?;
         a.jae(end)?;
+        let mut band = a.create_label();
+        if let Some(bands) = self.bands {
+            bands.begin(a, self.group(), self.nest.image[1])?;
+            a.set_label(&mut band)?;
+            a.zero_bytes()?;
+        }
         a.set_label(&mut again)?;
         self.channels(a, w)?;
         a.mov(rax, qword_ptr(BLOCK + CHANNEL as i32))?;
@@ -52,11 +59,24 @@ impl Leaf<'_> {
         a.mov(qword_ptr(BLOCK + CHANNEL as i32), rax)?;
         a.cmp(rax, qword_ptr(BLOCK + STOP as i32))?;
         a.jb(again)?;
+        if let Some(bands) = self.bands {
+            let lanes = self.width.lanes();
+            for (access, _, register) in self.moving() {
+                a.add(register, (lanes * access.element.size()) as i32)?;
+            }
+            let moving = self.moving().map(|(access, at, register)| (register, at, access.element.size()));
+            bands.next(a, moving, [COLUMNS, FLAT], self.group(), band)?;
+        }
         a.set_label(&mut end)?;
         self.maxima(a, w)
     }
 
-    /// All positions of the channels at hand.
+    /// Positions that are unrolled, so that sums go round their lanes.
+    fn group(&self) -> usize {
+        if self.nest.sinks.iter().any(|s| matches!(s, Sink::Sum(..))) { LANES } else { 1 }
+    }
+
+    /// All positions of the channels at hand, or of the band.
     fn channels(&self, a: &mut CodeAssembler, w: &mut Writer<'_>) -> Done {
         for (access, at, register) in self.moving() {
             pointer(a, register, at, access.element.size())?;
@@ -68,9 +88,37 @@ impl Leaf<'_> {
                 _ => w.value(a, v)?,
             }
         }
-        self.clear(a, w, |sink| !matches!(sink, Sink::Greatest(_)))?;
-        self.positions(a, w)?;
-        self.sums(a, w)
+        let waits = |sink: &Sink| !matches!(sink, Sink::Greatest(_));
+        let Some(bands) = self.bands else {
+            self.clear(a, w, waits)?;
+            self.positions(a, w)?;
+            return self.sums(a, w);
+        };
+        let places = || self.accumulators(waits).enumerate();
+        let (mut resume, mut start) = (a.create_label(), a.create_label());
+        bands.unless_first(a, resume)?;
+        self.clear(a, w, waits)?;
+        a.jmp(start)?;
+        a.set_label(&mut resume)?;
+        bands.record(a, r15)?;
+        places().try_for_each(|(i, place)| w.set_place(a, place, r15 + i * HOME))?;
+        a.set_label(&mut start)?;
+        self.band(a, w, bands)?;
+        let (mut wait, mut next) = (a.create_label(), a.create_label());
+        bands.unless_last(a, wait)?;
+        self.sums(a, w)?;
+        a.jmp(next)?;
+        a.set_label(&mut wait)?;
+        bands.record(a, r15)?;
+        places().try_for_each(|(i, place)| w.store_place(a, place, r15 + i * HOME))?;
+        a.set_label(&mut next)?;
+        bands.next_record(a)
+    }
+
+    /// The accumulators of the sinks that `which` names.
+    fn accumulators(&self, which: impl Fn(&Sink) -> bool) -> impl Iterator<Item = Place> {
+        let sinks = self.nest.sinks.iter().zip(&self.plan.accumulators).filter(move |(s, _)| which(s));
+        sinks.flat_map(|(_, places)| places.iter().copied())
     }
 
     /// The addresses that positions move: where they lie in the block, and their registers.
@@ -89,27 +137,49 @@ impl Leaf<'_> {
 
     fn positions(&self, a: &mut CodeAssembler, w: &mut Writer<'_>) -> Done {
         let [height, width] = self.nest.image;
-        let area = height * width;
-        let sums = self.nest.sinks.iter().any(|s| matches!(s, Sink::Sum(..)));
-        let group = if sums { LANES } else { 1 };
+        let (area, group) = (height * width, self.group());
         if w.flat {
             a.xor(FLAT, FLAT)?;
         }
-        if !self.gaps() {
-            repeat(a, GROUPS, area / group, |a| {
-                (0..group).try_for_each(|lane| self.point(a, w, lane, lane))?;
-                self.advance(a, w, group)
-            })?;
-            return (0..area % group).try_for_each(|lane| self.point(a, w, lane, lane));
-        }
         a.mov(COLUMNS, width as u32)?;
-        let mut walk = |a: &mut CodeAssembler, lane: usize| {
+        repeat(a, GROUPS, area / group, |a| self.several(a, w, group))?;
+        self.several(a, w, area % group)
+    }
+
+    /// The positions of a band.
+    fn band(&self, a: &mut CodeAssembler, w: &mut Writer<'_>, bands: Bands) -> Done {
+        bands.positions(a, [GROUPS, COLUMNS, FLAT])?;
+        let (mut again, mut rest, mut end) = (a.create_label(), a.create_label(), a.create_label());
+        a.test(GROUPS, GROUPS)?;
+        a.jz(rest)?;
+        a.set_label(&mut again)?;
+        self.several(a, w, self.group())?;
+        a.dec(GROUPS)?;
+        a.jnz(again)?;
+        a.set_label(&mut rest)?;
+        a.zero_bytes()?;
+        if bands.rest(self.group()) > 0 {
+            bands.unless_last(a, end)?;
+            self.several(a, w, bands.rest(self.group()))?;
+        }
+        a.set_label(&mut end)?;
+        a.zero_bytes()
+    }
+
+    /// So many positions, one after another; moves on behind them.
+    fn several(&self, a: &mut CodeAssembler, w: &mut Writer<'_>, count: usize) -> Done {
+        if count == 0 {
+            return Ok(());
+        }
+        if !self.gaps() {
+            (0..count).try_for_each(|lane| self.point(a, w, lane, lane))?;
+            return self.advance(a, w, count);
+        }
+        (0..count).try_for_each(|lane| {
             self.point(a, w, lane, 0)?;
             self.advance(a, w, 1)?;
             self.next_column(a)
-        };
-        repeat(a, GROUPS, area / group, |a| (0..group).try_for_each(|lane| walk(a, lane)))?;
-        (0..area % group).try_for_each(|lane| walk(a, lane))
+        })
     }
 
     /// Bytes between the end of a row and the start of the next.
@@ -192,8 +262,7 @@ impl Leaf<'_> {
 
     /// Zeroes the accumulators of the sinks that `which` names.
     fn clear(&self, a: &mut CodeAssembler, w: &Writer<'_>, which: impl Fn(&Sink) -> bool) -> Done {
-        let sinks = self.nest.sinks.iter().zip(&self.plan.accumulators).filter(|(s, _)| which(s));
-        sinks.flat_map(|(_, places)| places).try_for_each(|&place| w.clear(a, place))
+        self.accumulators(which).try_for_each(|place| w.clear(a, place))
     }
 
     /// Stores the sums of the channels at hand.
@@ -222,9 +291,8 @@ impl Leaf<'_> {
 
     /// Leaves the maxima in the block.
     fn maxima(&self, a: &mut CodeAssembler, w: &Writer<'_>) -> Done {
-        let sinks = self.nest.sinks.iter().zip(&self.plan.accumulators);
-        let maxima = sinks.filter(|(s, _)| matches!(s, Sink::Greatest(_))).flat_map(|(_, places)| places);
-        for (i, &place) in maxima.enumerate() {
+        let maxima = self.accumulators(|sink| matches!(sink, Sink::Greatest(_)));
+        for (i, place) in maxima.enumerate() {
             w.store_place(a, place, BLOCK + self.plan.maximum(i) as i32)?;
         }
         Ok(())

@@ -3,6 +3,7 @@
 //! computed.
 
 mod assemble;
+mod bands;
 mod instructions;
 mod operators;
 mod plan;
@@ -14,6 +15,7 @@ use super::nest::Nest;
 use super::program::Lane;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::tiles::{Width, tile};
+use bands::Bands;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 use iced_x86::code_asm::CodeAssembler;
 use plan::{CHANNEL, HOME, Plan, STOP};
@@ -22,6 +24,7 @@ use plan::{CHANNEL, HOME, Plan, STOP};
 pub struct Leaf<'a> {
     nest: &'a Nest,
     plan: Plan,
+    bands: Option<Bands>,
     width: Width,
     fma: bool,
 }
@@ -38,7 +41,12 @@ pub fn widths(e: &Emitter<'_, '_>) -> Vec<Width> {
 impl<'a> Leaf<'a> {
     /// The function for `nest`; `None` where it holds what has no wide form.
     pub fn of(nest: &'a Nest, width: Width, fma: bool) -> Option<Leaf<'a>> {
-        Some(Leaf { nest, plan: Plan::of(nest, width)?, width, fma })
+        Some(Leaf { nest, plan: Plan::of(nest, width)?, bands: None, width, fma })
+    }
+
+    /// The same for calls over so many channels.
+    pub fn over(self, channels: usize) -> Leaf<'a> {
+        Leaf { bands: Bands::of(self.nest, &self.plan, self.width, channels), ..self }
     }
 
     /// Calls the function for the channels (or elements) from `start` on, whole registers of them, until `stop` is reached.
@@ -62,7 +70,7 @@ impl<'a> Leaf<'a> {
         if let Some(what) = forgotten {
             return Err(format!("a wide lane program has {what}"));
         }
-        let block = e.stack(self.plan.bytes, HOME);
+        let block = e.stack(self.bands.map_or(self.plan.bytes, |b| b.bytes), HOME);
         e.store(start, block, CHANNEL as i32);
         e.store(stop, block, STOP as i32);
         for (access, at) in &self.plan.accesses {

@@ -204,6 +204,11 @@ impl<'a> Writer<'a> {
         self.accumulate(a, place, |w, a, to| w.leaf.width.zero(a, to))
     }
 
+    /// Gives an accumulator the value that lies there.
+    pub fn set_place(&self, a: &mut CodeAssembler, place: Place, from: AsmMemoryOperand) -> Done {
+        self.accumulate(a, place, |w, a, to| w.leaf.width.load(a, to, from))
+    }
+
     /// Changes an accumulator, which lives in a register or passes through the third spare one.
     fn accumulate(
         &self,
