@@ -84,6 +84,13 @@ impl Access {
     pub fn channels(base: Value, element: Element) -> Access {
         Access { base, element, origin: 0, row: 0, column: 0 }
     }
+
+    /// Bytes from every element to that of another access, where these are the same everywhere.
+    pub fn distance(&self, other: &Access) -> Option<i32> {
+        let here = Access { origin: self.origin, ..*other };
+        let bytes = other.origin as i64 - self.origin as i64;
+        if here == *self { bytes.try_into().ok() } else { None }
+    }
 }
 
 /// Of two operands.

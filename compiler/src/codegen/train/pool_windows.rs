@@ -137,13 +137,18 @@ pub fn unrolled(window: &Window) -> bool {
     window.kernel[0] * window.kernel[1] <= UNROLLED
 }
 
+/// What takes the windows of a row that lie inside the image together.
+pub type Row<'r> = &'r mut dyn FnMut(&mut Emitter<'_, '_>, Value);
+
 /// Calls `body` at every position of the window's output in row-major order: emits it once for windows inside the image and
-/// once for the others, as far as there are such. Of `fresh`, maps that windows add to, rows are cleared just before the first
-/// windows that reach them, so that they are still in the cache.
+/// once for the others, as far as there are such. Where there is a `row`, it takes those inside, a row of them at a time and in
+/// their turn. Of `fresh`, maps that windows add to, rows are cleared just before the first windows that reach them, so that they
+/// are still in the cache.
 pub fn each(
     e: &mut Emitter<'_, '_>,
     window: &Window,
     fresh: Option<&Area<'_>>,
+    mut row: Option<Row<'_>>,
     body: impl Fn(&mut Emitter<'_, '_>, Place),
 ) {
     let [rows, columns] = window.interior();
@@ -161,16 +166,28 @@ pub fn each(
             let end = e.min(end, height);
             clear_rows(e, area, cleared, end);
         }
-        let row = within(e, y, &rows);
-        e.times(window.output[1], |e, x| {
+        let inside_row = within(e, y, &rows);
+        let (width, step) = (e.int(window.output[1]), if row.is_some() { columns.len() } else { 1 });
+        e.walk(zero, width, |e, x| {
             let flat = e.at(x, y, window.output[1]);
-            let place = |inside: bool| Place { at: [y, x], flat, window: if inside { Lies::Inside } else { outside } };
-            if !some || covers(window) {
-                return body(e, place(some));
+            let place = |window: Lies| Place { at: [y, x], flat, window };
+            let [one, several] = [1, step].map(|n| e.int(n));
+            let mut inside = |e: &mut Emitter<'_, '_>| match &mut row {
+                Some(row) => row(e, y),
+                None => body(e, place(Lies::Inside)),
+            };
+            if !some {
+                body(e, place(outside));
+                return one;
+            }
+            if covers(window) {
+                inside(e);
+                return several;
             }
             let column = within(e, x, &columns);
-            let inside = e.b.ins().band(row, column);
-            e.branch(inside, |e| body(e, place(true)), |e| body(e, place(false)));
+            let whole = e.b.ins().band(inside_row, column);
+            e.branch(whole, inside, |e| body(e, place(outside)));
+            e.b.ins().select(whole, several, one)
         });
     });
     if let Some((area, cleared)) = cleared {

@@ -2,7 +2,7 @@
 
 use super::Frame;
 pub use super::pool_windows::Area;
-use super::pool_windows::{Lies, Place, channels, covers, each, taps, unrolled, window};
+use super::pool_windows::{Lies, Place, Row, channels, covers, each, taps, unrolled, window};
 use super::wide_pools;
 use crate::codegen::emitter::{Emitter, F32X4, I32X4};
 use crate::codegen::functions::later_if_greater;
@@ -54,10 +54,9 @@ pub fn forward(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Resul
     if wide.is_some() && covers(&window) {
         return Ok(name);
     }
-    each(e, &window, None, |e, place| {
-        if place.window == Lies::Inside && wide.is_some() {
-            return;
-        }
+    let mut done = |_: &mut Emitter<'_, '_>, _| {};
+    let row: Option<Row<'_>> = if wide.is_some() { Some(&mut done) } else { None };
+    each(e, &window, None, row, |e, place| {
         let n = if max { None } else { Some(divisor(e, &window, &place, all)) };
         channels(e, &window, |e, channel| {
             let start = e.splat_f32(if max { f32::NEG_INFINITY } else { 0.0 });
@@ -105,7 +104,10 @@ pub fn max_grad(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Resu
     let tiled = (0..2)
         .all(|i| window.strides[i] == window.kernel[i] && window.output[i] * window.strides[i] == window.input[i]);
     let fresh = if tiled && covers(&window) { None } else { Some(&to) };
-    each(e, &window, fresh, |e, place| {
+    let mut width = Ok(None);
+    let mut wide = |e: &mut Emitter<'_, '_>, y| width = wide_pools::gradient(e, &window, [&dy, &x, &to], y, apart);
+    let row: Option<Row<'_>> = if wide_pools::fits(e, &window) { Some(&mut wide) } else { None };
+    each(e, &window, fresh, row, |e, place| {
         channels(e, &window, |e, channel| {
             let from = dy.at(e, place.flat, channel);
             let dy = e.load(F32X4, from, 0);
@@ -127,7 +129,11 @@ pub fn max_grad(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Resu
             });
         });
     });
-    Ok("max pool gradient")
+    Ok(match width? {
+        Some(Width::Zmm) => "max pool gradient, AVX-512",
+        Some(Width::Ymm) => "max pool gradient, AVX2",
+        None => "max pool gradient",
+    })
 }
 
 /// Where in the image the first maximum of a window lies, that is the last tap that was greater than all before it.
@@ -199,7 +205,7 @@ pub fn average_grad(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> 
     let dy = frame.operand(node, 0)?;
     let (dy, to) = (Area::new(e, frame, dy)?, Area::new(e, frame, own)?);
     let all = node.attrs.bool("count_padding", false);
-    each(e, &window, Some(&to), |e, place| {
+    each(e, &window, Some(&to), None, |e, place| {
         let n = divisor(e, &window, &place, all);
         channels(e, &window, |e, channel| {
             let from = dy.at(e, place.flat, channel);

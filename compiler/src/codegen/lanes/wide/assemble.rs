@@ -129,8 +129,7 @@ impl Leaf<'_> {
 
     /// Loads a value that positions do not change.
     fn still(&self, a: &mut CodeAssembler, w: &mut Writer<'_>, v: Lane, access: Access) -> Done {
-        let at = self.plan.index(&access).and_then(|i| self.plan.accesses.get(i));
-        let Some(&(_, at)) = at else { return Ok(()) };
+        let Some(at) = self.plan.still(&access) else { return Ok(()) };
         pointer(a, rax, at, access.element.size())?;
         w.load(a, v, access.element, rax + 0)
     }
@@ -256,8 +255,8 @@ impl Leaf<'_> {
     }
 
     fn moved(&self, access: &Access, ahead: usize) -> Option<AsmMemoryOperand> {
-        let register = self.plan.index(access).and_then(|i| MOVING.get(i))?;
-        Some(*register + (ahead * access.column) as i32)
+        let (walk, distance) = self.plan.walk(access)?;
+        Some(*MOVING.get(walk)? + (distance + (ahead * access.column) as i32))
     }
 
     /// Zeroes the accumulators of the sinks that `which` names.

@@ -103,11 +103,18 @@ impl Plan {
             bytes += size;
             bytes - size
         };
-        let moving = needed.moving.len();
+        // Addresses that move alike share one.
+        let mut walks: Vec<Access> = Vec::new();
+        for access in needed.moving.drain(..) {
+            if !walks.iter().any(|w| w.distance(&access).is_some()) {
+                walks.push(access);
+            }
+        }
+        let moving = walks.len();
         if moving > POINTERS {
             return None;
         }
-        for access in needed.moving.drain(..).chain(needed.still.drain(..)) {
+        for access in walks.into_iter().chain(needed.still.drain(..)) {
             accesses.push((access, place(8)));
         }
         let bases = needed.bases.drain(..).map(|v| (v, place(8))).collect();
@@ -150,9 +157,15 @@ impl Plan {
         self.constants.get(&bits).copied().unwrap_or(Place::Constant(bits))
     }
 
-    /// The place of an access among the addresses.
-    pub fn index(&self, access: &Access) -> Option<usize> {
-        self.accesses.iter().position(|(a, _)| a == access)
+    /// Which of the addresses that positions move an access goes by, and the bytes from it.
+    pub fn walk(&self, access: &Access) -> Option<(usize, i32)> {
+        let moving = self.accesses.iter().take(self.moving).enumerate();
+        moving.filter_map(|(i, (walk, _))| Some((i, walk.distance(access)?))).next()
+    }
+
+    /// Where the address of an access that positions do not move lies in the block.
+    pub fn still(&self, access: &Access) -> Option<usize> {
+        self.accesses.iter().skip(self.moving).find(|(a, _)| a == access).map(|(_, at)| *at)
     }
 
     /// How many maxima there are.
