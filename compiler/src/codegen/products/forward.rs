@@ -70,9 +70,9 @@ impl Forward {
         let walk = Walk::new(e, &tile, grid, &self.input, self.over_batch())?;
         // Several units at once must be of one group.
         let one = walk.tiled() || g.groups > 1 || self.over_batch();
-        let wide = if one { None } else { tile.beside(e.level, blocks, bytes) };
+        let wide = if one { None } else { tile.beside(e.level, blocks, [bytes, COLUMNS * 4]) };
         let wide = match wide {
-            Some(tile) => Some((tile.units[0], Walk::new(e, &tile, grid, &self.input, false)?)),
+            Some(tile) => Some((tile.units.count, Walk::new(e, &tile, grid, &self.input, false)?)),
             None => None,
         };
         within_tiles(e, walk.tiled(), |e| {

@@ -48,9 +48,12 @@ impl InputGrad {
         let tiled = work.iter().any(|(walk, ..)| walk.tiled());
         let one = tiled || g.groups > 1 || self.over_batch();
         let mut wide = Vec::new();
-        for tile in alike.iter().filter(|_| !one).filter_map(|a| Some((a.tile.beside(e.level, blocks, bytes)?, a.grid)))
+        for tile in alike
+            .iter()
+            .filter(|_| !one)
+            .filter_map(|a| Some((a.tile.beside(e.level, blocks, [bytes, COLUMNS * 4])?, a.grid)))
         {
-            wide.push((tile.0.units[0], Walk::new(e, &tile.0, tile.1, &self.gradient, false)?));
+            wide.push((tile.0.units.count, Walk::new(e, &tile.0, tile.1, &self.gradient, false)?));
         }
         // Several units at once: by tiles for as many in all phases.
         let several = wide.first().map(|w| w.0).filter(|n| wide.len() == work.len() && wide.iter().all(|w| w.0 == *n));

@@ -37,7 +37,7 @@ mod weight_amx;
 mod weight_grad;
 
 pub use relayout::{emit_planes_from_dense, emit_planes_from_levels, emit_planes_from_maps, emit_strips_from_levels};
-pub use tile::{Arithmetic, Finish, Loop, Tile};
+pub use tile::{Arithmetic, Finish, Loop, Tile, Units};
 
 pub(crate) use crate::lower::train::requirements::group_sizes;
 pub use crate::lower::train::requirements::{

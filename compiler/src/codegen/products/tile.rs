@@ -74,9 +74,24 @@ pub struct Tile {
     pub start: bool,
     /// The vector of B behind the last step is added to the sums last. Only to floats that are stored.
     pub end: bool,
-    /// Units of packed weights that are taken at once, and the bytes from one to the next; their columns are neighbours in C.
-    /// More than one only of sums that are stored, see [`Tile::beside`].
-    pub units: [usize; 2],
+    /// Units that are taken at once; see [`Tile::beside`].
+    pub units: Units,
+}
+
+/// Units side by side: blocks of 16 columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Units {
+    /// How many.
+    pub count: usize,
+    /// Bytes of B from one to the next.
+    pub b: usize,
+    /// Bytes of C from one to the next.
+    pub c: usize,
+}
+
+impl Units {
+    /// One by itself.
+    pub const ONE: Units = Units { count: 1, b: 0, c: 0 };
 }
 
 /// A tile's code.
@@ -96,7 +111,7 @@ impl Tile {
             Arch::X86_64 => 2,
             Arch::Aarch64 => 4,
         };
-        Tile { arithmetic, rows, loops: joined(loops), b_step, finish, start: false, end: false, units: [1, 0] }
+        Tile { arithmetic, rows, loops: joined(loops), b_step, finish, start: false, end: false, units: Units::ONE }
     }
 
     /// The same whose sums start at the first vector of B, if `start`.
@@ -109,11 +124,12 @@ impl Tile {
         Tile { end, ..self }
     }
 
-    /// The same of as many of `blocks` units at once as gains, which lie `bytes` apart, if that is more than one.
-    pub fn beside(&self, level: &Level, blocks: usize, bytes: usize) -> Option<Tile> {
-        let [units, rows] = product::together(level, self.arithmetic, blocks);
-        let fits = units > 1 && units * bytes < 1 << 30;
-        fits.then(|| Tile { rows, units: [units, bytes], ..self.clone() })
+    /// The same of as many of `blocks` units at once as gains, which lie so many bytes of B and of C apart, if that is more than
+    /// one.
+    pub fn beside(&self, level: &Level, blocks: usize, [b, c]: [usize; 2]) -> Option<Tile> {
+        let [count, rows] = product::together(level, self.arithmetic, blocks);
+        let fits = count > 1 && count.checked_mul(b.max(c)).is_some_and(|d| d < 1 << 30);
+        fits.then(|| Tile { rows, units: Units { count, b, c }, ..self.clone() })
     }
 
     /// The tile's function, made on first use.
@@ -140,11 +156,12 @@ impl Tile {
 
     /// A name that equal tiles share.
     pub fn name(&self, kind: &str) -> String {
-        let Tile { arithmetic, rows, loops, b_step, finish, start, end, units: [units, unit] } = self;
+        let Tile { arithmetic, rows, loops, b_step, finish, start, end, units } = self;
         let loops: Vec<_> = loops.iter().map(|l| format!("{}x{}", l.count, l.stride)).collect();
         let start = if *start { ".start" } else { "" };
         let end = if *end { ".end" } else { "" };
-        let beside = if *units > 1 { format!(".{units}x{unit}") } else { String::new() };
+        let Units { count, b, c } = units;
+        let beside = if *count > 1 { format!(".{count}x{b}x{c}") } else { String::new() };
         let loops = loops.join(".");
         format!("tile.product.{kind}.{arithmetic:?}.{finish:?}.{rows}.{loops}.{b_step}{start}{end}{beside}")
     }

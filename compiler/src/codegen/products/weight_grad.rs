@@ -73,22 +73,32 @@ impl WeightGrad {
                 return tiles.emit(e, self, part, batch, [a, b], scales, dense);
             }
         }
-        let tile = self.tile(e).function(e)?;
         let [chunks, chunk_rows] = self.chunks();
+        let (tile, apart) = (self.tile(e), chunks * chunk_rows * COLUMNS * 4);
+        let tile = tile.beside(e.level, self.blocks(), [self.block(), apart]).unwrap_or(tile);
+        let units = tile.units.count;
+        let function = tile.function(e)?;
         let [unit, chunk] = unit_parts(e, part, chunks);
+        // Tasks of units that are taken together share their rows instead.
+        let (unit, rows) = together(e, unit, units, chunk_rows / tile.rows);
+        let rows = rows.map(|row| e.mul(row, tile.rows));
         let [group, block] = unit_parts(e, unit, self.blocks());
-        let sums = e.at(scratch, part, chunk_rows * COLUMNS * 4);
-        clear(e, sums, chunk_rows * COLUMNS * 4);
+        let sums = e.at(chunk, unit, chunks);
+        let sums = e.at(scratch, sums, chunk_rows * COLUMNS * 4);
+        for unit in 0..units {
+            let sums = e.add(sums, unit * apart);
+            clear_rows(e, sums, rows);
+        }
         let a_group = e.mul(group, group_sizes(&self.g)[0] * self.input.plane());
         let b_block = match &self.gradient {
-            GradientLayout::Strips(p) => e.mul(unit, p.block()),
+            GradientLayout::Strips(_) => e.mul(unit, self.block()),
             GradientLayout::Maps(_) => {
                 let first = e.mul(group, self.g.outputs / self.g.groups * 4);
-                e.at(first, block, COLUMNS * 4)
+                e.at(first, block, self.block())
             }
         };
         let first_row = e.mul(chunk, chunk_rows);
-        let near = self.samples_at_once();
+        let near = self.samples_at_once(units);
         let (zero, most) = (e.int(0), e.int(near));
         e.range(zero, batch, near, |e, sample| {
             let left = e.b.ins().isub(batch, sample);
@@ -96,30 +106,36 @@ impl WeightGrad {
             let [a_base, b_base] = [(a, a_group), (b, b_block)].map(|(s, offset)| s.at(e, sample, offset));
             let scales = scales.map_or(b_base, |s| e.at(s, sample, 4));
             let call = [b_base, count, a.stride, b.stride, scales];
-            self.rows_of_task(e, tile, first_row, a_base, sums, &call);
+            self.rows_of_task(e, function, [first_row, rows[0], rows[1]], a_base, sums, &call);
         });
         Ok(())
     }
 
-    /// Samples for which a tile keeps its sums before the next tile.
-    fn samples_at_once(&self) -> usize {
+    /// Bytes from a block of the gradient's columns to the next.
+    fn block(&self) -> usize {
+        if let GradientLayout::Strips(strips) = &self.gradient { strips.block() } else { COLUMNS * 4 }
+    }
+
+    /// Samples for which a tile of so many units keeps its sums before the next tile.
+    fn samples_at_once(&self, units: usize) -> usize {
         // Of one position a tile reads so little that each sample's page costs more than the sums, if they are near too.
         if self.g.output == [1, 1] && self.rows() * COLUMNS * 4 <= NEAR + NEAR / 2 {
             return 1;
         }
         let bytes = match &self.gradient {
-            GradientLayout::Strips(p) => p.block(),
+            GradientLayout::Strips(p) => units * p.block(),
             GradientLayout::Maps(m) => self.g.output[0] * self.g.output[1] * m.pixel().min(128),
         };
         (NEAR / bytes.max(1)).clamp(1, 128)
     }
 
-    /// Runs the tile over the rows of a task; `call` are its arguments behind the table.
+    /// Runs the tile over the rows `start` … `end` of a chunk that begins at row `first`; `call` are its arguments behind the
+    /// table.
     fn rows_of_task(
         &self,
         e: &mut Emitter<'_, '_>,
         tile: TileFunction,
-        first: Value,
+        [first, start, end]: [Value; 3],
         a: Value,
         sums: Value,
         call: &[Value],
@@ -128,15 +144,15 @@ impl WeightGrad {
         let taps = self.tap_offsets(e);
         let count = g.kernel[0] * g.kernel[1];
         let taps_of_channel = e.int(count);
-        let channel = e.b.ins().udiv(first, taps_of_channel);
-        let tap = e.b.ins().urem(first, taps_of_channel);
+        let begin = e.b.ins().iadd(first, start);
+        let channel = e.b.ins().udiv(begin, taps_of_channel);
+        let tap = e.b.ins().urem(begin, taps_of_channel);
         let at = e.at(a, channel, plane);
         let (at, tap) = (e.var(at), e.var(tap));
-        let [_, chunk_rows] = self.chunks();
         let table = rows::table(e, tile.rows);
-        let (zero, end, all) = (e.int(0), e.int(chunk_rows), e.int(self.rows()));
+        let (zero, all) = (e.int(0), e.int(self.rows()));
         let left = e.b.ins().isub(all, first);
-        e.range(zero, end, tile.rows, |e, row| {
+        e.range(start, end, tile.rows, |e, row| {
             for i in 0..tile.rows {
                 let this = e.add(row, i);
                 let (channel, t) = (e.b.use_var(at), e.b.use_var(tap));
@@ -250,6 +266,21 @@ fn four(e: &mut Emitter<'_, '_>, from: Value, row: usize, output: usize) -> [Val
     let [l0, h0, l1, h1] = [(v[0], v[2], 0), (v[0], v[2], 2), (v[1], v[3], 0), (v[1], v[3], 2)]
         .map(|(a, b, first)| interleave(e, a, b, 4, first));
     [(l0, l1, 0), (l0, l1, 2), (h0, h1, 0), (h0, h1, 2)].map(|(a, b, first)| interleave(e, a, b, 4, first))
+}
+
+/// The first of `units` units that are taken together with `unit`, and that one's share of their `tiles` tiles of rows.
+fn together(e: &mut Emitter<'_, '_>, unit: Value, units: usize, tiles: usize) -> (Value, [Value; 2]) {
+    let count = e.int(units);
+    let among = e.b.ins().urem(unit, count);
+    (e.b.ins().isub(unit, among), share(e, among, units, tiles))
+}
+
+/// Writes zeros to rows of sums.
+fn clear_rows(e: &mut Emitter<'_, '_>, sums: Value, [start, end]: [Value; 2]) {
+    e.range(start, end, 1, |e, row| {
+        let at = e.at(sums, row, COLUMNS * 4);
+        clear(e, at, COLUMNS * 4);
+    });
 }
 
 /// Writes zeros; `bytes` is a multiple of 16.

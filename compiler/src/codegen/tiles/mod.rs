@@ -119,7 +119,7 @@ pub(super) mod tests {
     use super::split::Instructions;
     use super::weight_amx::{ShiftShape, Taps, WeightShape};
     use super::*;
-    use crate::codegen::products::{Arithmetic, Finish, Loop, Tile};
+    use crate::codegen::products::{Arithmetic, Finish, Loop, Tile, Units};
 
     /// Every instruction of a tile is legal on a machine with AVX2 and FMA and no more.
     pub(in crate::codegen) fn only_avx2(a: &CodeAssembler) {
@@ -420,13 +420,14 @@ pub(super) mod tests {
                 let nest = vec![Loop { count: 3, stride: 4000 }, Loop { count: 11, stride: 4 }];
                 for loops in [nest, vec![Loop { count: 1, stride: 4 }]] {
                     let start = finish == Finish::Store;
-                    let units = [1, 0];
+                    let units = Units::ONE;
                     let shape = Tile { arithmetic, rows: 6, loops, b_step: 64, finish, start, end: start, units };
                     only_avx2(&assembler(|a| product::assemble(&shape, 256, Dot::Multiply, a))?);
                     let wide = Tile { rows: 12, ..shape };
                     only_level_4(&assembler(|a| product::assemble(&wide, 512, Dot::Multiply, a))?, &products);
-                    if start && !arithmetic.integer() {
-                        for (rows, units) in [(12, [2, 4800]), (8, [3, 4800])] {
+                    if !arithmetic.integer() {
+                        for (rows, count) in [(12, 2), (8, 3)] {
+                            let units = Units { count, b: 4800, c: 64 };
                             let several = Tile { rows, units, start: false, ..wide.clone() };
                             only_level_4(
                                 &assembler(|a| product::assemble(&several, 512, Dot::Multiply, a))?,

@@ -98,8 +98,8 @@ pub fn function(t: &Tile, level: &Level, image: &mut Image) -> Result<FunctionId
 
 pub(super) fn assemble(t: &Tile, width: usize, dot: Dot, a: &mut CodeAssembler) -> Done {
     if width == 512 {
-        let Tile { arithmetic, units: [units, unit], .. } = *t;
-        let registers = product_avx512::Zmm { arithmetic, units, unit, vnni: dot == Dot::Evex };
+        let Tile { arithmetic, units, .. } = *t;
+        let registers = product_avx512::Zmm { arithmetic, units, vnni: dot == Dot::Evex };
         return leaf(a, &SAVED, |a| all(t, &registers, a));
     }
     leaf(a, &SAVED, |a| all(t, &product_avx2::Ymm { arithmetic: t.arithmetic, dot }, a))

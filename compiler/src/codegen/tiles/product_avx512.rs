@@ -5,11 +5,8 @@
 
 use super::product::{Done, Registers};
 use super::vectors::ZMM;
-use crate::codegen::products::{Arithmetic, Finish};
+use crate::codegen::products::{Arithmetic, Finish, Units};
 use iced_x86::code_asm::*;
-
-/// Bytes of a vector.
-const LINE: usize = 64;
 
 /// Rows of a tile of one unit.
 pub(super) const ROWS: usize = 12;
@@ -30,10 +27,8 @@ pub(super) fn rows(units: usize) -> usize {
 /// The registers of 512 bits.
 pub(super) struct Zmm {
     pub arithmetic: Arithmetic,
-    /// Units side by side, more than one only of sums that are stored, and of integers only where vpdpbusd adds them.
-    pub units: usize,
-    /// Bytes of B from one unit to the next.
-    pub unit: usize,
+    /// Units side by side, more than one of integers only where vpdpbusd adds them.
+    pub units: Units,
     /// vpdpbusd and vpdpwssd.
     pub vnni: bool,
 }
@@ -41,9 +36,9 @@ pub(super) struct Zmm {
 impl Zmm {
     /// The sums of a row: a register a unit, with the distances to its vectors in B and in C.
     fn sums(&self, row: usize) -> impl Iterator<Item = (AsmRegisterZmm, AsmRegisterZmm, [i32; 2])> {
-        let unit = self.unit;
-        let registers = ZMM.into_iter().skip(row * self.units).zip(B_UNITS).take(self.units);
-        registers.enumerate().map(move |(i, (sum, b))| (sum, b, [(i * unit) as i32, (i * LINE) as i32]))
+        let Units { count, b, c } = self.units;
+        let registers = ZMM.into_iter().skip(row * count).zip(B_UNITS).take(count);
+        registers.enumerate().map(move |(i, (sum, vector))| (sum, vector, [(i * b) as i32, (i * c) as i32]))
     }
 
     /// sum + scale·f32(integers).
@@ -78,7 +73,7 @@ impl Registers for Zmm {
     }
 
     fn combine(&self, a: &mut CodeAssembler, row: usize, from: AsmMemoryOperand, _: AsmMemoryOperand) -> Done {
-        if self.units > 1 {
+        if self.units.count > 1 {
             a.vbroadcastss(A, dword_ptr(from))?;
             return self.sums(row).try_for_each(|(sum, b, _)| match self.arithmetic {
                 Arithmetic::Fma => a.vfmadd231ps(sum, b, A),
@@ -124,20 +119,19 @@ impl Registers for Zmm {
     }
 
     fn finish(&self, a: &mut CodeAssembler, row: usize, finish: Finish, to: AsmMemoryOperand) -> Done {
-        if finish == Finish::Store {
-            return self.sums(row).try_for_each(|(sum, _, [_, c])| a.vmovups(zmmword_ptr(to + c), sum));
-        }
-        let sum = ZMM[row];
-        match finish {
-            Finish::Store => {}
-            Finish::Add => self.add(a, row, to)?,
-            Finish::AddScaled { fma } => {
-                a.vmovaps(A, sum)?;
-                a.vmovups(sum, zmmword_ptr(to))?;
-                self.scaled(a, sum, A, fma)?;
+        self.sums(row).try_for_each(|(sum, _, [_, c])| {
+            let to = zmmword_ptr(to + c);
+            match finish {
+                Finish::Store => {}
+                Finish::Add => a.vaddps(sum, sum, to)?,
+                Finish::AddScaled { fma } => {
+                    a.vmovaps(A, sum)?;
+                    a.vmovups(sum, to)?;
+                    self.scaled(a, sum, A, fma)?;
+                }
             }
-        }
-        a.vmovups(zmmword_ptr(to), sum)
+            a.vmovups(to, sum)
+        })
     }
 
     fn single(&self, a: &mut CodeAssembler, row: usize, fma: bool, [from, b]: [AsmMemoryOperand; 2]) -> Done {

@@ -21,7 +21,7 @@ use crate::graph::ops::Geometry;
 pub const COLUMNS: usize = 16;
 
 /// What the number of rows of every tile divides.
-pub const ROWS_MULTIPLE: usize = 12;
+pub const ROWS_MULTIPLE: usize = 24;
 
 /// Rows of a task after which the idle rows of its last tile do not matter.
 pub(crate) const FULL_ROWS: usize = 100;
