@@ -89,12 +89,11 @@ impl OuterProducts {
         let [all, fewer] = [chunk_rows.min(product.rows()), last].map(|rows| self.parts(e, rows));
         let (all, fewer) = (all?, fewer?);
         if chunks == 1 {
-            task.emit(e, &all);
-        } else {
-            let end = e.b.ins().icmp_imm_s(IntCC::Equal, chunk, chunks as i64 - 1);
-            e.branch(end, |e| task.emit(e, &fewer), |e| task.emit(e, &all));
+            return task.emit(e, &all);
         }
-        Ok(())
+        let end = e.b.ins().icmp_imm_s(IntCC::Equal, chunk, chunks as i64 - 1);
+        let (first, second) = e.branch(end, |e| task.emit(e, &fewer), |e| task.emit(e, &all));
+        first.and(second)
     }
 
     /// The rows of a task: what is gathered whole, then the rest.
@@ -148,7 +147,8 @@ struct Task {
 
 impl Task {
     /// All rows, some at a time over all samples.
-    fn emit(&self, e: &mut Emitter<'_, '_>, parts: &[Rows]) {
+    fn emit(&self, e: &mut Emitter<'_, '_>, parts: &[Rows]) -> Result<(), CodegenError> {
+        let mut done = Ok(());
         // The tables of few samples are made once, else for every part's samples in turn.
         let zero = e.int(0);
         let few = e.b.ins().icmp_imm_s(IntCC::SignedLessThanOrEqual, self.batch, self.most as i64);
@@ -179,16 +179,19 @@ impl Task {
                 });
                 let to = e.at(self.dense, first, 4);
                 let write = |e: &mut Emitter<'_, '_>, outputs: usize| {
-                    transpose(e, [self.sums, to], [part.rows, self.apart], outputs);
+                    transpose(e, [self.sums, to], [part.rows, self.apart], outputs)
                 };
                 let [all, fewer] = self.outputs;
-                if all == fewer {
-                    write(e, all);
+                let (first, second) = if all == fewer {
+                    (write(e, all), Ok(()))
                 } else {
-                    e.branch(self.last, |e| write(e, fewer), |e| write(e, all));
-                }
+                    e.branch(self.last, |e| write(e, fewer), |e| write(e, all))
+                };
+                done = first.and(second);
             });
+            std::mem::replace(&mut done, Ok(()))?;
         }
+        done
     }
 
     /// The tables of `count` samples from `sample` on.

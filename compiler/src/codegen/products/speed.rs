@@ -187,7 +187,7 @@ fn relayouts(level: &Level, g: &Geometry, cycle: f64, bytes: bool) -> String {
     }
     let image = build(level, false, 2, |e, v| {
         let part = all(e);
-        w.emit_dense(e, part, 1, v[0], v[1])
+        w.emit_dense(e, part, 1, v[0], v[1]).unwrap()
     });
     add("dense", 128.0, nanoseconds(&Code::new(&image), &[sums.address(), dense.address()]));
     text

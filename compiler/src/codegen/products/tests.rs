@@ -329,7 +329,7 @@ fn weight_image(level: &Level, fma: bool, product: &WeightGrad) -> Image {
             let scales = matches!(product.gradient, GradientLayout::Strips(_)).then_some(p[4]);
             product.emit(e, part, batch, samples(p, 0), samples(p, 1), scales, [p[5], p[6]]).unwrap();
         });
-        e.times(3, |e, part| product.emit_dense(e, part, 3, p[5], p[6]));
+        e.times(3, |e, part| product.emit_dense(e, part, 3, p[5], p[6]).unwrap());
     })
 }
 

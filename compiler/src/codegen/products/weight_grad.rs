@@ -10,7 +10,8 @@ use super::weight_amx::WeightTiles;
 use super::{GradientLayout, Samples, WeightGrad, group_sizes, share, unit_parts};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, F32X4};
-use crate::codegen::target::Level;
+use crate::codegen::target::{Level, x86};
+use crate::codegen::tiles::transpose_avx512::{self, SIDE};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
@@ -195,15 +196,23 @@ impl WeightGrad {
     }
 
     /// Writes the outputs of `part` of `parts` of the finished sums as dense f32 (O, C/groups, KH, KW), where that is left to do.
-    pub fn emit_dense(&self, e: &mut Emitter<'_, '_>, part: Value, parts: usize, scratch: Value, dst: Value) {
+    pub fn emit_dense(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        part: Value,
+        parts: usize,
+        scratch: Value,
+        dst: Value,
+    ) -> Result<(), CodegenError> {
         if self.writes_dense(e.level, e.fma) {
-            return;
+            return Ok(());
         }
         let (rows, [chunks, chunk_rows]) = (self.rows(), self.chunks());
         let outputs = self.g.outputs / self.g.groups;
         // Outputs that are done together: never of two groups.
         let step = [COLUMNS, 4].into_iter().find(|&n| outputs.is_multiple_of(n)).unwrap_or(1);
         let [first, end] = share(e, part, parts, self.g.outputs / step);
+        let mut done = Ok(());
         e.range(first, end, 1, |e, some| {
             let [group, some] = unit_parts(e, some, outputs / step);
             let o = e.mul(some, step);
@@ -215,15 +224,21 @@ impl WeightGrad {
             let to = e.mul(group, outputs * rows * 4);
             let to = e.at(to, o, rows * 4);
             let to = e.b.ins().iadd(dst, to);
-            transpose(e, [from, to], [rows, rows], step);
+            done = transpose(e, [from, to], [rows, rows], step);
         });
+        done
     }
 }
 
 /// Writes `rows` rows of the sums of so many outputs, side by side in each, as as many rows of the dense gradient, `apart`
 /// elements from each other: together, so that what is read is read once, and a line of each at a time, as their lines compete
 /// for the same places of the cache.
-pub(super) fn transpose(e: &mut Emitter<'_, '_>, [from, to]: [Value; 2], [rows, apart]: [usize; 2], outputs: usize) {
+pub(super) fn transpose(
+    e: &mut Emitter<'_, '_>,
+    [from, to]: [Value; 2],
+    [rows, apart]: [usize; 2],
+    outputs: usize,
+) -> Result<(), CodegenError> {
     const LINE: usize = 16;
     let whole = if rows >= 4 { outputs / 4 * 4 } else { 0 };
     let several = |e: &mut Emitter<'_, '_>, row: Value, count: usize| {
@@ -238,10 +253,17 @@ pub(super) fn transpose(e: &mut Emitter<'_, '_>, [from, to]: [Value; 2], [rows, 
         }
     };
     if whole > 0 {
-        e.times(rows / LINE, |e, i| {
-            let row = e.mul(i, LINE);
-            several(e, row, LINE);
-        });
+        let lines = rows / LINE;
+        if lines > 0 && outputs == SIDE && e.level.has_x86(x86::AVX512) {
+            let tile = transpose_avx512::function(e.image)?;
+            let [apart, lines] = [apart * 4, lines].map(|n| e.int(n));
+            e.call(tile, &[from, to, apart, lines]);
+        } else {
+            e.times(lines, |e, i| {
+                let row = e.mul(i, LINE);
+                several(e, row, LINE);
+            });
+        }
         for row in (rows / LINE * LINE..rows).step_by(4) {
             // The last four, some of them again.
             let row = e.int(row.min(rows - 4));
@@ -257,6 +279,7 @@ pub(super) fn transpose(e: &mut Emitter<'_, '_>, [from, to]: [Value; 2], [rows, 
             }
         });
     }
+    Ok(())
 }
 
 /// Four rows of the sums of four outputs, the first ones at `from`, as four outputs of four rows.

@@ -28,6 +28,7 @@ mod split_early;
 mod split_vnni;
 mod tables_avx512;
 pub mod tables_bytes;
+pub mod transpose_avx512;
 pub(super) mod vectors;
 pub mod weight_amx;
 
@@ -193,6 +194,8 @@ pub(super) mod tests {
         for rows in [192, 128, 7] {
             only_level_4(&assembler(|a| GatherShape { rows }.assemble(a))?, &[]);
         }
+        let moves = ["Vmovups", "Vmovntps", "Vunpcklps", "Vunpckhps", "Vunpcklpd", "Vunpckhpd", "Vshuff32x4"];
+        only_level_4(&assembler(transpose_avx512::assemble)?, &moves);
         for top in [1, 3, 15] {
             only_level_4(&assembler(|a| TableShape { top }.assemble(a))?, &more);
             for (rows, fma) in [(24, true), (24, false), (7, true), (17, false)] {

@@ -37,7 +37,9 @@ pub fn emit(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, product: &Product) -> Re
             let (src, dst) = (frame.all(e, main)?, frame.base(e, product.to)?);
             match train::plan(frame.graph, node)? {
                 ProductPlan::WeightGrad(plan, _) if plan.writes_dense(e.level, e.fma) => return Ok("nothing to do"),
-                ProductPlan::WeightGrad(plan, _) => plan.emit_dense(e, frame.task, parts(frame), src.base, dst),
+                ProductPlan::WeightGrad(plan, _) => {
+                    plan.emit_dense(e, frame.task, parts(frame), src.base, dst).map_err(|e| e.to_string())?;
+                }
                 ProductPlan::PatchGrad(plan, _) => {
                     plan.emit_dense(e, frame.task, parts(frame), frame.batch, src, dst);
                 }

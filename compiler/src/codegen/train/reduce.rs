@@ -7,7 +7,7 @@ use crate::codegen::lanes::pick;
 use crate::graph::{Node, Value as GraphValue};
 use crate::lower::train::{Form, PIECE, Slot};
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
-use cranelift_codegen::ir::{InstBuilder, Value, types};
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
 
 /// Emits `mean_abs`, `max_abs`, `sum_product`, `count_equal_abs`, `sample_mean` or `sample_sum`.
 ///
@@ -90,8 +90,45 @@ fn parameter(e: &mut Emitter<'_, '_>, name: &str, [x, other]: [Value; 2], len: u
         let new = mask.map_or(new, |mask| e.select(mask, new, old));
         e.b.def_var(sum, new);
     };
-    tail(e, len, step);
+    let whole = (len / AHEAD).saturating_sub(1) * AHEAD;
+    let (start, end) = (e.int(0), e.int(whole));
+    e.range(start, end, LINE, |e, i| {
+        touch(e, x, i);
+        if name == "sum_product" {
+            touch(e, other, i);
+        }
+        for part in (0..LINE).step_by(4) {
+            let i = e.add(i, part);
+            step(e, i, None);
+        }
+    });
+    tail(e, [whole, len], step);
     e.b.use_var(sum)
+}
+
+/// Floats of a line of the cache.
+const LINE: usize = 16;
+/// Floats of a page.
+const PAGE: usize = 1024;
+/// Pages that are touched in turn.
+const PAGES: usize = 4;
+/// Floats of so many pages, and the distance from what a chain reads to what is touched.
+const AHEAD: usize = PAGES * PAGE;
+
+/// Brings what a chain of additions will read into the cache, a line for every line that begins at element `i`: by itself it
+/// would wait for memory at the beginning of every page, several pages at once do not.
+fn touch(e: &mut Emitter<'_, '_>, x: Value, i: Value) {
+    let block = e.b.ins().band_imm_s(i, -(AHEAD as i64));
+    let line = e.b.ins().band_imm_s(i, (AHEAD - 1) as i64);
+    // Elements of the block before this line are four times those before the touched one in its page.
+    let page = e.b.ins().band_imm_s(i, (LINE * (PAGES - 1)) as i64);
+    let within = e.b.ins().isub(line, page);
+    let within = e.b.ins().ushr_imm_u(within, i64::from(PAGES.trailing_zeros()));
+    let at = e.at(x, block, 4);
+    let at = e.at(at, page, 4 * PAGE / LINE);
+    let at = e.at(at, within, 4);
+    // A load that might trap is kept though nothing reads it.
+    e.b.ins().load(types::I64, MemFlagsData::new(), at, 4 * AHEAD as i32);
 }
 
 /// `adam_rate` = lr·√(1 − β₂ᵗ)/(1 − β₁ᵗ), `adam_epsilon` = ε·√(1 − β₂ᵗ), powers by repeated squaring.
@@ -164,16 +201,44 @@ pub fn check(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, slots: &[Slot]) -> Resu
             }
             let piece = e.b.ins().iadd_imm_s(frame.task, -((first + start) as i64));
             let mine = e.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, piece, pieces as i64);
+            let factors = frame.plan.factors(&slot).map(|f| frame.base(e, f)).transpose()?;
             e.when(mine, |e| {
-                let from = e.at(base, piece, 4 * PIECE);
-                let from = e.add(from, 4 * PIECE * start);
-                let any = not_finite(e, from, len);
+                let none = e.b.ins().iconst(types::I32, 0);
+                let any = e.var(none);
+                let look = |e: &mut Emitter<'_, '_>| {
+                    let from = e.at(base, piece, 4 * PIECE);
+                    let from = e.add(from, 4 * PIECE * start);
+                    let found = not_finite(e, from, len);
+                    e.b.def_var(any, found);
+                };
+                match factors.map(|f| beyond(e, frame, f)) {
+                    None => look(e),
+                    Some(beyond) => e.when(beyond, look),
+                }
+                let any = e.b.use_var(any);
                 e.store(any, flag, 0);
             });
         }
         first += frame.plan.pieces(&slot);
     }
     Ok("finite?")
+}
+
+/// Whether the factors of the samples leave open that Σ c_i·S_i, |S_i| < 2³¹, is finite: unless Σ |c_i| is far from the
+/// greatest float. The gradient is far larger than they are.
+fn beyond(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, factors: Value) -> Value {
+    const MOST: f32 = (1u128 << 90) as f32;
+    let (zero, none) = (e.b.ins().f32const(0.0), e.int(0));
+    let sum = e.var(zero);
+    e.range(none, frame.batch, 1, |e, i| {
+        let at = e.at(factors, i, 4);
+        let (c, old) = (e.load(types::F32, at, 0), e.b.use_var(sum));
+        let c = e.b.ins().fabs(c);
+        let new = e.b.ins().fadd(old, c);
+        e.b.def_var(sum, new);
+    });
+    let (sum, most) = (e.b.use_var(sum), e.b.ins().f32const(MOST));
+    e.b.ins().fcmp(FloatCC::UnorderedOrGreaterThanOrEqual, sum, most)
 }
 
 /// Whether one of so many floats is not finite, 0 or 1. Several streams at once: one by itself waits for memory at every page.
@@ -198,7 +263,7 @@ fn not_finite(e: &mut Emitter<'_, '_>, from: Value, len: usize) -> Value {
         e.b.def_var(bad, any);
     });
     let rest = e.add(from, 4 * STREAMS * part);
-    tail(e, len - STREAMS * part, |e, i, mask| {
+    tail(e, [0, len - STREAMS * part], |e, i, mask| {
         let at = e.at(rest, i, 4);
         let wrong = wrong(e, at, 0);
         let wrong = mask.map_or(wrong, |mask| e.b.ins().band(wrong, mask));
@@ -211,9 +276,13 @@ fn not_finite(e: &mut Emitter<'_, '_>, from: Value, len: usize) -> Value {
     e.b.ins().uextend(types::I32, any)
 }
 
-/// Calls `body` for every four of `len` elements; with a mask of those that exist for the last.
-fn tail(e: &mut Emitter<'_, '_>, len: usize, body: impl Fn(&mut Emitter<'_, '_>, Value, Option<Value>)) {
-    let (start, whole) = (e.int(0), e.int(len / 4 * 4));
+/// Calls `body` for every four elements from `start`, a multiple of 4, to `len`; with a mask of those that exist for the last.
+fn tail(
+    e: &mut Emitter<'_, '_>,
+    [start, len]: [usize; 2],
+    body: impl Fn(&mut Emitter<'_, '_>, Value, Option<Value>),
+) {
+    let (start, whole) = (e.int(start), e.int(len / 4 * 4));
     e.range(start, whole, 4, |e, i| body(e, i, None));
     if !len.is_multiple_of(4) {
         let mask = e.first_lanes(len % 4);

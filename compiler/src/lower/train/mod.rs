@@ -196,6 +196,7 @@ pub enum Work {
     /// A part of a product.
     Product(Box<Product>),
     /// Sets a flag for each piece of these slots that holds a number that is not finite; one task a piece ([`Plan::pieces`]).
+    /// Reads the slots, and of weight gradients the factors that bound them ([`Plan::factors`]).
     Check(Vec<Slot>),
     /// Evaluates each gradient and stores it for the caller; one task a gradient.
     Gradients(Vec<(Value, Slot)>),
@@ -270,6 +271,12 @@ impl Plan {
         let writer = |slot: &Slot| self.steps.iter().position(|s| s.writes.contains(slot)).map_or(0, |i| i as u32);
         let each = |(&state, slot)| std::iter::repeat_n((state, writer(slot)), self.pieces(slot));
         self.checked.iter().zip(slots.into_iter().flatten()).flat_map(each).collect()
+    }
+
+    /// The factors c_i of a weight gradient of levels, Σ c_i·S_i with S_i below 2³¹; nothing else has such.
+    pub fn factors(&self, slot: &Slot) -> Option<Slot> {
+        let factors = Slot { kind: Kind::Scales, ..*slot };
+        (slot.kind == Kind::Own && self.buffers.contains_key(&factors)).then_some(factors)
     }
 
     /// Pieces of [`PIECE`] elements of a slot of floats: a task of `Work::Check` looks at each, slot after slot.

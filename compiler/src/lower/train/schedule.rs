@@ -324,8 +324,9 @@ impl Scheduler<'_> {
         let flags = self.slot(loss, Kind::Flags, Place::Fixed(0), Form::Floats(pieces));
         let (slots, numbers): (Vec<_>, Vec<_>) = found.into_iter().unzip();
         self.plan.checked = numbers;
-        let tasks = Tasks::Fixed(pieces);
-        self.step(loss.node, Work::Check(slots.clone()), tasks, slots, vec![flags]);
+        let factors = slots.iter().filter_map(|slot| self.plan.factors(slot));
+        let reads = slots.iter().copied().chain(factors).collect();
+        self.step(loss.node, Work::Check(slots), Tasks::Fixed(pieces), reads, vec![flags]);
     }
 
     /// The updates, behind everything else: those that read one another's states in one step each.
