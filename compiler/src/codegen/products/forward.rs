@@ -68,8 +68,7 @@ impl Forward {
         let corner = origin as i64 - (g.pads[0] * row + g.pads[1] * column) as i64;
         let (blocks, bytes) = (packing.blocks(), packing.unit_bytes());
         let walk = Walk::new(e, &tile, grid, &self.input, self.over_batch())?;
-        // Several units at once must be of one group.
-        let one = walk.tiled() || g.groups > 1 || self.over_batch();
+        let one = walk.tiled() || self.over_batch();
         let wide = if one { None } else { tile.beside(e.level, blocks, [bytes, COLUMNS * 4]) };
         let wide = match wide {
             Some(tile) => Some((tile.units.count, Walk::new(e, &tile, grid, &self.input, false)?)),

@@ -46,7 +46,7 @@ impl InputGrad {
             work.push((walk, a.offsets.len(), e.data("phases", offsets)));
         }
         let tiled = work.iter().any(|(walk, ..)| walk.tiled());
-        let one = tiled || g.groups > 1 || self.over_batch();
+        let one = tiled || self.over_batch();
         let mut wide = Vec::new();
         for tile in alike
             .iter()

@@ -47,6 +47,7 @@ pub use crate::lower::train::requirements::{
 use super::CodegenError;
 use super::emitter::Emitter;
 use super::tiles::amx as amx_tiles;
+use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 impl Operands {
@@ -123,21 +124,24 @@ fn within_tiles(
 const LINE: usize = 64;
 
 /// Calls `body` with the units of a range, `several` at a time where there is a tile for so many, which it is told, and the rest
-/// one at a time.
+/// one at a time. Those at a time begin at a multiple of their number, so that they are of one group where it divides the blocks
+/// of a group.
 fn each_unit(
     e: &mut Emitter<'_, '_>,
     [first, end]: [Value; 2],
     several: Option<usize>,
-    mut body: impl FnMut(&mut Emitter<'_, '_>, Value, bool),
+    body: impl Fn(&mut Emitter<'_, '_>, Value, bool),
 ) {
-    let mut rest = first;
-    if let Some(several) = several {
-        let (count, together) = (e.b.ins().isub(end, first), e.int(several));
-        let left = e.b.ins().urem(count, together);
-        rest = e.b.ins().isub(end, left);
-        e.range(first, rest, several, |e, unit| body(e, unit, true));
-    }
-    e.range(rest, end, 1, |e, unit| body(e, unit, false));
+    let Some(several) = several else { return e.range(first, end, 1, |e, unit| body(e, unit, false)) };
+    let (one, together) = (e.int(1), e.int(several));
+    e.walk(first, end, |e, unit| {
+        let (behind, next) = (e.b.ins().urem(unit, together), e.add(unit, several));
+        let aligned = e.b.ins().icmp_imm_s(IntCC::Equal, behind, 0);
+        let inside = e.b.ins().icmp(IntCC::SignedLessThanOrEqual, next, end);
+        let whole = e.b.ins().band(aligned, inside);
+        e.branch(whole, |e| body(e, unit, true), |e| body(e, unit, false));
+        e.b.ins().select(whole, together, one)
+    });
 }
 
 /// A unit's group, and its block within the group.

@@ -277,11 +277,7 @@ fn not_finite(e: &mut Emitter<'_, '_>, from: Value, len: usize) -> Value {
 }
 
 /// Calls `body` for every four elements from `start`, a multiple of 4, to `len`; with a mask of those that exist for the last.
-fn tail(
-    e: &mut Emitter<'_, '_>,
-    [start, len]: [usize; 2],
-    body: impl Fn(&mut Emitter<'_, '_>, Value, Option<Value>),
-) {
+fn tail(e: &mut Emitter<'_, '_>, [start, len]: [usize; 2], body: impl Fn(&mut Emitter<'_, '_>, Value, Option<Value>)) {
     let (start, whole) = (e.int(start), e.int(len / 4 * 4));
     e.range(start, whole, 4, |e, i| body(e, i, None));
     if !len.is_multiple_of(4) {
