@@ -13,6 +13,9 @@ use cranelift_codegen::ir::{InstBuilder, Value};
 
 impl Forward {
     /// Packs `part` of `parts` of the dense weights at `src` as the product at this level reads them, see `Packing::emit`.
+    ///
+    /// # Errors
+    /// When the code generator fails.
     pub fn pack(
         &self,
         e: &mut Emitter<'_, '_>,
@@ -20,9 +23,12 @@ impl Forward {
         parts: usize,
         [src, dst]: [Value; 2],
         bias: Option<Value>,
-    ) {
+    ) -> Result<(), CodegenError> {
         match LookUp::of(self, e.level) {
-            Some(product) => product.pack(e, part, parts, src, dst),
+            Some(product) => {
+                product.pack(e, part, parts, src, dst);
+                Ok(())
+            }
             None => self.packing().emit(e, part, parts, src, bias, dst),
         }
     }

@@ -5,7 +5,10 @@
 use super::relayout::interleave;
 use super::tile::COLUMNS;
 use super::{group_sizes, share, unit_parts};
+use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
+use crate::codegen::target::x86;
+use crate::codegen::tiles::transpose_avx512::{Apart, SIDE};
 use crate::lower::train::requirements::Packing;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
@@ -31,6 +34,9 @@ struct Source {
 impl Packing<'_> {
     /// Packs the units of `part` of `parts` of the dense weights (O, C/groups, KH, KW), i16 levels or f32, at `src`, and of the
     /// bias, if it has one.
+    ///
+    /// # Errors
+    /// When the code generator fails.
     pub fn emit(
         &self,
         e: &mut Emitter<'_, '_>,
@@ -39,18 +45,32 @@ impl Packing<'_> {
         src: Value,
         bias: Option<Value>,
         dst: Value,
-    ) {
+    ) -> Result<(), CodegenError> {
         let blocks = self.blocks();
         let [first, end] = share(e, part, parts, self.g.groups * blocks);
         if self.side_by_side() {
-            return self.rows(e, [first, end], src, dst);
+            if self.operands.integer() {
+                self.rows(e, [first, end], src, dst);
+            } else {
+                self.float_rows(e, [first, end], src, dst);
+            }
+            return Ok(());
         }
+        let transpose = self.transposes(e).then(|| Apart::From.function(e.image)).transpose()?;
         e.range(first, end, 1, |e, unit| {
             let [group, block] = unit_parts(e, unit, blocks);
             let source = self.source(e, group, block);
             let to = e.at(dst, unit, self.unit_bytes());
             if self.operands.integer() {
                 self.levels(e, src, &source, to);
+            } else if let Some(tile) = transpose {
+                let all = e.b.ins().icmp_imm_s(IntCC::SignedGreaterThanOrEqual, source.columns, COLUMNS as i64);
+                let whole = |e: &mut Emitter<'_, '_>| {
+                    let (from, apart) = (e.at(src, source.start, 4), e.int(source.column * 4));
+                    let blocks = e.int(self.sizes()[0] / SIDE);
+                    e.call(tile, &[from, to, apart, blocks]);
+                };
+                e.branch(all, whole, |e| self.floats(e, src, &source, to));
             } else {
                 self.floats(e, src, &source, to);
             }
@@ -63,13 +83,39 @@ impl Packing<'_> {
                 self.vector(e, &Source { column: 1, ..source }, from, last, 1);
             }
         });
+        Ok(())
     }
 
-    /// Whether the columns of all units are neighbours in the dense weights of levels, and each row of them is read once.
-    fn side_by_side(&self) -> bool {
-        let whole = self.sizes()[1].is_multiple_of(COLUMNS);
+    /// Whether each of the dense weights is read once, as by the only tap of a layer without groups.
+    fn once(&self) -> bool {
         let one = self.sequences.iter().filter(|taps| !taps.is_empty()).count() == 1;
-        self.operands.integer() && self.transposed && self.g.groups == 1 && self.g.kernel == [1, 1] && whole && one
+        one && self.g.groups == 1 && self.g.kernel == [1, 1]
+    }
+
+    /// Whether the columns of all units are neighbours in the dense weights, and each row of them is read once.
+    fn side_by_side(&self) -> bool {
+        self.once() && self.transposed && self.sizes()[1].is_multiple_of(COLUMNS)
+    }
+
+    /// Whether a unit with all its columns is whole blocks of rows of floats that are far apart, for which the level has a tile.
+    fn transposes(&self, e: &Emitter<'_, '_>) -> bool {
+        let whole = self.sizes()[0].is_multiple_of(SIDE);
+        self.once() && !self.transposed && !self.operands.integer() && whole && e.level.has_x86(x86::AVX512)
+    }
+
+    /// Units of floats whose columns lie side by side: row by row through all of them.
+    fn float_rows(&self, e: &mut Emitter<'_, '_>, [first, end]: [Value; 2], src: Value, dst: Value) {
+        let [channels, columns] = self.sizes();
+        e.times(channels, |e, channel| {
+            let (from, to) = (e.at(src, channel, columns * 4), e.at(dst, channel, COLUMNS * 4));
+            e.range(first, end, 1, |e, unit| {
+                let (from, to) = (e.at(from, unit, COLUMNS * 4), e.at(to, unit, self.unit_bytes()));
+                for i in (0..COLUMNS * 4).step_by(16) {
+                    let four = e.read(types::I32X4, from, i as i32);
+                    e.store(four, to, i as i32);
+                }
+            });
+        });
     }
 
     /// Units whose columns lie side by side: row by row through all of them, as each row is on a page of its own.

@@ -171,14 +171,14 @@ fn relayouts(level: &Level, g: &Geometry, cycle: f64, bytes: bool) -> String {
             "pack",
             build(level, false, 2, |e, v| {
                 let part = all(e);
-                f.packing().emit(e, part, 1, v[0], None, v[1])
+                f.packing().emit(e, part, 1, v[0], None, v[1]).unwrap()
             }),
         ),
         (
             "pack dX",
             build(level, false, 2, |e, v| {
                 let part = all(e);
-                x.packing().emit(e, part, 1, v[0], None, v[1])
+                x.packing().emit(e, part, 1, v[0], None, v[1]).unwrap()
             }),
         ),
     ];

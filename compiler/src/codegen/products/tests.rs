@@ -168,7 +168,7 @@ fn forward_image(level: &Level, fma: bool, product: &Forward, weights: usize) ->
         fma,
         |e, part, parts, src, dst| {
             let bias = e.add(src, weights * 4);
-            product.pack(e, part, parts, [src, dst], Some(bias));
+            product.pack(e, part, parts, [src, dst], Some(bias)).unwrap();
         },
         |e, a, packed, c| {
             let (units, splits) = (product.packing().units(), product.packing().splits());
@@ -181,7 +181,7 @@ fn input_image(level: &Level, fma: bool, product: &InputGrad) -> Image {
     image(
         level,
         fma,
-        |e, part, parts, src, dst| product.packing().emit(e, part, parts, src, None, dst),
+        |e, part, parts, src, dst| product.packing().emit(e, part, parts, src, None, dst).unwrap(),
         |e, a, packed, c| {
             let (units, splits) = (product.packing().units(), product.packing().splits());
             pieces(e, batch(&product.g), units, splits, |e, n, units| product.emit(e, n, units, a, packed, c))

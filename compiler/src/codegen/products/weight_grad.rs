@@ -11,7 +11,7 @@ use super::{GradientLayout, Samples, WeightGrad, group_sizes, share, unit_parts}
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, F32X4};
 use crate::codegen::target::{Level, x86};
-use crate::codegen::tiles::transpose_avx512::{self, SIDE};
+use crate::codegen::tiles::transpose_avx512::{Apart, SIDE};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
@@ -255,7 +255,7 @@ pub(super) fn transpose(
     if whole > 0 {
         let lines = rows / LINE;
         if lines > 0 && outputs == SIDE && e.level.has_x86(x86::AVX512) {
-            let tile = transpose_avx512::function(e.image)?;
+            let tile = Apart::To.function(e.image)?;
             let [apart, lines] = [apart * 4, lines].map(|n| e.int(n));
             e.call(tile, &[from, to, apart, lines]);
         } else {

@@ -195,7 +195,9 @@ pub(super) mod tests {
             only_level_4(&assembler(|a| GatherShape { rows }.assemble(a))?, &[]);
         }
         let moves = ["Vmovups", "Vmovntps", "Vunpcklps", "Vunpckhps", "Vunpcklpd", "Vunpckhpd", "Vshuff32x4"];
-        only_level_4(&assembler(transpose_avx512::assemble)?, &moves);
+        for apart in [transpose_avx512::Apart::From, transpose_avx512::Apart::To] {
+            only_level_4(&assembler(|a| apart.assemble(a))?, &moves);
+        }
         for top in [1, 3, 15] {
             only_level_4(&assembler(|a| TableShape { top }.assemble(a))?, &more);
             for (rows, fma) in [(24, true), (24, false), (7, true), (17, false)] {

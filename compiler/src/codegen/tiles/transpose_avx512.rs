@@ -1,8 +1,8 @@
-//! Rows of 16 floats, one after another, as 16 rows far apart, AVX-512: 16 × 16 floats at a time are transposed in registers and
-//! leave as whole lines, past the caches where they begin at lines, for what is written so is far larger than they are.
-//! Reference: `products::weight_grad::transpose`.
+//! Rows of 16 floats, one after another, as 16 rows far apart, or the reverse, AVX-512: 16 × 16 floats at a time are transposed in
+//! registers and leave as whole lines. Those of rows far apart go past the caches where they begin at lines, for what is written
+//! so is far larger than they are. Reference: `products::weight_grad::transpose`, `products::pack`.
 //!
-//! Bound: the memory that is written.
+//! Bound: the memory that is read and written.
 
 use super::vectors::ZMM;
 use super::{leaf, tile};
@@ -18,32 +18,62 @@ pub const SIDE: usize = 16;
 /// Bytes of a vector.
 const LINE: i32 = 64;
 
-/// The function `(from, to, apart, blocks)`: so many blocks of [`SIDE`] rows of 16 floats at `from`, at least one, become columns of
-/// 16 rows at `to`, `apart` bytes from each other.
-///
-/// # Errors
-/// When it cannot be assembled.
-pub fn function(image: &mut Image) -> Result<FunctionId, CodegenError> {
-    tile(image, "tile.transpose.512", assemble)
+/// Where the rows lie that are far apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Apart {
+    /// They are read.
+    From,
+    /// They are written.
+    To,
 }
 
-pub(super) fn assemble(a: &mut CodeAssembler) -> Done {
-    leaf(a, &[], |a| {
-        let (mut near, mut done) = (a.create_label(), a.create_label());
-        a.mov(rax, rsi)?;
-        a.or(rax, rdx)?;
-        a.test(eax, LINE as u32 - 1)?;
-        a.jnz(near)?;
-        blocks(a, true)?;
-        // Other threads find what was written past the caches.
-        a.sfence()?;
-        a.jmp(done)?;
-        a.set_label(&mut near)?;
-        a.zero_bytes()?;
-        blocks(a, false)?;
-        a.set_label(&mut done)?;
-        a.zero_bytes()
-    })
+impl Apart {
+    /// The function `(from, to, apart, blocks)`: of so many blocks, at least one, rows of 16 floats one after another on the one
+    /// side are columns of 16 rows, `apart` bytes from each other, on the other side.
+    ///
+    /// # Errors
+    /// When it cannot be assembled.
+    pub fn function(self, image: &mut Image) -> Result<FunctionId, CodegenError> {
+        tile(image, &format!("tile.transpose.512.{self:?}"), |a| self.assemble(a))
+    }
+
+    pub(super) fn assemble(self, a: &mut CodeAssembler) -> Done {
+        leaf(a, &[], |a| if self == Apart::From { gather(a) } else { scatter(a) })
+    }
+}
+
+fn gather(a: &mut CodeAssembler) -> Done {
+    let mut again = a.create_label();
+    a.set_label(&mut again)?;
+    a.mov(rax, rdi)?;
+    for &row in ZMM.iter().take(SIDE) {
+        a.vmovups(row, zmmword_ptr(rax))?;
+        a.add(rax, rdx)?;
+    }
+    for (i, column) in transposed(a)?.into_iter().enumerate() {
+        a.vmovups(zmmword_ptr(rsi + LINE * i as i32), column)?;
+    }
+    a.add(rdi, LINE)?;
+    a.add(rsi, LINE * SIDE as i32)?;
+    a.dec(rcx)?;
+    a.jnz(again)
+}
+
+fn scatter(a: &mut CodeAssembler) -> Done {
+    let (mut near, mut done) = (a.create_label(), a.create_label());
+    a.mov(rax, rsi)?;
+    a.or(rax, rdx)?;
+    a.test(eax, LINE as u32 - 1)?;
+    a.jnz(near)?;
+    blocks(a, true)?;
+    // Other threads find what was written past the caches.
+    a.sfence()?;
+    a.jmp(done)?;
+    a.set_label(&mut near)?;
+    a.zero_bytes()?;
+    blocks(a, false)?;
+    a.set_label(&mut done)?;
+    a.zero_bytes()
 }
 
 fn blocks(a: &mut CodeAssembler, past: bool) -> Done {

@@ -64,12 +64,12 @@ fn pack(
     let from = from.iter().map(|&s| frame.base(e, s)).collect::<Result<Vec<_>, _>>()?;
     let (&src, dst) = (from.first().ok_or("packs nothing")?, frame.base(e, to)?);
     let bias = from.get(1).copied();
-    match train::plan(frame.graph, node)? {
+    let packed = match train::plan(frame.graph, node)? {
         ProductPlan::Forward(plan, _) => plan.pack(e, frame.task, parts(frame), [src, dst], bias),
         ProductPlan::InputGrad(plan, _) => plan.packing().emit(e, frame.task, parts(frame), src, bias, dst),
         _ => return Err("has no weights to pack".to_owned()),
-    }
-    Ok("pack weights")
+    };
+    packed.map(|()| "pack weights").map_err(|e| e.to_string())
 }
 
 fn planes(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, from: Slot, to: Slot) -> Result<&'static str, String> {
