@@ -7,7 +7,7 @@ pub use choose::{Choice, Choices, Reason, Wish};
 pub use train::{CompiledStep as CompiledTraining, compile_training};
 
 use crate::codegen::CodegenError;
-use crate::codegen::entry::{self, LevelSpec, ModelSpec, StepSpec, TaskCount, TensorSpec};
+use crate::codegen::entry::{self, LevelSpec, ModelSpec, Order, StepSpec, TaskCount, TensorSpec};
 use crate::codegen::image::Image;
 use crate::codegen::steps::{CompiledStep, StepError, compile_steps};
 use crate::codegen::target::Level;
@@ -169,7 +169,7 @@ fn step_specs(graph: &Graph, plan: &Plan, steps: &[CompiledStep]) -> Vec<StepSpe
             kernel: compiled.kernel.to_owned(),
             task: compiled.task,
             tasks: TaskCount::PerSample(step.tasks as u64),
-            apart: false,
+            order: Order::Alone,
             macs: macs(graph, step),
             bytes: buffer.map_or(0, |b| b.bytes() as u64),
             arena_offset: buffer.map_or(0, |b| if let Place::Arena(o) = b.place { o } else { u64::MAX }),

@@ -49,6 +49,17 @@ impl TaskCount {
     }
 }
 
+/// What a step's calls need of those of its neighbours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// All of them between those of the step before and those of the step behind.
+    Alone,
+    /// Call i reads and writes what belongs to sample i alone, and what no such step writes.
+    Apart,
+    /// The same as for [`Order::Alone`], but the steps with calls apart that follow may go on at the same time.
+    Beside,
+}
+
 /// A tensor of the training state.
 #[derive(Clone, Debug)]
 pub struct StateSpec {
@@ -103,8 +114,8 @@ pub struct StepSpec {
     pub task: FunctionId,
     /// Its calls.
     pub tasks: TaskCount,
-    /// Call i reads and writes what belongs to sample i alone, and what no such step writes.
-    pub apart: bool,
+    /// When.
+    pub order: Order,
     /// Multiply-accumulates per sample.
     pub macs: u64,
     /// Bytes moved per sample.

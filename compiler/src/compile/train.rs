@@ -2,7 +2,7 @@
 
 use super::{CompileError, Options, hash, profile, step_errors, tensor_spec};
 use crate::codegen::CodegenError;
-use crate::codegen::entry::{self, LevelSpec, ModelSpec, Program, StateSpec, StepSpec, TaskCount, TrainSpec};
+use crate::codegen::entry::{self, LevelSpec, ModelSpec, Order, Program, StateSpec, StepSpec, TaskCount, TrainSpec};
 use crate::codegen::image::Image;
 use crate::codegen::steps::{self, compile_train_steps};
 use crate::codegen::target::Level;
@@ -137,7 +137,7 @@ fn program(graph: &Graph, plan: &Plan, compiled: &[steps::CompiledStep]) -> Resu
     let flags = plan.buffers.iter().find(|(s, _)| s.kind == Kind::Flags).map(|(_, b)| b.place);
     let flags = if let Some(Place::Fixed(offset)) = flags { offset } else { 0 };
     Ok(Program {
-        steps: plan.steps.iter().zip(compiled).map(|(s, c)| step_spec(graph, plan, s, c)).collect(),
+        steps: compiled.iter().enumerate().filter_map(|(i, c)| step_spec(graph, plan, i, c)).collect(),
         updates: plan.updates,
         gradients: plan.gradients,
         loss: offset("loss")?,
@@ -146,11 +146,13 @@ fn program(graph: &Graph, plan: &Plan, compiled: &[steps::CompiledStep]) -> Resu
     })
 }
 
-fn step_spec(graph: &Graph, plan: &Plan, step: &train::Step, compiled: &steps::CompiledStep) -> StepSpec {
+/// Step `i`.
+fn step_spec(graph: &Graph, plan: &Plan, i: usize, compiled: &steps::CompiledStep) -> Option<StepSpec> {
+    let step = plan.steps.get(i)?;
     let form = |s: &Slot| plan.buffers.get(s);
     let moved = |slots: &[Slot]| slots.iter().filter_map(form).map(|b| b.form.bytes() as u64).sum::<u64>();
     let written = step.writes.first().and_then(form);
-    StepSpec {
+    Some(StepSpec {
         name: graph.node(step.node).map_or(String::new(), |n| n.name.clone()),
         kernel: compiled.kernel.to_owned(),
         task: compiled.task,
@@ -158,13 +160,17 @@ fn step_spec(graph: &Graph, plan: &Plan, step: &train::Step, compiled: &steps::C
             Tasks::Samples => TaskCount::PerSample(1),
             Tasks::Fixed(n) => TaskCount::Fixed(n as u64),
         },
-        apart: apart(graph, step),
+        order: match () {
+            () if apart(graph, step) => Order::Apart,
+            () if train::beside(plan, i) => Order::Beside,
+            () => Order::Alone,
+        },
         macs: macs(graph, step),
         bytes: moved(&step.reads) + moved(&step.writes),
         arena_offset: written.map_or(u64::MAX, |b| if let Place::Sample(o) = b.place { o } else { u64::MAX }),
         dtype: 1,
         layout: written.map_or(0, |b| if let Form::Maps(_) = b.form { 1 } else { 0 }),
-    }
+    })
 }
 
 /// Whether task i of a step is sample i alone.

@@ -1,7 +1,7 @@
 //! `run`: checks of the call, the choice of the level, its steps.
 
 use super::super::{CodegenError, FunctionId, Image, import_function, stubs};
-use super::{ModelSpec, StepSpec, TaskCount, build, signature};
+use super::{ModelSpec, Order, StepSpec, TaskCount, build, signature};
 use crate::codegen::target::Arch;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
@@ -176,7 +176,9 @@ pub(super) struct StepCall {
     task: FunctionId,
     wrapped: FunctionId,
     tasks: TaskCount,
-    apart: bool,
+    order: Order,
+    /// Tasks before those.
+    more: u64,
 }
 
 /// Wraps the task functions of `steps`.
@@ -194,17 +196,19 @@ pub(super) fn calls(
             task: s.task,
             wrapped,
             tasks: s.tasks,
-            apart: s.apart,
+            order: s.order,
+            more: 0,
         });
     }
     Ok(calls)
 }
 
 /// The steps with each run of those that take samples apart made one, which does all for a sample while its values are in
-/// the cache. There is no hook between the steps of a run.
+/// the cache, and a step that may go on at the same time as the run behind it made one with that. There is no hook between
+/// steps that are one.
 pub(super) fn chains(image: &mut Image, label: &str, calls: &[StepCall]) -> Result<Vec<StepCall>, CodegenError> {
     let mut chained = Vec::new();
-    for run in calls.chunk_by(|a, b| a.apart && b.apart) {
+    for run in calls.chunk_by(|a, b| a.order == Order::Apart && b.order == Order::Apart) {
         let [first, _, ..] = run else {
             chained.extend(run.iter().cloned());
             continue;
@@ -222,7 +226,45 @@ pub(super) fn chains(image: &mut Image, label: &str, calls: &[StepCall]) -> Resu
         let wrapped = stubs::wrap_mode(image, format!("{name}_task"), task)?;
         chained.push(StepCall { task, wrapped, ..first.clone() });
     }
-    Ok(chained)
+    let mut all: Vec<StepCall> = Vec::new();
+    for call in chained {
+        match all.pop() {
+            Some(StepCall { order: Order::Beside, tasks: TaskCount::Fixed(more), task, layer, .. })
+                if call.order == Order::Apart =>
+            {
+                let name = format!("dorefac_beside_{label}_{layer}");
+                all.push(StepCall { layer, more, ..beside(image, &name, (task, more), &call)? });
+            }
+            before => all.extend(before.into_iter().chain([call])),
+        }
+    }
+    Ok(all)
+}
+
+/// The first tasks are those of a step, the others those of the run behind it.
+fn beside(
+    image: &mut Image,
+    name: &str,
+    (first, more): (FunctionId, u64),
+    run: &StepCall,
+) -> Result<StepCall, CodegenError> {
+    let parameters = [types::I64, types::I64, types::I32];
+    let task = image.declare_function(name);
+    build(image, task, signature(&parameters, None), |b, params| {
+        let (own, theirs) = (b.create_block(), b.create_block());
+        let before = b.ins().icmp_imm_u(IntCC::UnsignedLessThan, params[1], more as i64);
+        b.ins().brif(before, own, &[], theirs, &[]);
+        let rest = |b: &mut FunctionBuilder<'_>| b.ins().iadd_imm_s(params[1], -(more as i64));
+        for (block, function, i) in [(own, first, None), (theirs, run.task, Some(rest))] {
+            b.switch_to_block(block);
+            let i = i.map_or(params[1], |i| i(b));
+            let function = import_function(b.func, function, signature(&parameters, None));
+            b.ins().call(function, &[params[0], i, params[2]]);
+            b.ins().return_(&[]);
+        }
+    })?;
+    let wrapped = stubs::wrap_mode(image, format!("{name}_task"), task)?;
+    Ok(StepCall { task, wrapped, ..run.clone() })
 }
 
 /// Calls the steps in order, or in chains where no hook asks for what each step made.
@@ -252,6 +294,7 @@ pub(super) fn emit_calls(b: &mut FunctionBuilder<'_>, call: Value, step: Functio
             TaskCount::PerSample(n) => b.ins().imul_imm_s(batch, n as i64),
             TaskCount::Fixed(n) => b.ins().iconst(types::I64, n as i64),
         };
+        let n = b.ins().iadd_imm_s(n, s.more as i64);
         let layer = b.ins().iconst(types::I64, s.layer);
         let task = signature(&[types::I64, types::I64, types::I32], None);
         let raw = import_function(b.func, s.task, task.clone());

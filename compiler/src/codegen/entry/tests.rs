@@ -31,7 +31,7 @@ pub(crate) fn tiny(arch: Arch) -> Image {
         kernel: "constant".to_owned(),
         task,
         tasks: TaskCount::PerSample(1),
-        apart: false,
+        order: Order::Alone,
         macs: 0,
         bytes: 4,
         arena_offset: 0,

@@ -17,6 +17,7 @@ mod schedule;
 mod spread;
 
 pub use gradients::gradients;
+pub use order::beside;
 pub use products::{Part, Plan as ProductPlan, Product, integer, plan, samples_per_task, storage};
 pub use schedule::{CHUNK, in_lanes};
 pub use spread::spread;

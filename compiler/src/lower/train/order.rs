@@ -46,7 +46,11 @@ pub(super) fn group(plan: &mut Plan) {
         .map(|(i, step)| before.iter().take(i).enumerate().filter(|(_, s)| ordered(s, step)).map(|(j, _)| j).collect())
         .collect();
     let mut left: Vec<Option<Step>> = before.into_iter().map(Some).collect();
-    let mut samples = false;
+    // Long chains of additions leave other threads idle unless samples go on beside them.
+    let mut samples = left.first().and_then(Option::as_ref).is_some_and(several);
+    if samples {
+        plan.steps.extend(left.first_mut().and_then(Option::take));
+    }
     while left.iter().any(Option::is_some) {
         let ready = |i: usize, step: &Step| {
             let free = after.get(i).is_some_and(|others| others.iter().all(|&j| matches!(left.get(j), Some(None))));
@@ -59,6 +63,18 @@ pub(super) fn group(plan: &mut Plan) {
         }
     }
     plan.steps.extend(updates);
+}
+
+/// Whether a step is several whole operators.
+fn several(step: &Step) -> bool {
+    matches!(&step.work, Work::Operators(all) if all.len() > 1)
+}
+
+/// Whether step `i` is several whole operators, and nothing that the steps over samples behind it do waits for them.
+pub fn beside(plan: &Plan, i: usize) -> bool {
+    let Some(step) = plan.steps.get(i).filter(|s| several(s)) else { return false };
+    let mut run = plan.steps.iter().skip(i + 1).take_while(|s| s.tasks == Tasks::Samples).peekable();
+    run.peek().is_some() && run.all(|s| !ordered(step, s))
 }
 
 /// Whether `second` must stay behind `first`.
@@ -96,6 +112,25 @@ mod tests {
             panic!("{plan:?}")
         };
         assert_eq!((&**all, *tasks, writes.len()), (&[NodeId(1), NodeId(3)][..], Tasks::Fixed(2), 2));
+    }
+
+    #[test]
+    fn samples_go_on_beside_whole_operators() {
+        let whole = Step { work: Work::Operators(vec![NodeId(0), NodeId(1)]), ..step(0, Tasks::Fixed(2), &[]) };
+        let steps = |reads: &[usize]| {
+            let run = [step(3, Tasks::Samples, reads), step(4, Tasks::Samples, &[3])];
+            let fixed = [whole.clone(), step(1, Tasks::Fixed(2), &[0])];
+            fixed.into_iter().chain(run).collect()
+        };
+        for (reads, want, together) in
+            [(&[9], [0, 3, 4, 1], true), (&[0], [0, 3, 4, 1], false), (&[1], [0, 1, 3, 4], false)]
+        {
+            let mut plan = Plan { steps: steps(reads), updates: 4, ..Plan::default() };
+            group(&mut plan);
+            let order: Vec<usize> = plan.steps.iter().map(|s| s.node.0 as usize).collect();
+            assert_eq!((&*order, beside(&plan, 0)), (&want[..], together), "{reads:?}");
+            assert!(!beside(&plan, 1));
+        }
     }
 
     #[test]
