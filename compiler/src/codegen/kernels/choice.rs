@@ -141,12 +141,12 @@ impl Kernel {
     }
 
     /// Predicted cycles of one sample on one core, where the kernel fits.
-    pub fn cycles(self, layer: &Layer<'_>) -> f64 {
+    pub fn cycles(self, layer: &Layer<'_>, level: &Level) -> f64 {
         match self {
             Kernel::Amx | Kernel::SplitAmx => amx::cycles(layer, self),
             Kernel::LookUp64 => look_up64::cycles(layer),
-            Kernel::LookUp16Avx2 => look_up::cycles(layer, true),
-            Kernel::LookUp16 => look_up::cycles(layer, false),
+            Kernel::LookUp16Avx2 => look_up::cycles(layer, level, true),
+            Kernel::LookUp16 => look_up::cycles(layer, level, false),
             Kernel::PopcountAvx512 => popcount::cycles(layer),
             Kernel::Popcount => int_conv::cycles(layer),
             Kernel::SplitVnni | Kernel::SplitAvx2 | Kernel::Split => split::cycles(layer, self),
@@ -166,7 +166,7 @@ fn word(text: &str) -> String {
 /// The kernels that can compute a layer at a level with the layouts it has, the cheapest first.
 pub fn candidates(layer: &Layer<'_>, level: &Level) -> Vec<Candidate> {
     let fitting = Kernel::ALL.into_iter().filter(|k| k.fits(layer, level).is_ok());
-    let mut all: Vec<Candidate> = fitting.map(|kernel| Candidate { kernel, cycles: kernel.cycles(layer) }).collect();
+    let mut all: Vec<Candidate> = fitting.map(|kernel| Candidate { kernel, cycles: kernel.cycles(layer, level) }).collect();
     all.sort_by(|a, b| a.cycles.total_cmp(&b.cycles));
     all
 }

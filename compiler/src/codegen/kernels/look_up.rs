@@ -5,7 +5,7 @@
 //! A tile is up to 4 neighbouring positions × 16 outputs. Padding taps read a row of zero bytes, whose table is all zero.
 //!
 //! Two blocks of outputs go to an AVX2 tile where there is one. Where nothing but thresholds follow, it stores codes, mostly row by
-//! row (`look_up_rows`); else it leaves accumulators for the chain.
+//! row (`look_up_rows`), which without AVX2 an SSE tile does as well; else it leaves accumulators for the chain.
 //!
 //! Cost: see [`cycles`]. Limits: an entry is at most 3·4 = 12 (2 bits) or 4 (1 bit), so a u8 lane
 //! holds 20 or 60 look-ups; u16 sums hold K·top ≤ 65 535. Needs SSSE3 on x86-64 (`tbl` on aarch64).
@@ -19,7 +19,7 @@ use crate::codegen::image::FunctionId;
 use crate::codegen::taps::Taps;
 use crate::codegen::target::{Level, x86};
 use crate::codegen::tiles::look_up_avx512::Store;
-use crate::codegen::tiles::{CODES_ADDENDS, CODES_FRAME, LookUpCodes, LookUpShape, PAIR};
+use crate::codegen::tiles::{CODES_ADDENDS, CODES_FRAME, Lanes, LookUpCodes, LookUpShape, PAIR};
 use crate::graph::Graph;
 use crate::graph::ops::Geometry;
 use crate::graph::types::{CodeType, Layout};
@@ -73,13 +73,15 @@ pub(super) fn fits(layer: &Layer<'_>, level: &Level, wide: bool) -> Result<(), S
     demand(g.taps() * c.a.top as usize <= u16::MAX.into(), "its sums could pass 65535")
 }
 
-/// 45 MAC a cycle and weight bit with 128-bit shuffles, 78 with AVX2, 150 there row by row; then the chain, where there is AVX2
-/// in wide lanes and where the tile stores codes next to nothing.
-pub(super) fn cycles(layer: &Layer<'_>, wide: bool) -> f64 {
+/// 45 MAC a cycle and weight bit with 128-bit shuffles, 78 with AVX2; row by row 75 and 150. Then the chain, where there is AVX2
+/// in wide lanes and where a tile stores codes next to nothing.
+pub(super) fn cycles(layer: &Layer<'_>, level: &Level, wide: bool) -> f64 {
     let codes = layer.codes.and_then(|c| codes(layer.graph, layer.step, layer.result, &layer.g, [c.a, c.w]));
     let stored = layer.positions() * layer.g.outputs as f64 / 2.0;
-    let (rate, chain) = match (wide, codes) {
-        (false, _) => (45.0, layer.chain()),
+    let tile = codes.filter(|_| stores_codes(&layer.g, level, wide));
+    let (rate, chain) = match (wide, tile) {
+        (false, None) => (45.0, layer.chain()),
+        (false, Some(_)) => (75.0, stored),
         (true, None) => (78.0, layer.chain() / 3.0),
         (true, Some(_)) if look_up_rows::fits(&layer.g) => (150.0, stored),
         (true, Some(_)) => (78.0, stored),
@@ -87,8 +89,13 @@ pub(super) fn cycles(layer: &Layer<'_>, wide: bool) -> f64 {
     layer.macs(4, LOOK_UP_TILE) * layer.bits()[0] / rate + chain
 }
 
-/// What the AVX2 tile stores: codes where only thresholds follow that 16 bits can compare, of 1-bit weights, and the stored codes
-/// lie by whole pairs of blocks.
+/// Whether there is a tile that can store codes: the AVX2 tiles spread bits with BMI2, the SSE tile goes by rows only.
+fn stores_codes(g: &Geometry, level: &Level, wide: bool) -> bool {
+    if wide { level.has_x86(x86::BMI2) } else { level.has_x86(x86::SSSE3) && look_up_rows::fits(g) }
+}
+
+/// What a tile stores: codes where only thresholds follow that 16 bits can compare, of 1-bit weights, and the stored codes lie by
+/// whole pairs of blocks.
 fn codes(graph: &Graph, step: &Step, b: &Buffer, g: &Geometry, [a, w]: [&CodeType; 2]) -> Option<LookUpCodes> {
     let t = codes_behind(graph, step).filter(|t| t.residual.is_none() && (1..=3).contains(&t.top))?;
     let level = |c: &CodeType| c.levels().0.abs().max(c.levels().1.abs());
@@ -126,12 +133,13 @@ pub(super) fn emit(
     let weights = e.data("weights", pack::look_up_weights(g, layer.codes, layer.w.bits() as usize));
     let failed = |m: CodegenError| (task.step.result.node, m.to_string());
     let codes = codes(task.graph, task.step, &task.result.buffer, g, [&layer.a, &layer.w]);
-    let stored = codes.filter(|_| wide && e.level.has(x86::BMI2)).map(|codes| {
+    let stored = codes.filter(|_| stores_codes(g, e.level, wide)).map(|codes| {
         let rows = codes_behind(task.graph, task.step).map_or(&[][..], |c| c.rows);
         (codes, e.data("thresholds", pack::pair_thresholds(rows, codes.top)))
     });
     if let Some((codes, table)) = stored.filter(|_| look_up_rows::fits(g)) {
-        return look_up_rows::emit(e, task, layer, codes, [tables, weights, table]).map_err(failed);
+        let lanes = if wide { Lanes::Ymm } else { Lanes::Xmm };
+        return look_up_rows::emit(e, task, layer, (lanes, codes), [tables, weights, table]).map_err(failed);
     }
     let offsets = (layer.a.offset != 0)
         .then(|| e.data("tap_offsets", pack::tap_offsets(g, layer.codes, &layer.w, layer.a.offset)));

@@ -1,4 +1,4 @@
-//! 16-entry look-ups row by row, where the AVX2 tile stores codes (`tiles::look_up_rows`): the input rows under a row of the result
+//! 16-entry look-ups row by row, where a tile stores codes (`tiles::look_up_rows`): the input rows under a row of the result
 //! lie in a ring on the stack, with zeros for padding, so that a tile's columns are neighbours. What [`super::look_up`] computes,
 //! from the same weights.
 //!
@@ -12,7 +12,7 @@ use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::image::FunctionId;
 use crate::codegen::tiles::look_up_rows::{ENTRY, FRAME, LookUpRows, POSITIONS, SHIFT, TAPS};
-use crate::codegen::tiles::{CODES_ADDENDS, LookUpCodes};
+use crate::codegen::tiles::{CODES_ADDENDS, Lanes, LookUpCodes};
 use crate::graph::ops::Geometry;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
@@ -74,7 +74,7 @@ pub(super) fn emit(
     e: &mut Emitter<'_, '_>,
     task: &Task<'_>,
     layer: &IntLayer<'_>,
-    codes: LookUpCodes,
+    (lanes, codes): (Lanes, LookUpCodes),
     [tables, weights, table]: [Value; 3],
 ) -> Result<(), CodegenError> {
     let g = &layer.g;
@@ -82,7 +82,7 @@ pub(super) fn emit(
     let positions = width.div_ceil(width.div_ceil(POSITIONS));
     let (quads, pixel) = (g.channels / g.groups / 4, g.channels / 4);
     let limit = if layer.input.buffer.planes > 1 { 20 } else { 60 };
-    let tile = LookUpRows { positions, kernel: g.kernel[1], quads, pixel, limit, codes };
+    let tile = LookUpRows { lanes, positions, kernel: g.kernel[1], quads, pixel, limit, codes };
     let (slots, row, pitch) = (slots(g), row(g), pitch(g));
     let rows = Rows {
         layer,

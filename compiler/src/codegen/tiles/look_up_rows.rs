@@ -1,11 +1,13 @@
-//! Codes of sums of 16-entry look-ups, AVX2, row by row: up to 7 neighbouring positions × 32 outputs. A column's table is loaded
-//! once for all horizontal taps that read it, which the tile of `look_up_avx2` does for each tap anew. Reference: that tile,
-//! whose weights and thresholds it shares.
+//! Codes of sums of 16-entry look-ups row by row: up to 7 neighbouring positions × 32 outputs, by AVX2 at once, by SSE in two passes
+//! over the rows. A column's table is loaded once for all horizontal taps that read it, which the tile of `look_up_avx2` does for
+//! each tap anew. Reference: that tile, whose weights and thresholds it shares.
 //!
-//! Cost: about 170 MAC a cycle for 1-bit weights and codes of 1 or 2 bits. Limits: stride and dilation 1 across, up to 3 taps.
+//! Cost: about 170 MAC a cycle for 1-bit weights and codes of 1 or 2 bits, by SSE 80. Limits: stride and dilation 1 across, up to 3
+//! taps.
 
 use super::look_up_avx2::{LookUpCodes, codes_of_position};
-use super::{leaf, repeat, tile};
+use super::look_up_lanes::Lanes;
+use super::{leaf, leaf_sse, repeat, tile};
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
 use iced_x86::IcedError;
@@ -14,6 +16,8 @@ use iced_x86::code_asm::*;
 /// What the tile is specialised to.
 #[derive(Clone, Copy, Debug)]
 pub struct LookUpRows {
+    /// The instructions.
+    pub lanes: Lanes,
     /// Positions, 1 … 7.
     pub positions: usize,
     /// Horizontal taps, 1 … 3.
@@ -39,17 +43,21 @@ pub const FRAME: usize = 56;
 /// Where the addresses' addend lies there.
 pub const SHIFT: i32 = 48;
 
-const SUMS: [AsmRegisterYmm; POSITIONS] = [ymm0, ymm1, ymm2, ymm3, ymm4, ymm5, ymm6];
-const INDICES: [AsmRegisterYmm; TAPS] = [ymm7, ymm8, ymm9];
-const TABLE: AsmRegisterYmm = ymm10;
-const PART: AsmRegisterYmm = ymm11;
-const NIBBLES: AsmRegisterYmm = ymm12;
-/// Indices of two quads, and their lower halves.
-const PACKED: [(AsmRegisterYmm, AsmRegisterXmm); TAPS] = [(ymm13, xmm13), (ymm14, xmm14), (ymm15, xmm15)];
+/// Registers by number: byte sums of the positions, indices of the taps for two quads and for the first of them, a column's table,
+/// what is looked up there.
+const SUMS: [usize; POSITIONS] = [0, 1, 2, 3, 4, 5, 6];
+const INDICES: [usize; TAPS] = [7, 8, 9];
+const TABLE: usize = 10;
+const PART: usize = 11;
+const NIBBLES: usize = 12;
+const PACKED: [usize; TAPS] = [13, 14, 15];
 const SAVED: [AsmRegister64; 5] = [rbx, rbp, r13, r14, r15];
+/// The next entry of the list, and its end.
+const NEXT: AsmRegister64 = rbx;
+const END: AsmRegister64 = rsi;
 const CODES: AsmRegister64 = r10;
 /// Weights of both blocks.
-const WEIGHTS: [AsmRegister64; 2] = [r11, rbp];
+const WEIGHTS: [AsmRegister64; 2] = [r11, r15];
 
 impl LookUpRows {
     /// The function `(rows, count, weights, stride, tables, frame)`: `rows` is a list of `count` entries of [`ENTRY`] bytes,
@@ -58,11 +66,11 @@ impl LookUpRows {
     /// # Errors
     /// When a distance does not fit an instruction.
     pub fn function(self, image: &mut Image) -> Result<FunctionId, CodegenError> {
-        let LookUpRows { positions, kernel, quads, pixel, limit, codes } = self;
+        let LookUpRows { lanes, positions, kernel, quads, pixel, limit, codes } = self;
         if pixel * (positions + kernel) >= 1 << 30 || quads * kernel >= 1 << 24 {
             return Err(CodegenError::TooLarge(format!("rows of {quads} bytes a position")));
         }
-        let name = format!("tile.look_up.rows.{positions}x{kernel}x{quads}.{pixel}.{limit}.{codes:?}");
+        let name = format!("tile.look_up.rows.{lanes:?}.{positions}x{kernel}x{quads}.{pixel}.{limit}.{codes:?}");
         tile(image, &name, |a| self.assemble(a))
     }
 
@@ -71,45 +79,99 @@ impl LookUpRows {
         self.quads.div_ceil(2) * 16
     }
 
+    /// Addresses of the weights, one for each block that the lanes hold.
+    fn weights(self) -> impl Iterator<Item = AsmRegister64> {
+        WEIGHTS.into_iter().take(self.lanes.bytes() / 16)
+    }
+
+    /// Where the 16-bit sums of a position lie on the stack: those of all bytes, and of odd ones.
+    fn sums(self, position: usize) -> [AsmMemoryOperand; 2] {
+        let bytes = self.lanes.bytes();
+        [0, bytes].map(|half| rsp + (2 * bytes * position + half) as i32)
+    }
+
     pub(super) fn assemble(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
-        let room = 64 * self.positions as i32;
-        leaf(a, &SAVED, |a| {
-            a.sub(rsp, room)?;
-            a.add(rcx, rdx)?;
-            a.mov(eax, 0x0F0F_0F0F_u32)?;
-            a.vmovd(xmm12, eax)?;
-            a.vpbroadcastd(NIBBLES, xmm12)?;
-            a.vpxor(TABLE, TABLE, TABLE)?;
-            for i in 0..2 * self.positions as i32 {
-                a.vmovdqu(ymmword_ptr(rsp + 32 * i), TABLE)?;
+        match self.lanes {
+            Lanes::Ymm => leaf(a, &SAVED, |a| {
+                a.add(rcx, rdx)?;
+                // Sums that cross cache lines would cost a tenth.
+                a.mov(rbp, rsp)?;
+                a.and(rsp, -32)?;
+                self.walk(a, |a| self.pass(a))?;
+                a.mov(rsp, rbp)
+            }),
+            Lanes::Xmm => leaf_sse(a, &SAVED, |a| {
+                self.walk(a, |a| {
+                    // Twice the number of the block.
+                    a.xor(ebp, ebp)?;
+                    let mut block = a.create_label();
+                    a.set_label(&mut block)?;
+                    self.pass(a)?;
+                    a.add(rdx, rcx)?;
+                    a.add(ebp, 2)?;
+                    a.cmp(ebp, 4)?;
+                    a.jne(block)
+                })
+            }),
+        }
+    }
+
+    /// What all passes over the rows share, around them.
+    fn walk(
+        self,
+        a: &mut CodeAssembler,
+        passes: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>,
+    ) -> Result<(), IcedError> {
+        let room = (2 * self.lanes.bytes() * self.positions) as i32;
+        a.sub(rsp, room)?;
+        a.shl(END, ENTRY.ilog2())?;
+        a.add(END, rdi)?;
+        passes(a)?;
+        a.add(rsp, room)
+    }
+
+    /// The codes of the blocks that the lanes hold.
+    fn pass(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
+        a.mov(eax, 0x0F0F_0F0F_u32)?;
+        self.lanes.splat(a, NIBBLES, eax)?;
+        self.lanes.zero(a, TABLE)?;
+        for at in (0..self.positions).flat_map(|i| self.sums(i)) {
+            self.lanes.store(a, at, TABLE)?;
+        }
+        let (mut next, mut done) = (a.create_label(), a.create_label());
+        a.mov(NEXT, rdi)?;
+        a.cmp(NEXT, END)?;
+        a.je(done)?;
+        a.set_label(&mut next)?;
+        self.row(a)?;
+        a.cmp(NEXT, END)?;
+        a.jne(next)?;
+        a.set_label(&mut done)?;
+        match self.lanes {
+            Lanes::Xmm => {
+                self.codes.prepare_block(a)?;
+                (0..self.positions).try_for_each(|i| self.codes.block(a, i, self.sums(i)[0]))
             }
-            let (mut next, mut done) = (a.create_label(), a.create_label());
-            a.test(rsi, rsi)?;
-            a.jz(done)?;
-            a.set_label(&mut next)?;
-            self.row(a)?;
-            a.dec(rsi)?;
-            a.jnz(next)?;
-            a.set_label(&mut done)?;
-            self.codes.prepare(a)?;
-            for i in 0..self.positions {
-                let at = 64 * i as i32;
-                a.vmovdqu(ymm5, ymmword_ptr(rsp + at))?;
-                a.vmovdqu(ymm4, ymmword_ptr(rsp + (at + 32)))?;
-                codes_of_position(a, self.codes, i, [ymm5, ymm4])?;
+            Lanes::Ymm => {
+                self.codes.prepare(a)?;
+                (0..self.positions).try_for_each(|i| {
+                    let [all, odd] = self.sums(i);
+                    a.vmovdqu(ymm5, ymmword_ptr(all))?;
+                    a.vmovdqu(ymm4, ymmword_ptr(odd))?;
+                    codes_of_position(a, self.codes, i, [ymm5, ymm4])
+                })
             }
-            a.add(rsp, room)
-        })
+        }
     }
 
     fn row(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
-        a.mov(CODES, qword_ptr(rdi))?;
+        a.mov(CODES, qword_ptr(NEXT))?;
         a.add(CODES, qword_ptr(r9 + SHIFT))?;
-        for (weights, block) in WEIGHTS.into_iter().zip([rdx, rcx]) {
-            a.mov(weights, qword_ptr(rdi + 8))?;
+        for (weights, block) in self.weights().zip([rdx, rcx]) {
+            a.mov(weights, qword_ptr(NEXT + 8))?;
             a.add(weights, block)?;
         }
-        a.add(rdi, ENTRY as i32)?;
+        a.add(NEXT, ENTRY as i32)?;
         // Whole pairs of quads between flushes.
         let most = (self.limit / self.kernel / 2 * 2).min(self.quads.next_multiple_of(2)).max(2);
         repeat(a, r14d, self.quads / most, |a| self.chunk(a, most))?;
@@ -122,54 +184,47 @@ impl LookUpRows {
     /// The look-ups of `quads`, summed in bytes and added to the 16-bit sums.
     fn chunk(self, a: &mut CodeAssembler, quads: usize) -> Result<(), IcedError> {
         for sum in SUMS.into_iter().take(self.positions) {
-            a.vpxor(sum, sum, sum)?;
+            self.lanes.zero(a, sum)?;
         }
         repeat(a, r13d, quads / 2, |a| self.pair(a, 2))?;
         if !quads.is_multiple_of(2) {
             self.pair(a, 1)?;
         }
         for (i, sum) in SUMS.into_iter().enumerate().take(self.positions) {
-            let at = 64 * i as i32;
-            a.vpaddw(TABLE, sum, ymmword_ptr(rsp + at))?;
-            a.vmovdqu(ymmword_ptr(rsp + at), TABLE)?;
-            a.vpsrlw(sum, sum, 8)?;
-            a.vpaddw(sum, sum, ymmword_ptr(rsp + (at + 32)))?;
-            a.vmovdqu(ymmword_ptr(rsp + (at + 32)), sum)?;
+            let [all, odd] = self.sums(i);
+            self.lanes.accumulate(a, all, sum, TABLE)?;
+            self.lanes.shift_right(a, sum, 8)?;
+            self.lanes.accumulate(a, odd, sum, TABLE)?;
         }
         Ok(())
     }
 
     /// One or two quads; moves the pointers on.
     fn pair(self, a: &mut CodeAssembler, quads: usize) -> Result<(), IcedError> {
-        for (kx, (packed, lower)) in PACKED.into_iter().enumerate().take(self.kernel) {
-            let at = (kx * self.tap()) as i32;
-            a.vmovdqu(lower, xmmword_ptr(WEIGHTS[0] + at))?;
-            a.vinserti128(packed, packed, xmmword_ptr(WEIGHTS[1] + at), 1)?;
+        let lanes = self.lanes;
+        for (kx, packed) in PACKED.into_iter().enumerate().take(self.kernel) {
+            lanes.blocks(a, packed, WEIGHTS.map(|w| w + (kx * self.tap()) as i32))?;
         }
-        for quad in 0..quads {
-            for ((packed, _), index) in PACKED.into_iter().zip(INDICES).take(self.kernel) {
-                if quad == 0 {
-                    a.vpand(index, packed, NIBBLES)?;
-                } else {
-                    a.vpsrlw(index, packed, 4)?;
-                    a.vpand(index, index, NIBBLES)?;
+        for (quad, indices) in [INDICES, PACKED].into_iter().enumerate().take(quads) {
+            for (index, packed) in indices.into_iter().zip(PACKED).take(self.kernel) {
+                if quad > 0 {
+                    lanes.shift_right(a, packed, 4)?;
                 }
+                lanes.and(a, index, [packed, NIBBLES])?;
             }
             for column in 0..self.positions + self.kernel - 1 {
                 a.movzx(eax, byte_ptr(CODES + (column * self.pixel + quad) as i32))?;
                 a.shl(eax, 4)?;
-                a.vbroadcasti128(TABLE, xmmword_ptr(r8 + rax))?;
-                for (kx, index) in INDICES.into_iter().enumerate().take(self.kernel) {
-                    let Some(&sum) = column.checked_sub(kx).and_then(|r| SUMS.get(..self.positions)?.get(r)) else {
-                        continue;
-                    };
-                    a.vpshufb(PART, TABLE, index)?;
-                    a.vpaddb(sum, sum, PART)?;
+                lanes.table(a, TABLE, r8 + rax)?;
+                let sum = |kx: usize| SUMS.get(..self.positions)?.get(column.checked_sub(kx)?).copied();
+                let taps = indices.into_iter().enumerate().take(self.kernel);
+                let mut readers = taps.filter_map(|(kx, index)| Some((index, sum(kx)?))).peekable();
+                while let Some((index, sum)) = readers.next() {
+                    lanes.look_up(a, sum, [TABLE, index, PART], readers.peek().is_none())?;
                 }
             }
         }
         a.add(CODES, quads as i32)?;
-        a.add(WEIGHTS[0], 16)?;
-        a.add(WEIGHTS[1], 16)
+        self.weights().try_for_each(|weights| a.add(weights, 16))
     }
 }

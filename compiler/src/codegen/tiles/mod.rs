@@ -1,5 +1,6 @@
-//! Wide tiles: leaf functions of 256-bit and 512-bit instructions, which Cranelift cannot emit, assembled and put into the same image.
-//! A tile computes what a kernel's 128-bit inner loop computes, from the same packed weights, to the same bits.
+//! Wide tiles: leaf functions of 256-bit and 512-bit instructions, which Cranelift cannot emit, assembled and put into the same image;
+//! and of 128-bit ones where Cranelift's loop costs twice as much. A tile computes what a kernel's 128-bit inner loop computes, from
+//! the same packed weights, to the same bits.
 //!
 //! A tile follows the System V convention and touches volatile registers only, or saves them. One function serves every
 //! step and level with the same shape. Must never know the graph.
@@ -13,6 +14,8 @@ mod float_avx512;
 mod look_up_avx2;
 pub mod look_up_avx512;
 mod look_up_codes;
+mod look_up_codes_sse;
+mod look_up_lanes;
 pub mod look_up_rows;
 pub mod outer_avx512;
 mod patch_grad;
@@ -34,6 +37,7 @@ pub mod weight_amx;
 
 pub use float_avx2::FloatShape;
 pub use look_up_avx2::{CODES_ADDENDS, CODES_FRAME, LookUpCodes, LookUpShape, PAIR};
+pub use look_up_lanes::Lanes;
 pub use patch_grad::PatchTile;
 pub use popcount_avx512::PopcountShape;
 pub use split::{SplitFinish, SplitShape};
@@ -78,11 +82,22 @@ pub(super) fn leaf(
     saved: &[AsmRegister64],
     body: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>,
 ) -> Result<(), IcedError> {
+    leaf_sse(a, saved, |a| {
+        body(a)?;
+        a.vzeroupper()
+    })
+}
+
+/// A [`leaf`] that leaves the upper halves of vectors alone: a level without AVX has no `vzeroupper`.
+pub(super) fn leaf_sse(
+    a: &mut CodeAssembler,
+    saved: &[AsmRegister64],
+    body: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>,
+) -> Result<(), IcedError> {
     for &r in saved {
         a.push(r)?;
     }
     body(a)?;
-    a.vzeroupper()?;
     for &r in saved.iter().rev() {
         a.pop(r)?;
     }
@@ -128,6 +143,58 @@ pub(super) mod tests {
             let code = format!("{:?}", instruction.code());
             assert!(!code.starts_with("EVEX"), "{code}");
             assert!(code.starts_with("VEX") || !code.contains("mm_"), "{code} is no VEX form");
+        }
+    }
+
+    /// Instructions up to SSE4.2 and POPCNT, as the tiles use them.
+    const LEVEL_2: [&str; 37] = [
+        "Push",
+        "Pop",
+        "Ret",
+        "Mov",
+        "Movzx",
+        "Lea",
+        "Add",
+        "Sub",
+        "Xor",
+        "Shl",
+        "Cmp",
+        "Dec",
+        "Je",
+        "Jne",
+        "Movd",
+        "Movq",
+        "Movdqa",
+        "Movdqu",
+        "Pxor",
+        "Pand",
+        "Paddb",
+        "Paddw",
+        "Psubw",
+        "Psllw",
+        "Psrlw",
+        "Pmullw",
+        "Pcmpeqb",
+        "Pcmpgtw",
+        "Packsswb",
+        "Packssdw",
+        "Packuswb",
+        "Punpcklbw",
+        "Punpcklqdq",
+        "Pshuflw",
+        "Pshufd",
+        "Pmovmskb",
+        "Pmaddwd",
+    ];
+    /// Of SSSE3.
+    const SSSE3: [&str; 3] = ["Pshufb", "Pabsb", "Pmaddubsw"];
+
+    /// Every instruction of a tile is legal on a machine of level v2.
+    pub(in crate::codegen) fn only_sse(a: &CodeAssembler) {
+        for instruction in a.instructions() {
+            let code = format!("{:?}", instruction.code());
+            let name = code.split('_').next().unwrap_or_default();
+            assert!(LEVEL_2.contains(&name) || SSSE3.contains(&name), "{code}");
         }
     }
 
@@ -343,6 +410,31 @@ pub(super) mod tests {
         Ok(())
     }
 
+    fn look_ups_by_rows(lanes: Lanes) -> Vec<look_up_rows::LookUpRows> {
+        let (nibbles, bits) = (look_up::Store::Nibbles(64), look_up::Store::Bits(16));
+        let shapes = [(7, 3, 16, 20), (1, 1, 7, 60), (4, 2, 33, 20)];
+        let codes = [(3, true, nibbles, 2), (2, true, bits, -3), (1, false, bits, 1), (1, false, nibbles, 2)];
+        let codes = codes.map(|(top, falling, store, factor)| LookUpCodes { top, falling, store, pitch: 40, factor });
+        let shape = |codes, (positions, kernel, quads, limit)| look_up_rows::LookUpRows {
+            lanes,
+            positions,
+            kernel,
+            quads,
+            pixel: 40,
+            limit,
+            codes,
+        };
+        codes.into_iter().flat_map(|codes| shapes.map(|s| shape(codes, s))).collect()
+    }
+
+    #[test]
+    fn sse_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
+        for shape in look_ups_by_rows(Lanes::Xmm) {
+            only_sse(&assembler(|a| shape.assemble(a))?);
+        }
+        Ok(())
+    }
+
     #[test]
     fn avx2_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
         for positions in 1..=4 {
@@ -359,10 +451,7 @@ pub(super) mod tests {
                 }
             }
         }
-        for (positions, kernel, quads, limit) in [(7, 3, 16, 20), (1, 1, 7, 60), (4, 2, 33, 20)] {
-            let store = look_up::Store::Nibbles(64);
-            let codes = LookUpCodes { top: 3, falling: true, store, pitch: 40, factor: 2 };
-            let shape = look_up_rows::LookUpRows { positions, kernel, quads, pixel: 40, limit, codes };
+        for shape in look_ups_by_rows(Lanes::Ymm) {
             only_avx2(&assembler(|a| shape.assemble(a))?);
         }
         for outputs in [16, 32, 48] {

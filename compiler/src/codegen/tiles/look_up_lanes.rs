@@ -1,0 +1,133 @@
+//! The instructions of row by row look-ups under one name each: by AVX2, where a register holds both blocks of a pair, and by SSE
+//! (SSSE3), where it holds one. SSE overwrites its first operand, so a copy comes before where that is still wanted. Must never know
+//! what a tile computes.
+
+use super::vectors::{XMM, YMM};
+use iced_x86::IcedError;
+use iced_x86::code_asm::*;
+
+/// Registers by number, of one width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lanes {
+    /// SSE: a block of 16 outputs.
+    Xmm,
+    /// AVX2: two of them.
+    Ymm,
+}
+
+type Done = Result<(), IcedError>;
+
+impl Lanes {
+    /// Bytes of a register.
+    pub(super) fn bytes(self) -> usize {
+        if self == Lanes::Xmm { 16 } else { 32 }
+    }
+
+    /// A 32-bit general register in all lanes.
+    pub(super) fn splat(self, a: &mut CodeAssembler, to: usize, from: AsmRegister32) -> Done {
+        match self {
+            Lanes::Xmm => {
+                a.movd(XMM[to], from)?;
+                a.pshufd(XMM[to], XMM[to], 0)
+            }
+            Lanes::Ymm => {
+                a.vmovd(XMM[to], from)?;
+                a.vpbroadcastd(YMM[to], XMM[to])
+            }
+        }
+    }
+
+    /// All bits zero.
+    pub(super) fn zero(self, a: &mut CodeAssembler, to: usize) -> Done {
+        match self {
+            Lanes::Xmm => a.pxor(XMM[to], XMM[to]),
+            Lanes::Ymm => a.vpxor(YMM[to], YMM[to], YMM[to]),
+        }
+    }
+
+    /// Stores a register.
+    pub(super) fn store(self, a: &mut CodeAssembler, to: AsmMemoryOperand, from: usize) -> Done {
+        match self {
+            Lanes::Xmm => a.movdqu(xmmword_ptr(to), XMM[from]),
+            Lanes::Ymm => a.vmovdqu(ymmword_ptr(to), YMM[from]),
+        }
+    }
+
+    /// The 16 bytes at the address of each block.
+    pub(super) fn blocks(self, a: &mut CodeAssembler, to: usize, from: [AsmMemoryOperand; 2]) -> Done {
+        let [first, second] = from.map(xmmword_ptr);
+        match self {
+            Lanes::Xmm => a.movdqu(XMM[to], first),
+            Lanes::Ymm => {
+                a.vmovdqu(XMM[to], first)?;
+                a.vinserti128(YMM[to], YMM[to], second, 1)
+            }
+        }
+    }
+
+    /// 16 bytes for every block.
+    pub(super) fn table(self, a: &mut CodeAssembler, to: usize, from: AsmMemoryOperand) -> Done {
+        match self {
+            Lanes::Xmm => a.movdqu(XMM[to], xmmword_ptr(from)),
+            Lanes::Ymm => a.vbroadcasti128(YMM[to], xmmword_ptr(from)),
+        }
+    }
+
+    /// to = x and y; `to` is not y.
+    pub(super) fn and(self, a: &mut CodeAssembler, to: usize, [x, y]: [usize; 2]) -> Done {
+        match self {
+            Lanes::Xmm => {
+                copy(a, to, x)?;
+                a.pand(XMM[to], XMM[y])
+            }
+            Lanes::Ymm => a.vpand(YMM[to], YMM[x], YMM[y]),
+        }
+    }
+
+    /// Moves 16-bit lanes right.
+    pub(super) fn shift_right(self, a: &mut CodeAssembler, register: usize, by: i32) -> Done {
+        match self {
+            Lanes::Xmm => a.psrlw(XMM[register], by),
+            Lanes::Ymm => a.vpsrlw(YMM[register], YMM[register], by),
+        }
+    }
+
+    /// sum += the bytes of `table` that `index` selects, by bytes. `table` is overwritten where `last`, `spare` where not.
+    pub(super) fn look_up(
+        self,
+        a: &mut CodeAssembler,
+        sum: usize,
+        [table, index, spare]: [usize; 3],
+        last: bool,
+    ) -> Done {
+        let part = if last { table } else { spare };
+        match self {
+            Lanes::Xmm => {
+                copy(a, part, table)?;
+                a.pshufb(XMM[part], XMM[index])?;
+                a.paddb(XMM[sum], XMM[part])
+            }
+            Lanes::Ymm => {
+                a.vpshufb(YMM[part], YMM[table], YMM[index])?;
+                a.vpaddb(YMM[sum], YMM[sum], YMM[part])
+            }
+        }
+    }
+
+    /// Adds a register to memory by 16-bit lanes; `spare` is overwritten.
+    pub(super) fn accumulate(self, a: &mut CodeAssembler, to: AsmMemoryOperand, from: usize, spare: usize) -> Done {
+        match self {
+            Lanes::Xmm => {
+                a.movdqu(XMM[spare], xmmword_ptr(to))?;
+                a.paddw(XMM[spare], XMM[from])?;
+            }
+            Lanes::Ymm => a.vpaddw(YMM[spare], YMM[from], ymmword_ptr(to))?,
+        }
+        self.store(a, to, spare)
+    }
+}
+
+/// Copies a register where it is another.
+fn copy(a: &mut CodeAssembler, to: usize, from: usize) -> Done {
+    if to == from { Ok(()) } else { a.movdqa(XMM[to], XMM[from]) }
+}
