@@ -151,22 +151,20 @@ impl Rows<'_, '_> {
             let (left, end) = (e.int(g.pads[1] * pixel), e.int(self.row));
             zeros(e, out, zero, left);
             let to = e.add(out, g.pads[1] * pixel);
-            let copy = |e: &mut Emitter<'_, '_>, ty, at: Value| {
-                let (from, to) = (e.b.ins().iadd(source, at), e.b.ins().iadd(to, at));
+            // Both move in variables: Cranelift would find the row's slot anew for each vector.
+            let (source, to) = (e.var(source), e.var(to));
+            let copy = |e: &mut Emitter<'_, '_>, ty, size: usize| {
+                let (from, out, size) = (e.b.use_var(source), e.b.use_var(to), e.int(size));
                 let v = e.read(ty, from, 0);
-                e.store(v, to, 0);
+                e.store(v, out, 0);
+                e.accumulate(source, size);
+                e.accumulate(to, size);
             };
-            e.times(bytes / VECTOR, |e, i| {
-                let at = e.mul(i, VECTOR);
-                copy(e, types::I8X16, at);
-            });
+            e.times(bytes / VECTOR, |e, _| copy(e, types::I8X16, VECTOR));
             // No byte behind the image is read.
-            let mut at = bytes / VECTOR * VECTOR;
             for (ty, size) in [(types::I64, 8), (types::I32, 4), (types::I16, 2), (types::I8, 1)] {
                 if bytes & size != 0 {
-                    let offset = e.int(at);
-                    copy(e, ty, offset);
-                    at += size;
+                    copy(e, ty, size);
                 }
             }
             let behind = e.int(g.pads[1] * pixel + bytes);
@@ -180,17 +178,21 @@ impl Rows<'_, '_> {
 
     /// Σ of each column's codes of each group of a row.
     fn sum(&self, e: &mut Emitter<'_, '_>, slot: Value, codes: Value) {
+        const UNROLL: usize = 4;
         let g = &self.layer.g;
         let (quads, two) = (g.channels / g.groups / 4, self.layer.input.buffer.planes > 1);
         e.times(g.groups, |e, group| {
             let row = e.at(group, slot, g.groups);
             let to = e.at(self.sums, row, self.pitch * 2);
             let codes = e.at(codes, group, quads);
-            e.times(columns(g), |e, column| {
-                let at = e.at(codes, column, g.channels / 4);
-                let zero = e.int(0);
-                let sum = e.var(zero);
-                let add = |e: &mut Emitter<'_, '_>, v: Value| {
+            let (to, next) = (e.var(to), e.var(codes));
+            e.times(columns(g), |e, _| {
+                let (zero, codes) = (e.int(0), e.b.use_var(next));
+                let (sum, at) = (e.var(zero), e.var(codes));
+                let add = |e: &mut Emitter<'_, '_>, ty, offset: usize| {
+                    let at = e.b.use_var(at);
+                    let v = e.read(ty, at, offset as i32);
+                    let v = if ty == types::I64 { v } else { e.b.ins().uextend(types::I64, v) };
                     let all = e.b.ins().popcnt(v);
                     e.accumulate(sum, all);
                     if two {
@@ -199,29 +201,31 @@ impl Rows<'_, '_> {
                         e.accumulate(sum, high);
                     }
                 };
-                e.times(quads / 8, |e, word| {
-                    let at = e.at(at, word, 8);
-                    let v = e.read(types::I64, at, 0);
-                    add(e, v);
+                e.times(quads / 8 / UNROLL, |e, _| {
+                    (0..UNROLL).for_each(|word| add(e, types::I64, 8 * word));
+                    let size = e.int(8 * UNROLL);
+                    e.accumulate(at, size);
                 });
-                let mut done = quads / 8 * 8;
+                let words = quads / 8 % UNROLL;
+                (0..words).for_each(|word| add(e, types::I64, 8 * word));
+                let mut done = 8 * words;
                 for (ty, size) in [(types::I32, 4), (types::I16, 2), (types::I8, 1)] {
                     if quads & size != 0 {
-                        let v = e.read(ty, at, done as i32);
-                        let v = e.b.ins().uextend(types::I64, v);
-                        add(e, v);
+                        add(e, ty, done);
                         done += size;
                     }
                 }
-                let sum = e.b.use_var(sum);
-                let to = e.at(to, column, 2);
-                e.b.ins().istore16(MemFlagsData::new().with_notrap(), sum, to, 0);
+                let (sum, out) = (e.b.use_var(sum), e.b.use_var(to));
+                e.b.ins().istore16(MemFlagsData::new().with_notrap(), sum, out, 0);
+                let (pixel, element) = (e.int(g.channels / 4), e.int(2));
+                e.accumulate(next, pixel);
+                e.accumulate(to, element);
             });
         });
     }
 
-    /// Lists the input rows under the row of the result whose window begins at `top`, and behind the list their slots; gives their
-    /// number.
+    /// Lists the input rows under the row of the result whose window begins at `top`, and behind the list the addresses of their
+    /// sums; gives their number.
     fn valid(&self, e: &mut Emitter<'_, '_>, top: Value) -> Value {
         let g = &self.layer.g;
         let zero = e.int(0);
@@ -238,9 +242,10 @@ impl Rows<'_, '_> {
                 let weights = e.mul(ky, g.kernel[1] * tap);
                 e.store(codes, entry, 0);
                 e.store(weights, entry, 8);
-                let slots = e.add(self.list, g.kernel[0] * ENTRY);
-                let own = e.at(slots, n, 8);
-                e.store(slot, own, 0);
+                let behind = e.add(self.list, g.kernel[0] * ENTRY);
+                let own = e.at(behind, n, 8);
+                let sums = e.at(self.sums, slot, g.groups * self.pitch * 2);
+                e.store(sums, own, 0);
                 let n = e.add(n, 1);
                 e.b.def_var(count, n);
             });
@@ -257,11 +262,10 @@ impl Rows<'_, '_> {
             let none = e.cast(types::I16X8, none);
             let sum = e.var(none);
             e.range(zero, count, 1, |e, i| {
-                let slots = e.add(self.list, g.kernel[0] * ENTRY);
-                let slot = e.at(slots, i, 8);
-                let slot = e.load(types::I64, slot, 0);
-                let row = e.at(group, slot, g.groups);
-                let row = e.at(self.sums, row, self.pitch * 2);
+                let behind = e.add(self.list, g.kernel[0] * ENTRY);
+                let own = e.at(behind, i, 8);
+                let row = e.load(types::I64, own, 0);
+                let row = e.at(row, group, self.pitch * 2);
                 let at = e.at(row, v, 16);
                 let row = e.load(types::I16X8, at, 0);
                 e.accumulate(sum, row);
