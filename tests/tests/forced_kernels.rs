@@ -148,6 +148,10 @@ fn codes_by_rows_of_look_ups() {
         (48, 7, 96, "@w: f32[96, 48, 3, 1], bits=1), dilations=[2, 1], pads=[2, 0, 2, 0]"),
         (24, 10, 64, "@w: f32[64, 12, 3, 3], bits=1), groups=2, pads=[1, 1, 1, 1]"),
         (260, 6, 32, "@w: f32[32, 260, 1, 3], bits=1), pads=[0, 1, 0, 1]"),
+        // Three tiles a row, of which the last overlaps.
+        (28, 19, 32, "@w: f32[32, 28, 3, 3], bits=1), pads=[1, 1, 1, 1]"),
+        // Three blocks of 16 outputs a group are no pairs: not by rows.
+        (32, 9, 96, "@w: f32[96, 16, 3, 3], bits=1), groups=2, pads=[1, 1, 1, 1]"),
         // A stride, and five taps across: not by rows.
         (16, 9, 32, "@w: f32[32, 16, 3, 3], bits=1), strides=[1, 2], pads=[1, 1, 1, 1]"),
         (16, 9, 32, "@w: f32[32, 16, 5, 5], bits=1), pads=[2, 2, 2, 2]"),

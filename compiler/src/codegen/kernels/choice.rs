@@ -166,7 +166,8 @@ fn word(text: &str) -> String {
 /// The kernels that can compute a layer at a level with the layouts it has, the cheapest first.
 pub fn candidates(layer: &Layer<'_>, level: &Level) -> Vec<Candidate> {
     let fitting = Kernel::ALL.into_iter().filter(|k| k.fits(layer, level).is_ok());
-    let mut all: Vec<Candidate> = fitting.map(|kernel| Candidate { kernel, cycles: kernel.cycles(layer, level) }).collect();
+    let mut all: Vec<Candidate> =
+        fitting.map(|kernel| Candidate { kernel, cycles: kernel.cycles(layer, level) }).collect();
     all.sort_by(|a, b| a.cycles.total_cmp(&b.cycles));
     all
 }

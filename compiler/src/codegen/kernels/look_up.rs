@@ -73,7 +73,7 @@ pub(super) fn fits(layer: &Layer<'_>, level: &Level, wide: bool) -> Result<(), S
     demand(g.taps() * c.a.top as usize <= u16::MAX.into(), "its sums could pass 65535")
 }
 
-/// 45 MAC a cycle and weight bit with 128-bit shuffles, 78 with AVX2; row by row 75 and 150. Then the chain, where there is AVX2
+/// 45 MAC a cycle and weight bit with 128-bit shuffles, 78 with AVX2; row by row 85 and 150. Then the chain, where there is AVX2
 /// in wide lanes and where a tile stores codes next to nothing.
 pub(super) fn cycles(layer: &Layer<'_>, level: &Level, wide: bool) -> f64 {
     let codes = layer.codes.and_then(|c| codes(layer.graph, layer.step, layer.result, &layer.g, [c.a, c.w]));
@@ -81,7 +81,7 @@ pub(super) fn cycles(layer: &Layer<'_>, level: &Level, wide: bool) -> f64 {
     let tile = codes.filter(|_| stores_codes(&layer.g, level, wide));
     let (rate, chain) = match (wide, tile) {
         (false, None) => (45.0, layer.chain()),
-        (false, Some(_)) => (75.0, stored),
+        (false, Some(_)) => (85.0, stored),
         (true, None) => (78.0, layer.chain() / 3.0),
         (true, Some(_)) if look_up_rows::fits(&layer.g) => (150.0, stored),
         (true, Some(_)) => (78.0, stored),

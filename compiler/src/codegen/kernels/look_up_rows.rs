@@ -11,13 +11,13 @@ use super::split_input::zeros;
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::image::FunctionId;
-use crate::codegen::tiles::look_up_rows::{ENTRY, FRAME, LookUpRows, POSITIONS, SHIFT, TAPS};
+use crate::codegen::tiles::look_up_rows::{self, ENTRY, LookUpRows, TAPS};
 use crate::codegen::tiles::{CODES_ADDENDS, Lanes, LookUpCodes};
 use crate::graph::ops::Geometry;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
 
-/// Bytes of a ring of rows that may lie on the stack.
+/// Bytes of a ring of rows and of a row's sums that may lie on the stack.
 const MOST: usize = 64 << 10;
 /// Bytes that a copy writes at once.
 const VECTOR: usize = 16;
@@ -26,8 +26,6 @@ const VECTOR: usize = 16;
 struct Rows<'a, 'l> {
     layer: &'a IntLayer<'l>,
     tile: FunctionId,
-    /// Positions of a tile.
-    positions: usize,
     /// Rows of the ring, their bytes, and the sums of a row and group.
     slots: usize,
     row: usize,
@@ -43,7 +41,7 @@ struct Rows<'a, 'l> {
 /// Whether a layer has the form: stride and dilation 1 across, up to 3 taps there, and a ring that fits the stack.
 pub(super) fn fits(g: &Geometry) -> bool {
     let across = g.strides[1] == 1 && g.dilations[1] == 1 && g.kernel[1] <= TAPS && g.output[1] > 1;
-    across && slots(g) * (row(g) + 2 * g.groups * pitch(g)) <= MOST
+    across && slots(g) * (row(g) + 2 * g.groups * pitch(g)) + look_up_rows::stack(g.output[1]) <= MOST
 }
 
 /// Input rows under a row of the result, those between taps included.
@@ -61,9 +59,9 @@ fn row(g: &Geometry) -> usize {
     (columns(g).max(g.pads[1] + g.input[1]) * g.channels / 4 + 2 * VECTOR).next_multiple_of(VECTOR)
 }
 
-/// Elements of a row's sums of a group, one a column.
+/// Elements of a row's sums of a group, one a column, and what a vector reads too far.
 fn pitch(g: &Geometry) -> usize {
-    (columns(g) + POSITIONS).next_multiple_of(8)
+    (columns(g) + 7).next_multiple_of(8)
 }
 
 /// Emits the kernel; `weights` as `pack::look_up_weights` packs them, `thresholds` as `pack::pair_thresholds`.
@@ -79,15 +77,13 @@ pub(super) fn emit(
 ) -> Result<(), CodegenError> {
     let g = &layer.g;
     let width = g.output[1];
-    let positions = width.div_ceil(width.div_ceil(POSITIONS));
     let (quads, pixel) = (g.channels / g.groups / 4, g.channels / 4);
     let limit = if layer.input.buffer.planes > 1 { 20 } else { 60 };
-    let tile = LookUpRows { lanes, positions, kernel: g.kernel[1], quads, pixel, limit, codes };
+    let tile = LookUpRows { lanes, width, kernel: g.kernel[1], quads, pixel, limit, codes };
     let (slots, row, pitch) = (slots(g), row(g), pitch(g));
     let rows = Rows {
         layer,
         tile: tile.function(e.image)?,
-        positions,
         slots,
         row,
         pitch,
@@ -95,7 +91,7 @@ pub(super) fn emit(
         sums: e.stack(slots * g.groups * pitch * 2, VECTOR),
         columns: e.stack(pitch * 2, VECTOR),
         list: e.stack(g.kernel[0] * (ENTRY + 8), 8),
-        frame: Frame { codes, at: e.stack(FRAME, 8), table, weights },
+        frame: Frame { codes, at: e.stack(look_up_rows::frame(width), 8), table, weights },
         tables,
     };
     let (start, end) = task.row_range(e);
@@ -109,17 +105,11 @@ pub(super) fn emit(
         e.b.def_var(next, to);
         let count = rows.valid(e, top);
         e.times(g.groups, |e, group| {
-            if layer.w.offset != 0 {
-                rows.add_columns(e, count, group);
-            }
-            e.times(width.div_ceil(positions), |e, column| {
-                // The last tile overlaps its neighbour rather than being narrower.
-                let (x, last) = (e.mul(column, positions), e.int(width - positions));
-                let x = e.min(x, last);
-                let flat = task.position(e, y, x).flat;
-                let to = e.at(task.result.base, flat, codes.pitch);
-                rows.tile(e, [x, count, group, to]);
-            });
+            rows.addends(e, count, group);
+            let zero = e.int(0);
+            let flat = task.position(e, y, zero).flat;
+            let to = e.at(task.result.base, flat, codes.pitch);
+            rows.call(e, [count, group, to]);
         });
     });
     Ok(())
@@ -276,30 +266,34 @@ impl Rows<'_, '_> {
         });
     }
 
-    /// The codes of the positions from column `x` on, of one group; `to` are those of the first.
-    fn tile(&self, e: &mut Emitter<'_, '_>, [x, count, group, to]: [Value; 4]) {
+    /// What is added to each position's sums: of each column that its window reads, the sum over the rows.
+    fn addends(&self, e: &mut Emitter<'_, '_>, count: Value, group: Value) {
         let (g, a, w) = (&self.layer.g, &self.layer.a, &self.layer.w);
-        let scale = i64::from(a.step) * i64::from(w.offset);
-        let sums = e.at(self.columns, x, 2);
-        for r in 0..self.positions {
-            let addend = if w.offset == 0 {
-                e.b.ins().iconst(types::I32, 0)
-            } else {
-                let term = |kx: usize| {
-                    let flags = MemFlagsData::new().with_notrap();
-                    e.b.ins().uload16(types::I32, flags, sums, 2 * (r + kx) as i32)
-                };
-                let terms: Vec<Value> = (0..g.kernel[1]).map(term).collect();
-                let zero = e.b.ins().iconst(types::I32, 0);
-                let sum = terms.into_iter().fold(zero, |a, b| e.b.ins().iadd(a, b));
-                e.b.ins().imul_imm_s(sum, scale)
-            };
-            e.store(addend, self.frame.at, CODES_ADDENDS + 4 * r as i32);
+        if w.offset != 0 {
+            self.add_columns(e, count, group);
         }
-        let quads = g.channels / g.groups / 4;
-        let shift = e.mul(x, g.channels / 4);
-        let shift = e.at(shift, group, quads);
-        e.store(shift, self.frame.at, SHIFT);
+        let factor = e.splat_i32(a.step.wrapping_mul(w.offset));
+        e.times(g.output[1].div_ceil(8), |e, v| {
+            let from = e.at(self.columns, v, 16);
+            let to = e.at(self.frame.at, v, 32);
+            let zero = e.splat_i32(0);
+            let mut sum = e.cast(types::I16X8, zero);
+            for kx in (0..g.kernel[1]).take_while(|_| w.offset != 0) {
+                let column = e.load(types::I16X8, from, 2 * kx as i32);
+                sum = e.b.ins().iadd(sum, column);
+            }
+            for (at, half) in [(0, e.b.ins().uwiden_low(sum)), (16, e.b.ins().uwiden_high(sum))] {
+                let addend = e.b.ins().imul(half, factor);
+                e.store(addend, to, CODES_ADDENDS + at);
+            }
+        });
+    }
+
+    /// The codes of a row of one group; `to` are those of its first position.
+    fn call(&self, e: &mut Emitter<'_, '_>, [count, group, to]: [Value; 3]) {
+        let g = &self.layer.g;
+        let shift = e.mul(group, g.channels / g.groups / 4);
+        e.store(shift, self.frame.at, look_up_rows::shift(g.output[1]));
         self.frame.each_pair(e, g, [group, to], |e, [weights, stride]| {
             e.call(self.tile, &[self.list, count, weights, stride, self.tables, self.frame.at]);
         });

@@ -170,7 +170,7 @@ impl LookUpShape {
 }
 
 /// Addresses of the codes and of the thresholds, and what spreads the bits of the planes.
-const OUT: AsmRegister64 = r10;
+pub(super) const OUT: AsmRegister64 = r10;
 const THRESHOLDS: AsmRegister64 = r11;
 const SPREAD: [AsmRegister64; 2] = [r13, r14];
 const FACTOR: (AsmRegisterYmm, AsmRegisterXmm) = (ymm15, xmm15);

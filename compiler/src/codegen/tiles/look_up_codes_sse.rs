@@ -2,13 +2,12 @@
 //! thresholds and frame. Codes are counted in bytes: without BMI2 there is no `pdep` that spreads bits of planes to nibbles, but a
 //! byte shuffle and two pairwise products put four codes into a byte.
 
-use super::look_up_avx2::{CODES_ADDENDS, LookUpCodes, PAIR};
+use super::look_up_avx2::{CODES_ADDENDS, LookUpCodes, OUT, PAIR};
 use super::look_up_avx512::Store;
 use super::vectors::XMM;
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
-const OUT: AsmRegister64 = r10;
 const THRESHOLDS: AsmRegister64 = r11;
 const FIRST: AsmRegisterXmm = xmm0;
 const SECOND: AsmRegisterXmm = xmm1;

@@ -45,6 +45,14 @@ impl Lanes {
         }
     }
 
+    /// Loads a register.
+    pub(super) fn load(self, a: &mut CodeAssembler, to: usize, from: AsmMemoryOperand) -> Done {
+        match self {
+            Lanes::Xmm => a.movdqu(XMM[to], xmmword_ptr(from)),
+            Lanes::Ymm => a.vmovdqu(YMM[to], ymmword_ptr(from)),
+        }
+    }
+
     /// Stores a register.
     pub(super) fn store(self, a: &mut CodeAssembler, to: AsmMemoryOperand, from: usize) -> Done {
         match self {

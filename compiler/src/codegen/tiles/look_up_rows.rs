@@ -1,12 +1,14 @@
-//! Codes of sums of 16-entry look-ups row by row: up to 7 neighbouring positions × 32 outputs, by AVX2 at once, by SSE in two passes
-//! over the rows. A column's table is loaded once for all horizontal taps that read it, which the tile of `look_up_avx2` does for
-//! each tap anew. Reference: that tile, whose weights and thresholds it shares.
+//! Codes of sums of 16-entry look-ups row by row: all positions of a row, 7 at a time, × 32 outputs, by AVX2 at once, by SSE in two
+//! passes. A column's table is loaded once for all horizontal taps that read it, which the tile of `look_up_avx2` does for each tap
+//! anew; and the indices that lie packed are taken apart once for all tiles of the row. Reference: that tile, whose weights and
+//! thresholds it shares.
 //!
-//! Cost: about 170 MAC a cycle for 1-bit weights and codes of 1 or 2 bits, by SSE 80. Limits: stride and dilation 1 across, up to 3
-//! taps.
+//! Cost: see `kernels::look_up`; what is not look-ups is a sixth of the time with 64 channels. Limits: stride and dilation 1 across,
+//! up to 3 taps.
 
-use super::look_up_avx2::{LookUpCodes, codes_of_position};
+use super::look_up_avx2::{CODES_ADDENDS, LookUpCodes, OUT, codes_of_position};
 use super::look_up_lanes::Lanes;
+use super::look_up_quads::{CODES, NIBBLES, SUMS, TABLE};
 use super::{leaf, leaf_sse, repeat, tile};
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
@@ -18,8 +20,8 @@ use iced_x86::code_asm::*;
 pub struct LookUpRows {
     /// The instructions.
     pub lanes: Lanes,
-    /// Positions, 1 … 7.
-    pub positions: usize,
+    /// Positions of a row.
+    pub width: usize,
     /// Horizontal taps, 1 … 3.
     pub kernel: usize,
     /// Bytes of four channels of a group.
@@ -32,199 +34,235 @@ pub struct LookUpRows {
     pub codes: LookUpCodes,
 }
 
-/// Positions of a tile at most.
-pub const POSITIONS: usize = 7;
 /// Horizontal taps at most.
 pub const TAPS: usize = 3;
 /// Bytes of an entry of the list of rows: the address of the first column's codes, the offset of the row's weights.
 pub const ENTRY: usize = 16;
-/// Of the frame: addresses of the codes and of the thresholds, an i32 for each position, and what is added to the rows' addresses.
-pub const FRAME: usize = 56;
-/// Where the addresses' addend lies there.
-pub const SHIFT: i32 = 48;
 
-/// Registers by number: byte sums of the positions, indices of the taps for two quads and for the first of them, a column's table,
-/// what is looked up there.
-const SUMS: [usize; POSITIONS] = [0, 1, 2, 3, 4, 5, 6];
-const INDICES: [usize; TAPS] = [7, 8, 9];
-const TABLE: usize = 10;
-const PART: usize = 11;
-const NIBBLES: usize = 12;
-const PACKED: [usize; TAPS] = [13, 14, 15];
-const SAVED: [AsmRegister64; 5] = [rbx, rbp, r13, r14, r15];
-/// The next entry of the list, and its end.
+/// Positions whose sums are in registers at once.
+pub(super) const POSITIONS: usize = 7;
+const SAVED: [AsmRegister64; 6] = [rbx, rbp, r12, r13, r14, r15];
+/// The next entry of the list.
 const NEXT: AsmRegister64 = rbx;
-const END: AsmRegister64 = rsi;
-const CODES: AsmRegister64 = r10;
 /// Weights of both blocks.
-const WEIGHTS: [AsmRegister64; 2] = [r11, r15];
+pub(super) const WEIGHTS: [AsmRegister64; 2] = [r11, r15];
+/// 16-bit sums on the stack.
+const TOTALS: AsmRegister64 = rsi;
+/// Counters of chunks and of tiles of a row.
+const CHUNKS: AsmRegister32 = ebp;
+const TILES: AsmRegister32 = r12d;
+/// On the stack: the caller's stack, the list's end, twice the number of the block; then indices and sums.
+const STACK: i32 = 0;
+const END: i32 = 8;
+const BLOCK: i32 = 16;
+/// Bytes before the indices.
+pub(super) const ROOM: usize = 32;
+
+/// Bytes of the frame for rows of `width` positions: addresses of the codes and of the thresholds, an i32 for each position, and
+/// what is added to the rows' addresses.
+pub fn frame(width: usize) -> usize {
+    shift(width) as usize + 8
+}
+
+/// Where the addresses' addend lies there.
+pub fn shift(width: usize) -> i32 {
+    CODES_ADDENDS + 4 * width.next_multiple_of(8) as i32
+}
+
+/// Bytes of the stack that sums of rows of `width` positions take.
+pub fn stack(width: usize) -> usize {
+    (width + POSITIONS) * 64
+}
+
+type Done = Result<(), IcedError>;
 
 impl LookUpRows {
     /// The function `(rows, count, weights, stride, tables, frame)`: `rows` is a list of `count` entries of [`ENTRY`] bytes,
-    /// `weights` and `weights + stride` are the two blocks, `frame` is of [`FRAME`] bytes.
+    /// `weights` and `weights + stride` are the two blocks, `frame` is of [`frame`] bytes.
     ///
     /// # Errors
     /// When a distance does not fit an instruction.
     pub fn function(self, image: &mut Image) -> Result<FunctionId, CodegenError> {
-        let LookUpRows { lanes, positions, kernel, quads, pixel, limit, codes } = self;
-        if pixel * (positions + kernel) >= 1 << 30 || quads * kernel >= 1 << 24 {
+        let LookUpRows { lanes, width, kernel, quads, pixel, limit, codes } = self;
+        if pixel * (width + kernel) >= 1 << 30 || codes.pitch * width >= 1 << 30 || quads * kernel >= 1 << 24 {
             return Err(CodegenError::TooLarge(format!("rows of {quads} bytes a position")));
         }
-        let name = format!("tile.look_up.rows.{lanes:?}.{positions}x{kernel}x{quads}.{pixel}.{limit}.{codes:?}");
+        let name = format!("tile.look_up.rows.{lanes:?}.{width}x{kernel}x{quads}.{pixel}.{limit}.{codes:?}");
         tile(image, &name, |a| self.assemble(a))
     }
 
     /// Bytes of a tap's weights of a block.
-    fn tap(self) -> usize {
+    pub(super) fn tap(self) -> usize {
         self.quads.div_ceil(2) * 16
     }
 
+    /// Positions of a tile: the tiles of a row are about as wide as one another.
+    pub(super) fn positions(self) -> usize {
+        self.width.div_ceil(self.width.div_ceil(POSITIONS))
+    }
+
+    /// Tiles of a row.
+    pub(super) fn tiles(self) -> usize {
+        self.width.div_ceil(self.positions())
+    }
+
+    /// Whole pairs of quads between additions to the 16-bit sums.
+    fn chunk_quads(self) -> usize {
+        (self.limit / self.kernel / 2 * 2).min(self.quads.next_multiple_of(2)).max(2)
+    }
+
     /// Addresses of the weights, one for each block that the lanes hold.
-    fn weights(self) -> impl Iterator<Item = AsmRegister64> {
+    pub(super) fn weights(self) -> impl Iterator<Item = AsmRegister64> {
         WEIGHTS.into_iter().take(self.lanes.bytes() / 16)
     }
 
-    /// Where the 16-bit sums of a position lie on the stack: those of all bytes, and of odd ones.
-    fn sums(self, position: usize) -> [AsmMemoryOperand; 2] {
+    /// Where the 16-bit sums of a position of a tile lie: those of all bytes, and of odd ones.
+    fn totals(self, position: usize) -> [AsmMemoryOperand; 2] {
         let bytes = self.lanes.bytes();
-        [0, bytes].map(|half| rsp + (2 * bytes * position + half) as i32)
+        [0, bytes].map(|half| TOTALS + (2 * bytes * position + half) as i32)
     }
 
-    pub(super) fn assemble(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
+    pub(super) fn assemble(self, a: &mut CodeAssembler) -> Done {
         match self.lanes {
             Lanes::Ymm => leaf(a, &SAVED, |a| {
                 a.add(rcx, rdx)?;
-                // Sums that cross cache lines would cost a tenth.
-                a.mov(rbp, rsp)?;
-                a.and(rsp, -32)?;
-                self.walk(a, |a| self.pass(a))?;
-                a.mov(rsp, rbp)
+                self.on_stack(a, |a| self.pass(a))
             }),
             Lanes::Xmm => leaf_sse(a, &SAVED, |a| {
-                self.walk(a, |a| {
-                    // Twice the number of the block.
-                    a.xor(ebp, ebp)?;
+                self.on_stack(a, |a| {
+                    a.mov(qword_ptr(rsp + BLOCK), 0)?;
                     let mut block = a.create_label();
                     a.set_label(&mut block)?;
                     self.pass(a)?;
                     a.add(rdx, rcx)?;
-                    a.add(ebp, 2)?;
-                    a.cmp(ebp, 4)?;
+                    a.add(qword_ptr(rsp + BLOCK), 2)?;
+                    a.cmp(qword_ptr(rsp + BLOCK), 4)?;
                     a.jne(block)
                 })
             }),
         }
     }
 
-    /// What all passes over the rows share, around them.
-    fn walk(
+    /// The stack around all passes; registers are stored where no cache line ends within one.
+    fn on_stack(self, a: &mut CodeAssembler, passes: impl FnOnce(&mut CodeAssembler) -> Done) -> Done {
+        let sums = 2 * self.lanes.bytes() * self.positions() * self.tiles();
+        a.mov(rax, rsp)?;
+        a.sub(rsp, (ROOM + self.index_bytes() + sums) as i32)?;
+        a.and(rsp, -32)?;
+        a.mov(qword_ptr(rsp + STACK), rax)?;
+        a.shl(rsi, ENTRY.ilog2())?;
+        a.add(rsi, rdi)?;
+        a.mov(qword_ptr(rsp + END), rsi)?;
+        passes(a)?;
+        a.mov(rsp, qword_ptr(rsp + STACK))
+    }
+
+    /// Bytes of a chunk's indices.
+    fn index_bytes(self) -> usize {
+        self.chunk_quads() * self.kernel * self.lanes.bytes()
+    }
+
+    /// `body` for each tile of a row, [`TOTALS`] being its sums. What `moves` lists goes on by so many bytes a position; the last
+    /// tile overlaps its neighbour rather than being narrower.
+    fn each_tile(
         self,
         a: &mut CodeAssembler,
-        passes: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>,
-    ) -> Result<(), IcedError> {
-        let room = (2 * self.lanes.bytes() * self.positions) as i32;
-        a.sub(rsp, room)?;
-        a.shl(END, ENTRY.ilog2())?;
-        a.add(END, rdi)?;
-        passes(a)?;
-        a.add(rsp, room)
+        moves: &[(AsmRegister64, usize)],
+        mut body: impl FnMut(&mut CodeAssembler) -> Done,
+    ) -> Done {
+        let (tiles, positions) = (self.tiles(), self.positions());
+        let overlap = tiles * positions - self.width;
+        a.lea(TOTALS, ptr(rsp + (ROOM + self.index_bytes()) as i32))?;
+        repeat(a, TILES, tiles, |a| {
+            if overlap > 0 && !moves.is_empty() {
+                let mut before = a.create_label();
+                a.cmp(TILES, 1)?;
+                a.jne(before)?;
+                moves.iter().try_for_each(|&(register, bytes)| a.sub(register, (overlap * bytes) as i32))?;
+                a.set_label(&mut before)?;
+            }
+            body(a)?;
+            moves.iter().try_for_each(|&(register, bytes)| a.add(register, (positions * bytes) as i32))?;
+            a.add(TOTALS, (2 * self.lanes.bytes() * positions) as i32)
+        })
     }
 
     /// The codes of the blocks that the lanes hold.
-    fn pass(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
+    fn pass(self, a: &mut CodeAssembler) -> Done {
         a.mov(eax, 0x0F0F_0F0F_u32)?;
         self.lanes.splat(a, NIBBLES, eax)?;
         self.lanes.zero(a, TABLE)?;
-        for at in (0..self.positions).flat_map(|i| self.sums(i)) {
-            self.lanes.store(a, at, TABLE)?;
-        }
+        let all = || (0..self.positions()).flat_map(|i| self.totals(i));
+        self.each_tile(a, &[], |a| all().try_for_each(|at| self.lanes.store(a, at, TABLE)))?;
         let (mut next, mut done) = (a.create_label(), a.create_label());
         a.mov(NEXT, rdi)?;
-        a.cmp(NEXT, END)?;
+        a.cmp(NEXT, qword_ptr(rsp + END))?;
         a.je(done)?;
         a.set_label(&mut next)?;
         self.row(a)?;
-        a.cmp(NEXT, END)?;
+        a.cmp(NEXT, qword_ptr(rsp + END))?;
         a.jne(next)?;
         a.set_label(&mut done)?;
+        let moves = [(OUT, self.codes.pitch), (r9, 4)];
         match self.lanes {
             Lanes::Xmm => {
+                a.mov(rbp, qword_ptr(rsp + BLOCK))?;
                 self.codes.prepare_block(a)?;
-                (0..self.positions).try_for_each(|i| self.codes.block(a, i, self.sums(i)[0]))
+                self.each_tile(a, &moves, |a| {
+                    (0..self.positions()).try_for_each(|i| self.codes.block(a, i, self.totals(i)[0]))
+                })?;
+                a.sub(r9, 4 * self.width as i32)
             }
             Lanes::Ymm => {
                 self.codes.prepare(a)?;
-                (0..self.positions).try_for_each(|i| {
-                    let [all, odd] = self.sums(i);
-                    a.vmovdqu(ymm5, ymmword_ptr(all))?;
-                    a.vmovdqu(ymm4, ymmword_ptr(odd))?;
-                    codes_of_position(a, self.codes, i, [ymm5, ymm4])
+                self.each_tile(a, &moves, |a| {
+                    (0..self.positions()).try_for_each(|i| {
+                        let [all, odd] = self.totals(i);
+                        a.vmovdqu(ymm5, ymmword_ptr(all))?;
+                        a.vmovdqu(ymm4, ymmword_ptr(odd))?;
+                        codes_of_position(a, self.codes, i, [ymm5, ymm4])
+                    })
                 })
             }
         }
     }
 
-    fn row(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
+    /// What an input row adds to the sums.
+    fn row(self, a: &mut CodeAssembler) -> Done {
         a.mov(CODES, qword_ptr(NEXT))?;
-        a.add(CODES, qword_ptr(r9 + SHIFT))?;
+        a.add(CODES, qword_ptr(r9 + shift(self.width)))?;
         for (weights, block) in self.weights().zip([rdx, rcx]) {
             a.mov(weights, qword_ptr(NEXT + 8))?;
             a.add(weights, block)?;
         }
         a.add(NEXT, ENTRY as i32)?;
-        // Whole pairs of quads between flushes.
-        let most = (self.limit / self.kernel / 2 * 2).min(self.quads.next_multiple_of(2)).max(2);
-        repeat(a, r14d, self.quads / most, |a| self.chunk(a, most))?;
+        let most = self.chunk_quads();
+        repeat(a, CHUNKS, self.quads / most, |a| self.chunk(a, most))?;
         match self.quads % most {
             0 => Ok(()),
             rest => self.chunk(a, rest),
         }
     }
 
-    /// The look-ups of `quads`, summed in bytes and added to the 16-bit sums.
-    fn chunk(self, a: &mut CodeAssembler, quads: usize) -> Result<(), IcedError> {
-        for sum in SUMS.into_iter().take(self.positions) {
-            self.lanes.zero(a, sum)?;
+    /// The look-ups of `quads` of all positions of one input row, summed in bytes and added to the 16-bit sums.
+    fn chunk(self, a: &mut CodeAssembler, quads: usize) -> Done {
+        // Where there is one tile, its loop takes them apart itself.
+        if self.tiles() > 1 {
+            self.take_apart(a, quads)?;
         }
-        repeat(a, r13d, quads / 2, |a| self.pair(a, 2))?;
-        if !quads.is_multiple_of(2) {
-            self.pair(a, 1)?;
-        }
-        for (i, sum) in SUMS.into_iter().enumerate().take(self.positions) {
-            let [all, odd] = self.sums(i);
-            self.lanes.accumulate(a, all, sum, TABLE)?;
-            self.lanes.shift_right(a, sum, 8)?;
-            self.lanes.accumulate(a, odd, sum, TABLE)?;
-        }
-        Ok(())
-    }
-
-    /// One or two quads; moves the pointers on.
-    fn pair(self, a: &mut CodeAssembler, quads: usize) -> Result<(), IcedError> {
-        let lanes = self.lanes;
-        for (kx, packed) in PACKED.into_iter().enumerate().take(self.kernel) {
-            lanes.blocks(a, packed, WEIGHTS.map(|w| w + (kx * self.tap()) as i32))?;
-        }
-        for (quad, indices) in [INDICES, PACKED].into_iter().enumerate().take(quads) {
-            for (index, packed) in indices.into_iter().zip(PACKED).take(self.kernel) {
-                if quad > 0 {
-                    lanes.shift_right(a, packed, 4)?;
-                }
-                lanes.and(a, index, [packed, NIBBLES])?;
-            }
-            for column in 0..self.positions + self.kernel - 1 {
-                a.movzx(eax, byte_ptr(CODES + (column * self.pixel + quad) as i32))?;
-                a.shl(eax, 4)?;
-                lanes.table(a, TABLE, r8 + rax)?;
-                let sum = |kx: usize| SUMS.get(..self.positions)?.get(column.checked_sub(kx)?).copied();
-                let taps = indices.into_iter().enumerate().take(self.kernel);
-                let mut readers = taps.filter_map(|(kx, index)| Some((index, sum(kx)?))).peekable();
-                while let Some((index, sum)) = readers.next() {
-                    lanes.look_up(a, sum, [TABLE, index, PART], readers.peek().is_none())?;
-                }
-            }
-        }
-        a.add(CODES, quads as i32)?;
-        self.weights().try_for_each(|weights| a.add(weights, 16))
+        self.each_tile(a, &[(CODES, self.pixel)], |a| {
+            let sums = SUMS.into_iter().take(self.positions());
+            sums.clone().try_for_each(|sum| self.lanes.zero(a, sum))?;
+            self.all_look_ups(a, quads)?;
+            a.sub(CODES, quads as i32)?;
+            sums.enumerate().try_for_each(|(i, sum)| {
+                let [all, odd] = self.totals(i);
+                self.lanes.accumulate(a, all, sum, TABLE)?;
+                self.lanes.shift_right(a, sum, 8)?;
+                self.lanes.accumulate(a, odd, sum, TABLE)
+            })
+        })?;
+        // From behind the row to the next quads of its first column.
+        a.add(CODES, quads as i32 - (self.width * self.pixel) as i32)
     }
 }

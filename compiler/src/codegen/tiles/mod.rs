@@ -16,6 +16,7 @@ pub mod look_up_avx512;
 mod look_up_codes;
 mod look_up_codes_sse;
 mod look_up_lanes;
+mod look_up_quads;
 pub mod look_up_rows;
 pub mod outer_avx512;
 mod patch_grad;
@@ -147,7 +148,7 @@ pub(super) mod tests {
     }
 
     /// Instructions up to SSE4.2 and POPCNT, as the tiles use them.
-    const LEVEL_2: [&str; 37] = [
+    const LEVEL_2: [&str; 38] = [
         "Push",
         "Pop",
         "Ret",
@@ -159,6 +160,7 @@ pub(super) mod tests {
         "Xor",
         "Shl",
         "Cmp",
+        "And",
         "Dec",
         "Je",
         "Jne",
@@ -412,12 +414,12 @@ pub(super) mod tests {
 
     fn look_ups_by_rows(lanes: Lanes) -> Vec<look_up_rows::LookUpRows> {
         let (nibbles, bits) = (look_up::Store::Nibbles(64), look_up::Store::Bits(16));
-        let shapes = [(7, 3, 16, 20), (1, 1, 7, 60), (4, 2, 33, 20)];
+        let shapes = [(56, 3, 16, 20), (2, 1, 7, 60), (9, 2, 33, 20)];
         let codes = [(3, true, nibbles, 2), (2, true, bits, -3), (1, false, bits, 1), (1, false, nibbles, 2)];
         let codes = codes.map(|(top, falling, store, factor)| LookUpCodes { top, falling, store, pitch: 40, factor });
-        let shape = |codes, (positions, kernel, quads, limit)| look_up_rows::LookUpRows {
+        let shape = |codes, (width, kernel, quads, limit)| look_up_rows::LookUpRows {
             lanes,
-            positions,
+            width,
             kernel,
             quads,
             pixel: 40,
