@@ -25,7 +25,10 @@ impl LookUpRows {
     /// `quads` look-ups a tap, by pairs; leaves the codes at the first column's next quads.
     pub(super) fn all_look_ups(self, a: &mut CodeAssembler, quads: usize) -> Done {
         self.index(a)?;
-        repeat(a, QUADS, quads / 2, |a| self.look_ups(a, 2))?;
+        // All pairs between two additions to the 16-bit sums where there are 3 taps and 2-bit codes.
+        const UNROLL: usize = 3;
+        repeat(a, QUADS, quads / 2 / UNROLL, |a| (0..UNROLL).try_for_each(|_| self.look_ups(a, 2)))?;
+        (0..quads / 2 % UNROLL).try_for_each(|_| self.look_ups(a, 2))?;
         if quads.is_multiple_of(2) { Ok(()) } else { self.look_ups(a, 1) }
     }
 
