@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 /// How long an idle worker spins before it sleeps.
 const SPIN: Duration = Duration::from_micros(30);
-/// Stack of a worker; tasks need 64 KiB.
+/// Stack of a worker; tasks need 512 KiB (`dorefac.h`).
 const STACK: usize = 1 << 20;
 
 thread_local! {
