@@ -5,7 +5,9 @@
 //!
 //! With acc = 2^b·U + P_0 and least ≤ P_0 ≤ greatest for any levels: U ≥ ⌈(t − least)/2^b⌉ is sure to reach t, and
 //! U < ⌈(t − greatest)/2^b⌉ is sure not to. What is compared is ⌊U/2^s⌋, which fits 16 bits, against bounds rounded to the safe
-//! side; that leaves a few more codes open.
+//! side; that leaves a few more codes open. The values between the two bounds are about as many for all thresholds of an output:
+//! a code is open if the distance from the lower bound of any of them is less than that number, without sign and modulo 2^16,
+//! which is one comparison for all thresholds, and leaves more open only where the distance is too great for 16 bits.
 
 use super::split::{Split, TILE, VECTOR};
 use crate::graph::ops::Geometry;
@@ -34,8 +36,9 @@ impl Split {
         digits.fold((0, 0), |(least, greatest), d| (least + (d * lo).min(d * hi), greatest + (d * lo).max(d * hi)))
     }
 
-    /// [`Split::thresholds`] of each block, and behind them for each threshold what ⌊U/2^s⌋ passes where it is sure to be
-    /// reached, and what it passes where it may be: i16 vectors of 16 outputs, each four of them twice in a row.
+    /// [`Split::thresholds`] of each block, and behind them i16 vectors of 16 outputs, each four of them twice in a row: for each
+    /// threshold what ⌊U/2^s⌋ passes where it is sure to be reached, and the least with which that is open; then how many leave
+    /// it open, for the threshold with the most.
     pub fn early_thresholds(
         &self,
         g: &Geometry,
@@ -45,25 +48,30 @@ impl Split {
         levels: (i64, i64),
     ) -> Vec<u8> {
         let (outputs, blocks) = (g.outputs / g.groups, self.blocks(g));
-        let mut passed = vec![i16::MAX; g.groups * blocks * top * 2 * PASSED];
+        // An output that there is not reaches nothing and is never open.
+        let mut bounds = vec![i16::MAX; g.groups * blocks * (2 * top + 1) * PASSED];
+        let width = |block: usize| (block * (2 * top + 1) + 2 * top) * PASSED;
+        (0..g.groups * blocks).for_each(|b| bounds.iter_mut().skip(width(b)).take(PASSED).for_each(|w| *w = 0));
         let sums = weights.chunks(g.taps().max(1)).map(|row| self.lowest(row, levels));
         for (o, (row, lowest)) in rows.chunks(top + 1).zip(sums).enumerate().take(g.outputs) {
             let (group, o) = (o / outputs, o % outputs);
-            for (j, &t) in row.iter().take(top).enumerate() {
-                let at = (((group * blocks + o / TILE) * top + j) * 2) * PASSED + o % TILE / 4 * 8 + o % 4;
-                for (part, value) in self.passed(t, lowest).into_iter().enumerate() {
-                    for twice in [0, 4] {
-                        if let Some(slot) = passed.get_mut(at + part * PASSED + twice) {
-                            *slot = value;
-                        }
-                    }
-                }
+            let block = group * blocks + o / TILE;
+            let passed: Vec<[i16; 2]> = row.iter().take(top).map(|&t| self.passed(t, lowest)).collect();
+            let open = passed.iter().map(|[sure, may]| sure.abs_diff(*may)).max().unwrap_or(0);
+            let mut set = |vector: usize, value: i16| {
+                let at = (block * (2 * top + 1) + vector) * PASSED + o % TILE / 4 * 8 + o % 4;
+                [at, at + 4].into_iter().for_each(|at| bounds.iter_mut().skip(at).take(1).for_each(|b| *b = value));
+            };
+            for (j, [sure, _]) in passed.into_iter().enumerate() {
+                set(2 * j, sure);
+                set(2 * j + 1, sure.wrapping_sub_unsigned(open).wrapping_add(1));
             }
+            set(2 * top, open.cast_signed());
         }
         let exact = self.thresholds(g, rows, top);
-        let bytes = top * 2 * VECTOR;
-        let passed: Vec<u8> = passed.iter().flat_map(|v| v.to_le_bytes()).collect();
-        exact.chunks(bytes.max(1)).zip(passed.chunks(bytes.max(1))).flat_map(|(a, b)| [a, b].concat()).collect()
+        let bounds: Vec<u8> = bounds.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let blocks = exact.chunks((top * 2 * VECTOR).max(1)).zip(bounds.chunks((2 * top + 1) * VECTOR));
+        blocks.flat_map(|(exact, bounds)| [exact, bounds].concat()).collect()
     }
 
     /// The greatest ⌊U/2^s⌋ with which an accumulator may stay below `t`, and the greatest with which it is sure to, for what
@@ -109,13 +117,13 @@ mod tests {
                 let table = split.early_thresholds(&g, &[t, 1], 1, &weights, levels);
                 let word =
                     |vector: usize| i64::from(i16::from_le_bytes(*table[64 * vector..].first_chunk().expect("2")));
-                let (sure, may) = (upper >> shift > word(2), upper >> shift > word(3));
-                assert!(!sure || acc >= t, "{seed} {t}");
-                assert!(may || acc < t, "{seed} {t}");
-                assert!(may || !sure);
+                let (sure, distance) = (upper >> shift > word(2), (upper >> shift) - word(3));
+                let undecided = i64::from(distance as u16) < i64::from(word(4) as u16);
+                assert!(undecided || sure == (acc >= t), "{seed} {t}");
+                assert!(!(undecided && sure && distance.abs() < 1 << 16), "{seed} {t}");
                 // Twelve digits of at most 128 for levels of at most 255 sum to less than 400 000; U/2^s moves by 1 at 2^(b+s).
-                assert!(may == sure || d.abs() < FAR, "{d} {upper} {shift} {} {}", word(2), word(3));
-                open += usize::from(may && !sure);
+                assert!(!undecided || d.abs() < FAR, "{d} {upper} {shift} {} {}", word(2), word(3));
+                open += usize::from(undecided);
             }
         }
         assert!(open > 200, "{open} of 1400 open");

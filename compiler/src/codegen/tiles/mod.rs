@@ -479,6 +479,8 @@ pub(super) mod tests {
             "Kmovd",
             "Kxord",
             "Vpcmpgtw",
+            "Vpcmpuw",
+            "Vpminuw",
             "Vpackssdw",
             "Vpsubd",
             "Vmovdqa32",

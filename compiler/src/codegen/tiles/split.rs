@@ -41,7 +41,7 @@ impl SplitFinish {
     pub fn table_bytes(self) -> usize {
         match self {
             SplitFinish::Decode => 2 * VECTOR,
-            SplitFinish::Early { top, .. } => top * 4 * VECTOR,
+            SplitFinish::Early { top, .. } => (4 * top + 1) * VECTOR,
             other => other.top() * 2 * VECTOR,
         }
     }

@@ -127,25 +127,27 @@ fn decide(
     a.vpsrad(LEVELS, first, shift as u32)?;
     a.vpsrad(DIGITS[0], second, shift as u32)?;
     a.vpackssdw(LEVELS, LEVELS, DIGITS[0])?;
+    // The least distance from where a threshold begins to be open.
+    let [least, distance] = DIGITS;
+    let bound = |vector: usize| zmmword_ptr(TABLE + ((2 * top + vector) * VECTOR) as i32);
     for (t, sure) in split_vnni::REACHED.into_iter().enumerate().take(top) {
-        let part = |i: usize| zmmword_ptr(TABLE + ((2 * (top + t) + i) * VECTOR) as i32);
-        a.vpcmpgtw(sure, LEVELS, part(0))?;
-        if t == 0 {
-            a.vpcmpgtw(k5, LEVELS, part(1))?;
-            a.kxord(k5, k5, sure)?;
-        } else {
-            a.vpcmpgtw(k4, LEVELS, part(1))?;
-            a.kxord(k4, k4, sure)?;
-            a.kord(k5, k5, k4)?;
+        a.vpcmpgtw(sure, LEVELS, bound(2 * t))?;
+        let to = if t == 0 { least } else { distance };
+        a.vpsubw(to, LEVELS, bound(2 * t + 1))?;
+        if t > 0 {
+            a.vpminuw(least, least, distance)?;
         }
     }
+    a.vpcmpltuw(k5, least, bound(2 * top))?;
+    // Masks are joined as integers, for which more ports are free.
+    a.kmovd(eax, k1)?;
     if top == 3 {
         a.kmovd(r8d, k2)?;
-        a.kxord(k1, k1, k2)?;
-        a.kxord(k1, k1, k3)?;
+        a.kmovd(r9d, k3)?;
+        a.xor(eax, r8d)?;
+        a.xor(eax, r9d)?;
         a.pdep(r8, r8, r11)?;
     }
-    a.kmovd(eax, k1)?;
     a.pdep(rax, rax, r10)?;
     if top == 3 {
         a.or(rax, r8)?;
