@@ -1,0 +1,395 @@
+//! The bytes of every tile: what each level's tiles may hold, on whatever machine the tests run.
+
+use super::amx_conv::{AmxConv, Place, Store};
+use super::amx_unpack::{AmxUnpack, Planes};
+use super::look_up_avx512::{self as look_up, LookUp64};
+use super::outer_avx512::{GatherShape, OuterShape, TableShape};
+use super::patches::Patches;
+use super::product::Dot;
+use super::product_amx::{ProductShape, Rows};
+use super::split::Instructions;
+use super::weight_amx::{ShiftShape, Taps, WeightShape};
+use super::*;
+use crate::codegen::products::{Arithmetic, Finish, Loop, Tile, Units};
+
+/// Every instruction of a tile is legal on a machine with AVX2 and FMA and no more.
+pub(in crate::codegen) fn only_avx2(a: &CodeAssembler) {
+    for instruction in a.instructions() {
+        let code = format!("{:?}", instruction.code());
+        assert!(!code.starts_with("EVEX"), "{code}");
+        assert!(code.starts_with("VEX") || !code.contains("mm_"), "{code} is no VEX form");
+    }
+}
+
+/// Instructions up to SSE4.2 and POPCNT, as the tiles use them.
+const LEVEL_2: [&str; 38] = [
+    "Push",
+    "Pop",
+    "Ret",
+    "Mov",
+    "Movzx",
+    "Lea",
+    "Add",
+    "Sub",
+    "Xor",
+    "Shl",
+    "Cmp",
+    "And",
+    "Dec",
+    "Je",
+    "Jne",
+    "Movd",
+    "Movq",
+    "Movdqa",
+    "Movdqu",
+    "Pxor",
+    "Pand",
+    "Paddb",
+    "Paddw",
+    "Psubw",
+    "Psllw",
+    "Psrlw",
+    "Pmullw",
+    "Pcmpeqb",
+    "Pcmpgtw",
+    "Packsswb",
+    "Packssdw",
+    "Packuswb",
+    "Punpcklbw",
+    "Punpcklqdq",
+    "Pshuflw",
+    "Pshufd",
+    "Pmovmskb",
+    "Pmaddwd",
+];
+/// Of SSSE3.
+const SSSE3: [&str; 3] = ["Pshufb", "Pabsb", "Pmaddubsw"];
+
+/// Every instruction of a tile is legal on a machine of level v2.
+pub(in crate::codegen) fn only_sse(a: &CodeAssembler) {
+    for instruction in a.instructions() {
+        let name = format!("{:?}", instruction.mnemonic());
+        assert!(LEVEL_2.contains(&name.as_str()) || SSSE3.contains(&name.as_str()), "{:?}", instruction.code());
+    }
+}
+
+/// Instructions of AVX-512 F, BW, DQ and of BMI2, as the tiles use them.
+const LEVEL_4: [&str; 29] = [
+    "Vmovdqa64",
+    "Vmovdqu32",
+    "Vmovdqu64",
+    "Vpxord",
+    "Vpaddb",
+    "Vpaddw",
+    "Vpaddd",
+    "Vpaddq",
+    "Vpsubw",
+    "Vpsllq",
+    "Vpsllw",
+    "Vpsrlw",
+    "Vpmullw",
+    "Vpmulld",
+    "Vpcmpw",
+    "Vpandq",
+    "Vpbroadcastw",
+    "Vpbroadcastd",
+    "Vpbroadcastq",
+    "Vpmovzxwd",
+    "Vpmovqd",
+    "Vextracti64x4",
+    "Vzeroupper",
+    "Kmovq",
+    "Kxorq",
+    "Kunpckdq",
+    "Pext",
+    "Pdep",
+    "Rorx",
+];
+
+/// Every vector instruction of a tile is one of level v4, or of `more`.
+pub(in crate::codegen) fn only_level_4(a: &CodeAssembler, more: &[&str]) {
+    for instruction in a.instructions() {
+        let code = format!("{:?}", instruction.code());
+        let Some(name) = code.strip_prefix("EVEX_").or(code.strip_prefix("VEX_")) else {
+            assert!(!code.contains("mm_"), "{code} is no VEX form");
+            continue;
+        };
+        let name = name.split('_').next().unwrap_or_default();
+        assert!(LEVEL_4.contains(&name) || more.contains(&name), "{code}");
+    }
+}
+
+#[test]
+fn patch_tiles_of_level_4_hold_no_newer_instruction() -> Result<(), IcedError> {
+    // AVX-512 F and BMI1.
+    let floats = ["Vmovups", "Vbroadcastss", "Vfmadd231ps", "Vmulps", "Vaddps", "Vcmpps", "Vpord", "Blsr"];
+    for (fma, row) in [(true, 320), (false, 64), (true, 4096)] {
+        let shape = PatchTile { width: Width::Zmm, outputs: 43, pixel: 192, row, fma };
+        only_level_4(&assembler(|a| shape.assemble(a))?, &floats);
+    }
+    Ok(())
+}
+
+#[test]
+fn outer_products_of_level_4_hold_no_newer_instruction() -> Result<(), IcedError> {
+    let more = ["Vbroadcastss", "Vmovups", "Vpslld", "Vpsrad", "Vcvtdq2ps", "Vaddps", "Vmulps", "Vfmadd231ps"];
+    for rows in [192, 128, 7] {
+        only_level_4(&assembler(|a| GatherShape { rows }.assemble(a))?, &[]);
+    }
+    let moves = ["Vmovups", "Vmovntps", "Vunpcklps", "Vunpckhps", "Vunpcklpd", "Vunpckhpd", "Vshuff32x4"];
+    for apart in [transpose_avx512::Apart::From, transpose_avx512::Apart::To] {
+        only_level_4(&assembler(|a| apart.assemble(a))?, &moves);
+    }
+    for top in [1, 3, 15] {
+        only_level_4(&assembler(|a| TableShape { top }.assemble(a))?, &more);
+        for (rows, fma) in [(24, true), (24, false), (7, true), (17, false)] {
+            only_level_4(&assembler(|a| OuterShape { top, rows, fma }.assemble(a))?, &more);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn product_tiles_of_amx_hold_no_more_than_its_bytes() -> Result<(), IcedError> {
+    let tiles = ["Tileloadd", "Tilestored", "Tilezero", "Tdpbusd"];
+    for (count, rows) in [(1, Rows::Even), (4, Rows::Even), (3, Rows::Listed(64)), (4, Rows::Listed(192))] {
+        for start in [true, false] {
+            only_level_4(&assembler(|a| ProductShape { tiles: count, rows, start }.assemble(a))?, &tiles);
+        }
+    }
+    let floats = ["Vbroadcastss", "Vcvtdq2ps", "Vfmadd213ps", "Vmulps", "Vaddps", "Vmovups"];
+    for fma in [true, false] {
+        let taps = vec![(0, 0), (2048, 1), (-64, 2)];
+        let part = Taps { a: 64, steps: 3, taps };
+        let shape = WeightShape { parts: vec![part.clone(), part.clone(), part], plane: 448, count: 9, fma };
+        only_level_4(&assembler(|a| shape.assemble(a))?, &[&tiles[..], &floats].concat());
+    }
+    for pitch in [5, 7] {
+        let shape = ShiftShape { rows: 3, steps: 5, pitch, shifts: vec![0, 1, 3], copy: 4096 };
+        only_level_4(&assembler(|a| shape.assemble(a))?, &["Vpslld", "Vpsrld", "Vpord"]);
+    }
+    Ok(())
+}
+
+#[test]
+fn look_up_tiles_hold_no_more_than_vbmi() -> Result<(), IcedError> {
+    let codes = |top, store| look_up::Finish::Codes { top, falling: top == 2, store, pitch: 32, residual: None };
+    let residual = |codes, top, store| {
+        let residual = Some(look_up::Residual { codes, channels: 64, pitch: 32 });
+        look_up::Finish::Codes { top, falling: top == 2, store, pitch: 32, residual }
+    };
+    let every = [
+        look_up::Finish::Sums { pitch: 512 },
+        codes(1, look_up::Store::Bits(8)),
+        codes(2, look_up::Store::Nibbles(48)),
+        residual(2, 3, look_up::Store::Nibbles(64)),
+        residual(3, 2, look_up::Store::Bits(16)),
+        residual(4, 1, look_up::Store::Bits(8)),
+        residual(4, 3, look_up::Store::Nibbles(64)),
+    ];
+    for finish in every.into_iter().chain([codes(3, look_up::Store::Nibbles(64)), codes(3, look_up::Store::Bits(16))]) {
+        for (positions, kernel, stride, limit, factor) in [(8, 3, 1, 14, 2), (7, 7, 2, 42, 1), (1, 5, 3, 2, -3i32)] {
+            let (columns, sixes, planes) = ((positions - 1) * stride + kernel, 11, factor.unsigned_abs() as usize);
+            let dilation = 1;
+            let rows = kernel;
+            let shape =
+                LookUp64 { positions, kernel, stride, dilation, columns, sixes, limit, planes, rows, factor, finish };
+            only_level_4(
+                &assembler(|a| shape.assemble(a))?,
+                &["Vpermb", "Vpaddusb", "Kmovd", "Vpblendmw", "Vmovdqu16"],
+            );
+        }
+    }
+    for (channels, planes) in [(6, 1), (48, 2), (60, 2), (128, 2), (385, 1)] {
+        let shape = tables_bytes::ByteTables { channels, planes, pixel: channels, pitch: 704 };
+        only_level_4(&assembler(|a| shape.assemble(a))?, &["Vmovdqu8", "Vptestmb", "Vpbroadcastb"]);
+    }
+    for (quads, planes) in [(1, 2), (7, 1), (8, 2), (12, 2), (67, 2)] {
+        let shape = TablesShape { quads, planes, row: quads, pitch: 640 };
+        only_level_4(&assembler(|a| shape.assemble(a))?, &[]);
+    }
+    Ok(())
+}
+
+#[test]
+fn amx_tiles_hold_no_more_than_amx_and_vbmi() -> Result<(), IcedError> {
+    let tiles = ["Tileloadd", "Tilestored", "Tilezero", "Tdpbusd", "Vpackssdw", "Vpermq", "Vpcmpgtw"];
+    let digits = [
+        "Vpternlogd",
+        "Vmovdqa32",
+        "Vpsubd",
+        "Vpslld",
+        "Vpsrad",
+        "Vpsrld",
+        "Vpcmpgtd",
+        "Vpcmpeqd",
+        "Vcvtps2pd",
+        "Vcvtdq2pd",
+        "Vmulpd",
+        "Vaddpd",
+    ];
+    let more = ["Vcvtpd2ps", "Vpmovd2m", "Kxord", "Kxorw", "Korw", "Kmovd", "Kmovw", "Vmovdqu8"];
+    let more = [&tiles[..], &digits, &more].concat();
+    let codes = |top, place| Store::Codes { top, planes: if top > 1 { 2 } else { 1 }, place };
+    let digits = |planes, finish| Store::Digits { planes, bits: 8, finish, pitch: 320 };
+    let nibbles = SplitFinish::Nibbles { top: 3, planes: 2 };
+    for store in [
+        Store::Sums { pitch: 320 },
+        codes(1, Place::Bits(8)),
+        codes(2, Place::Nibbles),
+        codes(3, Place::Bits(24)),
+        digits(2, SplitFinish::Raw),
+        digits(3, SplitFinish::Decode),
+        digits(3, SplitFinish::Threshold(5)),
+        digits(3, nibbles),
+    ] {
+        for (blocks, loops) in [(2, [3, 1, 3]), (1, [5, 5, 1]), (2, [1, 1, 26]), (1, [3, 2, 13])] {
+            let shape = AmxConv { blocks, loops, steps: [3712, 64], position: 64, store };
+            only_level_4(&assembler(|a| shape.assemble(a))?, &more);
+        }
+    }
+    for planes in [Planes::Nibbles, Planes::Bits { apart: 8, planes: 1 }, Planes::Bits { apart: 40, planes: 8 }] {
+        let shape = AmxUnpack { planes, from: 80, blocks: 5 };
+        let more = ["Vpmovzxwq", "Vpmultishiftqb", "Vpternlogq", "Vmovdqu8"];
+        only_level_4(&assembler(|a| shape.assemble(a))?, &more);
+    }
+    for run in [15, 21, 36] {
+        let shape = Patches { rows: 7, row: 690, run, stride: 6, patch: 192 };
+        only_level_4(&assembler(|a| shape.assemble(a))?, &["Vmovdqu", "Vmovdqu8"]);
+    }
+    Ok(())
+}
+
+#[test]
+fn popcount_tiles_hold_no_more_than_vpopcntdq() -> Result<(), IcedError> {
+    for planes in [[1, 1], [1, 2], [2, 8], [4, 4], [5, 3]] {
+        let vectors = PopcountShape::vectors(planes).expect("few planes");
+        let shape = PopcountShape { planes, vectors, words: 3, plane_stride: 24, factor: 2 };
+        only_level_4(&assembler(|a| shape.assemble(a))?, &["Vpopcntq"]);
+    }
+    assert_eq!((PopcountShape::vectors([2, 9]), PopcountShape::vectors([8, 4])), (None, None));
+    Ok(())
+}
+
+fn look_ups_by_rows(lanes: Lanes) -> Vec<look_up_rows::LookUpRows> {
+    let (nibbles, bits) = (look_up::Store::Nibbles(64), look_up::Store::Bits(16));
+    let shapes = [(56, 3, 16, 20), (2, 1, 7, 60), (9, 2, 33, 20)];
+    let codes = [(3, true, nibbles, 2), (2, true, bits, -3), (1, false, bits, 1), (1, false, nibbles, 2)];
+    let codes = codes.map(|(top, falling, store, factor)| LookUpCodes { top, falling, store, pitch: 40, factor });
+    let shape = |codes, (width, kernel, quads, limit)| look_up_rows::LookUpRows {
+        lanes,
+        width,
+        kernel,
+        quads,
+        pixel: 40,
+        limit,
+        codes,
+    };
+    codes.into_iter().flat_map(|codes| shapes.map(|s| shape(codes, s))).collect()
+}
+
+#[test]
+fn sse_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
+    for shape in look_ups_by_rows(Lanes::Xmm) {
+        only_sse(&assembler(|a| shape.assemble(a))?);
+    }
+    Ok(())
+}
+
+#[test]
+fn avx2_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
+    for positions in 1..=4 {
+        for (quads, limit) in [(1, 20), (7, 20), (16, 60), (131, 20)] {
+            let codes = |top, falling, store, factor| LookUpCodes { top, falling, store, pitch: 40, factor };
+            for codes in [
+                None,
+                Some(codes(3, false, look_up::Store::Nibbles(64), 2)),
+                Some(codes(1, true, look_up::Store::Bits(8), 1)),
+                Some(codes(2, true, look_up::Store::Bits(16), -3)),
+            ] {
+                let shape = LookUpShape { positions, taps: 9, quads, limit, codes };
+                only_avx2(&assembler(|a| shape.assemble(a))?);
+            }
+        }
+    }
+    for shape in look_ups_by_rows(Lanes::Ymm) {
+        only_avx2(&assembler(|a| shape.assemble(a))?);
+    }
+    for outputs in [16, 32, 48] {
+        let (extents, steps) = ([3, 5, 5], [6400, 160, 4]);
+        let [lanes, vectors, positions] = FloatShape::of(false, outputs, 20);
+        let shape = FloatShape { lanes, positions, vectors, row: 4 * outputs, extents, steps, position: 4, pitch: 256 };
+        only_avx2(&assembler(|a| shape.assemble(a))?);
+    }
+    let nibbles = SplitFinish::Nibbles { top: 3, planes: 2 };
+    for (planes, positions) in [(1, 12), (2, 6), (3, 4), (3, 1)] {
+        for finish in [SplitFinish::Raw, SplitFinish::Decode, SplitFinish::Threshold(3), nibbles] {
+            let (instructions, loops, steps) = (Instructions::Avx2, [5, 2, 9], [700, 48]);
+            let (bits, position, pitch) = (12, 24, 256);
+            let shape = SplitShape { instructions, positions, planes, bits, loops, steps, position, pitch, finish };
+            only_avx2(&assembler(|a| shape.assemble(a))?);
+        }
+    }
+    // AVX-512 F, BW and VNNI, and BMI2.
+    let digits = ["Vpdpbusd", "Vpbroadcastd", "Vpcmpgtd", "Vpcmpeqd", "Vpslld", "Vpsrad", "Vpsrld", "Vcvtdq2pd"];
+    let codes = [
+        "Kmovw",
+        "Kord",
+        "Kmovd",
+        "Kxord",
+        "Vpcmpgtw",
+        "Vpcmpuw",
+        "Vpminuw",
+        "Vpackssdw",
+        "Vpsubd",
+        "Vmovdqa32",
+        "Kxorw",
+        "Korw",
+        "Pdep",
+        "Vpternlogd",
+        "Vcvtps2pd",
+        "Vmulpd",
+        "Vaddpd",
+        "Vcvtpd2ps",
+    ];
+    let digits = [&digits[..], &codes].concat();
+    let early = [1, 3].map(|top| SplitFinish::Early { top, shift: 12 });
+    for (planes, positions) in [(2, 24), (3, 14), (3, 1), (2, 1)] {
+        for finish in [early[0], early[1], SplitFinish::Decode, SplitFinish::Threshold(3), nibbles] {
+            let (instructions, loops, steps) = (Instructions::Vnni, [5, 2, 9], [700, 48]);
+            let (bits, position, pitch) = (8, 24, 256);
+            let positions = if early.contains(&finish) { positions } else { positions.min(9) };
+            let shape = SplitShape { instructions, positions, planes, bits, loops, steps, position, pitch, finish };
+            only_level_4(&assembler(|a| shape.assemble(a))?, &digits);
+        }
+    }
+    for (fma, row) in [(true, 320), (false, 64), (true, 1792)] {
+        let shape = PatchTile { width: Width::Ymm, outputs: 43, pixel: 192, row, fma };
+        only_avx2(&assembler(|a| shape.assemble(a))?);
+    }
+    // AVX-512 F and BW.
+    let products = ["Vmovups", "Vmovaps", "Vbroadcastss", "Vfmadd231ps", "Vmulps", "Vaddps", "Vcvtdq2ps"];
+    let products = [&products[..], &["Vpternlogd", "Vpabsw", "Vpmaddwd", "Vpmaddubsw"]].concat();
+    for arithmetic in [Arithmetic::Fma, Arithmetic::MulAdd, Arithmetic::Pairs, Arithmetic::Quads] {
+        let added = [true, false].map(|fma| Finish::AddScaled { fma });
+        for finish in [Finish::Store, Finish::Add, added[0], added[1]] {
+            let nest = vec![Loop { count: 3, stride: 4000 }, Loop { count: 11, stride: 4 }];
+            for loops in [nest, vec![Loop { count: 1, stride: 4 }]] {
+                let start = finish == Finish::Store;
+                let units = Units::ONE;
+                let shape = Tile { arithmetic, rows: 6, loops, b_step: 64, finish, start, end: start, units };
+                only_avx2(&assembler(|a| product::assemble(&shape, 256, Dot::Multiply, a))?);
+                let wide = Tile { rows: 12, ..shape };
+                only_level_4(&assembler(|a| product::assemble(&wide, 512, Dot::Multiply, a))?, &products);
+                if !arithmetic.integer() {
+                    for (rows, count) in [(12, 2), (8, 3)] {
+                        let units = Units { count, b: 4800, c: 64 };
+                        let several = Tile { rows, units, start: false, ..wide.clone() };
+                        only_level_4(&assembler(|a| product::assemble(&several, 512, Dot::Multiply, a))?, &products);
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
