@@ -318,13 +318,24 @@ fn task_count(graph: &Graph, plan: &Plan, step: &Step) -> usize {
     }
     let work = step.main.map_or(1, |id| taps(graph, id)) * c * h * w;
     if h > 1 {
-        // The tasks of a layer that makes tables of its input rows make those at their borders again.
-        let most = if looks_up(graph, plan, step) { h.div_ceil(4).min(8) } else { 16 };
-        return (work / 100_000).clamp(1, most).min(h);
+        let wanted = (work / 100_000).max(1);
+        if !looks_up(graph, plan, step) {
+            return wanted.min(16).min(h);
+        }
+        // The tasks of a layer that makes tables of its input rows make those at their borders again. They are so large that 2,
+        // 4 or 8 threads should have the same number each.
+        return nearest_power_of_two(wanted.min(h.div_ceil(4))).min(8);
     }
     // A fully connected layer is split by whole words of outputs.
     let conv = main.is_some_and(|n| is(n, &["int_conv", "conv", "matmul"]) && n.attrs.int("groups", 1) == 1);
     if conv && w == 1 && buffer.group == c { (work / 200_000).clamp(1, 16).min(c.div_ceil(64)) } else { 1 }
+}
+
+/// By the factor between them; 1 for 0.
+fn nearest_power_of_two(n: usize) -> usize {
+    let below = 1 << n.max(1).ilog2();
+    // Above √2 · below.
+    if n * n > 2 * below * below { 2 * below } else { below }
 }
 
 fn taps(graph: &Graph, id: NodeId) -> usize {
