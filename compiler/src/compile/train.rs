@@ -137,7 +137,7 @@ fn program(graph: &Graph, plan: &Plan, compiled: &[steps::CompiledStep]) -> Resu
     let flags = plan.buffers.iter().find(|(s, _)| s.kind == Kind::Flags).map(|(_, b)| b.place);
     let flags = if let Some(Place::Fixed(offset)) = flags { offset } else { 0 };
     Ok(Program {
-        steps: compiled.iter().enumerate().filter_map(|(i, c)| step_spec(graph, plan, i, c)).collect(),
+        steps: plan.steps.iter().enumerate().zip(compiled).map(|(s, c)| step_spec(graph, plan, s, c)).collect(),
         updates: plan.updates,
         gradients: plan.gradients,
         loss: offset("loss")?,
@@ -146,13 +146,12 @@ fn program(graph: &Graph, plan: &Plan, compiled: &[steps::CompiledStep]) -> Resu
     })
 }
 
-/// Step `i`.
-fn step_spec(graph: &Graph, plan: &Plan, i: usize, compiled: &steps::CompiledStep) -> Option<StepSpec> {
-    let step = plan.steps.get(i)?;
+/// Step `i`, which is `step`.
+fn step_spec(graph: &Graph, plan: &Plan, (i, step): (usize, &train::Step), compiled: &steps::CompiledStep) -> StepSpec {
     let form = |s: &Slot| plan.buffers.get(s);
     let moved = |slots: &[Slot]| slots.iter().filter_map(form).map(|b| b.form.bytes() as u64).sum::<u64>();
     let written = step.writes.first().and_then(form);
-    Some(StepSpec {
+    StepSpec {
         name: graph.node(step.node).map_or(String::new(), |n| n.name.clone()),
         kernel: compiled.kernel.to_owned(),
         task: compiled.task,
@@ -170,7 +169,7 @@ fn step_spec(graph: &Graph, plan: &Plan, i: usize, compiled: &steps::CompiledSte
         arena_offset: written.map_or(u64::MAX, |b| if let Place::Sample(o) = b.place { o } else { u64::MAX }),
         dtype: 1,
         layout: written.map_or(0, |b| if let Form::Maps(_) = b.form { 1 } else { 0 }),
-    })
+    }
 }
 
 /// Whether task i of a step is sample i alone.

@@ -253,11 +253,10 @@ fn beside(
     build(image, task, signature(&parameters, None), |b, params| {
         let (own, theirs) = (b.create_block(), b.create_block());
         let before = b.ins().icmp_imm_u(IntCC::UnsignedLessThan, params[1], more as i64);
+        let rest = b.ins().iadd_imm_s(params[1], -(more as i64));
         b.ins().brif(before, own, &[], theirs, &[]);
-        let rest = |b: &mut FunctionBuilder<'_>| b.ins().iadd_imm_s(params[1], -(more as i64));
-        for (block, function, i) in [(own, first, None), (theirs, run.task, Some(rest))] {
+        for (block, function, i) in [(own, first, params[1]), (theirs, run.task, rest)] {
             b.switch_to_block(block);
-            let i = i.map_or(params[1], |i| i(b));
             let function = import_function(b.func, function, signature(&parameters, None));
             b.ins().call(function, &[params[0], i, params[2]]);
             b.ins().return_(&[]);

@@ -269,7 +269,8 @@ impl Rows<'_, '_> {
     /// What is added to each position's sums: of each column that its window reads, the sum over the rows.
     fn addends(&self, e: &mut Emitter<'_, '_>, count: Value, group: Value) {
         let (g, a, w) = (&self.layer.g, &self.layer.a, &self.layer.w);
-        if w.offset != 0 {
+        let taps = if w.offset == 0 { 0 } else { g.kernel[1] };
+        if taps > 0 {
             self.add_columns(e, count, group);
         }
         let factor = e.splat_i32(a.step.wrapping_mul(w.offset));
@@ -278,7 +279,7 @@ impl Rows<'_, '_> {
             let to = e.at(self.frame.at, v, 32);
             let zero = e.splat_i32(0);
             let mut sum = e.cast(types::I16X8, zero);
-            for kx in (0..g.kernel[1]).take_while(|_| w.offset != 0) {
+            for kx in 0..taps {
                 let column = e.load(types::I16X8, from, 2 * kx as i32);
                 sum = e.b.ins().iadd(sum, column);
             }

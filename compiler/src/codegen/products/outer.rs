@@ -148,13 +148,13 @@ struct Task {
 impl Task {
     /// All rows, some at a time over all samples.
     fn emit(&self, e: &mut Emitter<'_, '_>, parts: &[Rows]) -> Result<(), CodegenError> {
-        let mut done = Ok(());
         // The tables of few samples are made once, else for every part's samples in turn.
         let zero = e.int(0);
         let few = e.b.ins().icmp_imm_s(IntCC::SignedLessThanOrEqual, self.batch, self.most as i64);
         let many = e.b.ins().icmp_imm_s(IntCC::SignedGreaterThan, self.batch, self.most as i64);
         e.when(few, |e| self.make(e, zero, self.batch));
         for part in parts {
+            let mut done = Ok(());
             e.times(part.times, |e, i| {
                 let first = e.mul(i, GATHERED);
                 let first = e.add(first, part.first);
@@ -189,9 +189,9 @@ impl Task {
                 };
                 done = first.and(second);
             });
-            std::mem::replace(&mut done, Ok(()))?;
+            done?;
         }
-        done
+        Ok(())
     }
 
     /// The tables of `count` samples from `sample` on.

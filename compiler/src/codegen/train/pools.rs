@@ -2,7 +2,7 @@
 
 use super::Frame;
 pub use super::pool_windows::Area;
-use super::pool_windows::{Lies, Place, Row, channels, covers, each, taps, unrolled, window};
+use super::pool_windows::{Lies, Place, Row, channels, covers, each, taps, window};
 use super::wide_pools;
 use crate::codegen::emitter::{Emitter, F32X4, I32X4};
 use crate::codegen::functions::later_if_greater;
@@ -44,7 +44,7 @@ pub fn forward(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Resul
     let global = node.op.name.starts_with("global");
     let max = node.op.name == "max_pool";
     let all = node.attrs.bool("count_padding", false);
-    let wide = if max && unrolled(&window) { wide_pools::forward(e, &window, [&from, &to])? } else { None };
+    let wide = if max { wide_pools::forward(e, &window, [&from, &to])? } else { None };
     let name = match wide {
         Some(Width::Zmm) => "max pool, AVX-512",
         Some(Width::Ymm) => "max pool, AVX2",

@@ -194,6 +194,7 @@ pub fn check(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, slots: &[Slot]) -> Resu
     for &slot in slots {
         let Form::Floats(len) = frame.buffer(slot)?.form else { return Err("checks floats".to_owned()) };
         let base = frame.base(e, slot)?;
+        let factors = frame.plan.factors(&slot).map(|f| frame.base(e, f)).transpose()?;
         let (whole, rest) = (len / PIECE, len % PIECE);
         for (start, pieces, len) in [(0, whole, PIECE), (whole, usize::from(rest > 0), rest)] {
             if pieces == 0 {
@@ -201,7 +202,6 @@ pub fn check(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, slots: &[Slot]) -> Resu
             }
             let piece = e.b.ins().iadd_imm_s(frame.task, -((first + start) as i64));
             let mine = e.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, piece, pieces as i64);
-            let factors = frame.plan.factors(&slot).map(|f| frame.base(e, f)).transpose()?;
             e.when(mine, |e| {
                 let none = e.b.ins().iconst(types::I32, 0);
                 let any = e.var(none);

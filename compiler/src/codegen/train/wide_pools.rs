@@ -92,9 +92,13 @@ pub fn gradient(
     let mut sinks = Vec::new();
     for (tap, v) in taps.into_iter().enumerate() {
         // The first tap has all unless the greatest is greater, the others what is left where they equal it.
-        let takes = if tap == 0 { p.compare(Compare::Above, best, v) } else { p.compare(Compare::Equal, best, v) };
-        let (share, rest) = (p.select(takes, left, zero), p.select(takes, zero, left));
-        let (share, rest) = if tap == 0 { (rest, share) } else { (share, rest) };
+        let (share, rest) = if tap == 0 {
+            let later = p.compare(Compare::Above, best, v);
+            (p.select(later, zero, left), p.select(later, left, zero))
+        } else {
+            let here = p.compare(Compare::Equal, best, v);
+            (p.select(here, left, zero), p.select(here, zero, left))
+        };
         let at = at_tap(&to, window, first, tap);
         let sum = if apart {
             share

@@ -60,12 +60,8 @@ impl Leaf<'_> {
         a.cmp(rax, qword_ptr(BLOCK + STOP as i32))?;
         a.jb(again)?;
         if let Some(bands) = self.bands {
-            let lanes = self.width.lanes();
-            for (access, _, register) in self.moving() {
-                a.add(register, (lanes * access.element.size()) as i32)?;
-            }
             let moving = self.moving().map(|(access, at, register)| (register, at, access.element.size()));
-            bands.next(a, moving, [COLUMNS, FLAT], self.group(), band)?;
+            bands.next(a, moving, [COLUMNS, FLAT], [self.width.lanes(), self.group()], band)?;
         }
         a.set_label(&mut end)?;
         self.maxima(a, w)

@@ -115,18 +115,18 @@ impl Bands {
     }
 
     /// Behind all channels of a band, whose last channels' addresses are in `moving`: the next band goes on where they are; goes
-    /// to `again` if there is one. r15 and rax are overwritten.
+    /// to `again` if there is one. Channels go by so many lanes, positions by groups. r15 and rax are overwritten.
     pub fn next(
         self,
         a: &mut CodeAssembler,
         moving: impl Iterator<Item = (AsmRegister64, usize, usize)>,
         [columns, flat]: [AsmRegister32; 2],
-        group: usize,
+        [lanes, group]: [usize; 2],
         again: CodeLabel,
     ) -> Result<(), IcedError> {
         // The channel counter is one register's channels ahead of them.
-        a.mov(r15, qword_ptr(BLOCK + CHANNEL as i32))?;
-        a.neg(r15)?;
+        a.mov(r15d, lanes as u32)?;
+        a.sub(r15, qword_ptr(BLOCK + CHANNEL as i32))?;
         for (register, at, size) in moving {
             a.lea(register, ptr(register + r15 * size as i32))?;
             a.mov(qword_ptr(BLOCK + at as i32), register)?;
