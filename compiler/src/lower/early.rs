@@ -9,25 +9,37 @@
 //! a code is open if the distance from the lower bound of any of them is less than that number, without sign and modulo 2^16,
 //! which is one comparison for all thresholds, and leaves more open only where the distance is too great for 16 bits.
 
-use super::split::{Split, TILE, VECTOR};
+use super::split::{Products, Split, TILE, VECTOR};
 use crate::graph::ops::Geometry;
 use crate::passes::fixed::reach;
 
 /// Elements of a vector of bounds: [`TILE`] outputs, twice.
 const PASSED: usize = 2 * TILE;
 
+/// Bits of the lower of two digits at least.
+const FINEST: u32 = 8;
+
 impl Split {
     /// The split whose lowest digit is multiplied on demand, for weight levels (O, C/groups, KH, KW) and input levels; `None`
-    /// where there is but one digit or U could leave 32 bits.
+    /// where there is but one digit or U could leave 32 bits. Of two i16 digits the upper one is as precise as its sums allow:
+    /// the fewer bits are left to the lower one, the fewer codes are open.
     pub fn early(self, g: &Geometry, weights: &[i64], levels: (i64, i64)) -> Option<Split> {
+        let rows = || weights.chunks(g.taps().max(1));
+        let split = match (self.products, self.planes) {
+            (Products::Quads, 2..) => Some(self),
+            (Products::Pairs, 2) => {
+                let finer = (FINEST..=self.bits).map(|bits| Split { bits, ..self });
+                finer.into_iter().find(|s| rows().all(|row| s.exact(row, levels)))
+            }
+            _ => None,
+        }?;
         let upper = |row: &[i64]| {
-            let upper: Vec<i64> = row.iter().map(|&w| (w - self.digit(w, 0)) >> self.bits).collect();
+            let upper: Vec<i64> = row.iter().map(|&w| (w - split.digit(w, 0)) >> split.bits).collect();
             reach(&upper, levels)
         };
-        let rows = weights.chunks(g.taps().max(1)).map(upper);
-        let most = rows.collect::<Option<Vec<i64>>>()?.into_iter().max()?;
+        let most = rows().map(upper).collect::<Option<Vec<i64>>>()?.into_iter().max()?;
         let shift = (0..=16).find(|s| most <= i64::from(i16::MAX) << s)?;
-        (self.planes > 1).then_some(Split { early: Some(shift), ..self })
+        Some(Split { early: Some(shift), ..split })
     }
 
     /// What the lowest digit's sum of an output can be: least and greatest.
@@ -93,7 +105,6 @@ mod tests {
     use super::*;
     use crate::graph::attrs::Attrs;
     use crate::graph::types::Shape;
-    use crate::lower::split::Products;
     use crate::passes::fixed::GREATEST;
 
     #[test]

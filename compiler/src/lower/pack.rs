@@ -142,20 +142,28 @@ pub fn comparisons(row: &[i64], top: usize) -> Option<(Vec<i64>, bool)> {
     Some((row, direction < 0))
 }
 
-/// Bytes of the thresholds of 32 outputs.
-pub fn pair_thresholds_pitch(top: usize) -> usize {
-    top * 64 + 32
+/// Bytes of the thresholds of 32 outputs, so many an output.
+pub fn pair_thresholds_pitch(count: usize) -> usize {
+    count * 64 + 64
 }
 
-/// Thresholds (O, top + 1), direction last, of accumulators within ±32 766, for each 32 outputs of a group: for each threshold what
-/// an accumulator passes that reaches it, i16 of the outputs 0 … 7, 16 … 23, 8 … 15 and 24 … 31, ascending for each output; then a
-/// mask of 32 bits with the outputs whose comparisons are to be negated.
-pub fn pair_thresholds(rows: &[i64], top: usize) -> Vec<u8> {
+/// Behind the thresholds of 32 outputs: where a byte pattern of 16-bit lanes lies, the first and the second byte four times each.
+pub const PAIR_PATTERN: usize = 16;
+/// Where the bits of a nibble lie there, one a 16-bit lane.
+pub const PAIR_BITS: usize = 32;
+
+/// Thresholds (O, codes·top + 1), direction last, of accumulators within ±32 766, for each 32 outputs of a group: `codes` times for
+/// each of `top` thresholds what an accumulator passes that reaches it, i16 of the outputs 0 … 7, 16 … 23, 8 … 15 and 24 … 31,
+/// ascending for each output; then a mask of 32 bits with the outputs whose comparisons are to be negated, and two constants
+/// ([`PAIR_PATTERN`], [`PAIR_BITS`]). Behind the thresholds of code 0 come, instead of those of the other codes of a residual, the
+/// terms of the exclusive-or polynomial in the code's bits whose values they are.
+pub fn pair_thresholds(rows: &[i64], [codes, top]: [usize; 2]) -> Vec<u8> {
     let mut packed = Vec::new();
-    for pair in rows.chunks(32 * (top + 1)) {
-        let mut columns = vec![[i16::MAX; 32]; top];
+    let count = codes * top;
+    for pair in rows.chunks(32 * (count + 1)) {
+        let mut columns = vec![[i16::MAX; 32]; count];
         let mut falling = 0u32;
-        for (o, row) in pair.chunks(top + 1).enumerate() {
+        for (o, row) in pair.chunks(count + 1).enumerate() {
             let Some((row, falls)) = comparisons(row, top) else { continue };
             falling |= u32::from(falls) << o;
             // Bits 3 and 4 of the output change places.
@@ -166,9 +174,17 @@ pub fn pair_thresholds(rows: &[i64], top: usize) -> Vec<u8> {
                 }
             }
         }
-        packed.extend(columns.iter().flatten().flat_map(|t| t.to_le_bytes()));
+        let at = |code: usize, t: usize, lane: usize| columns.get(code * top + t).and_then(|c| c.get(lane)).copied();
+        for (code, t) in (0..codes).flat_map(|code| (0..top).map(move |t| (code, t))) {
+            let parts = (0..=code).filter(|part| part & code == *part);
+            let term = |lane: usize| parts.clone().fold(0, |term, part| term ^ at(part, t, lane).unwrap_or(0));
+            packed.extend((0..32).flat_map(|lane| term(lane).to_le_bytes()));
+        }
         packed.extend(falling.to_le_bytes());
-        packed.resize(packed.len() + 28, 0);
+        packed.resize(packed.len() + PAIR_PATTERN - 4, 0);
+        packed.extend((0..8).flat_map(|lane| [lane / 4, 0x80]));
+        packed.extend((0..8).flat_map(|lane| (1u16 << (lane % 4)).to_le_bytes()));
+        packed.resize(packed.len() + 16, 0);
     }
     packed
 }

@@ -122,7 +122,7 @@ impl Split {
     }
 
     /// Whether no sum of an output's products can leave its 32 bits.
-    fn exact(&self, row: &[i64], levels: (i64, i64)) -> bool {
+    pub(super) fn exact(&self, row: &[i64], levels: (i64, i64)) -> bool {
         let top = self.top();
         let sums = (0..self.planes).map(|p| row.iter().map(|&w| self.digit(w, p)).collect::<Vec<_>>());
         let fits = |digits: Vec<i64>| {

@@ -11,15 +11,15 @@
 //! holds 20 or 60 look-ups; u16 sums hold K·top ≤ 65 535. Needs SSSE3 on x86-64 (`tbl` on aarch64).
 
 use super::int_conv::IntLayer;
-use super::layer::{Layer, codes_behind, demand, whole_words};
+use super::layer::{Codes, Layer, codes_behind, demand, whole_words};
 use super::{KernelError, Task, look_up_rows};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::image::FunctionId;
 use crate::codegen::taps::Taps;
 use crate::codegen::target::{Level, x86};
-use crate::codegen::tiles::look_up_avx512::Store;
-use crate::codegen::tiles::{CODES_ADDENDS, CODES_FRAME, Lanes, LookUpCodes, LookUpShape, PAIR};
+use crate::codegen::tiles::look_up_avx512::{Residual, Store};
+use crate::codegen::tiles::{CODES_ADDENDS, CODES_FRAME, CODES_RESIDUAL, Lanes, LookUpCodes, LookUpShape, PAIR};
 use crate::graph::Graph;
 use crate::graph::ops::Geometry;
 use crate::graph::types::{CodeType, Layout};
@@ -76,9 +76,10 @@ pub(super) fn fits(layer: &Layer<'_>, level: &Level, wide: bool) -> Result<(), S
 /// 45 MAC a cycle and weight bit with 128-bit shuffles, 78 with AVX2; row by row 85 and 150. Then the chain, where there is AVX2
 /// in wide lanes and where a tile stores codes next to nothing.
 pub(super) fn cycles(layer: &Layer<'_>, level: &Level, wide: bool) -> f64 {
-    let codes = layer.codes.and_then(|c| codes(layer.graph, layer.step, layer.result, &layer.g, [c.a, c.w]));
+    let stored_as =
+        |c: Codes<'_>| codes(layer.graph, layer.step, [Some(layer.result), layer.residual], &layer.g, [c.a, c.w]);
     let stored = layer.positions() * layer.g.outputs as f64 / 2.0;
-    let tile = codes.filter(|_| stores_codes(&layer.g, level, wide));
+    let tile = layer.codes.and_then(stored_as).filter(|_| stores_codes(&layer.g, level, wide));
     let (rate, chain) = match (wide, tile) {
         (false, None) => (45.0, layer.chain()),
         (false, Some(_)) => (85.0, stored),
@@ -95,9 +96,15 @@ fn stores_codes(g: &Geometry, level: &Level, wide: bool) -> bool {
 }
 
 /// What a tile stores: codes where only thresholds follow that 16 bits can compare, of 1-bit weights, and the stored codes lie by
-/// whole pairs of blocks.
-fn codes(graph: &Graph, step: &Step, b: &Buffer, g: &Geometry, [a, w]: [&CodeType; 2]) -> Option<LookUpCodes> {
-    let t = codes_behind(graph, step).filter(|t| t.residual.is_none() && (1..=3).contains(&t.top))?;
+/// whole pairs of blocks; codes of a residual choose among the thresholds where tiles go row by row.
+fn codes(
+    graph: &Graph,
+    step: &Step,
+    [b, residual]: [Option<&Buffer>; 2],
+    g: &Geometry,
+    [a, w]: [&CodeType; 2],
+) -> Option<LookUpCodes> {
+    let (t, b) = (codes_behind(graph, step).filter(|t| (1..=3).contains(&t.top))?, b?);
     let level = |c: &CodeType| c.levels().0.abs().max(c.levels().1.abs());
     let greatest = (g.taps() as i64).checked_mul(level(a))?.checked_mul(level(w))?;
     let outputs = g.outputs / g.groups;
@@ -107,15 +114,18 @@ fn codes(graph: &Graph, step: &Step, b: &Buffer, g: &Geometry, [a, w]: [&CodeTyp
         Layout::Bits if whole_words(b) => Store::Bits(b.words() * 8),
         _ => return None,
     };
-    let falling = t.rows.iter().skip(t.top).step_by(t.top + 1).any(|&d| d < 0);
-    let factor = a.step.wrapping_mul(w.step);
-    (form && t.rows.len() == g.outputs * (t.top + 1)).then_some(LookUpCodes {
-        top: t.top,
-        falling,
-        store,
-        pitch: b.pixel(),
-        factor,
-    })
+    let residual = match (t.residual, residual) {
+        (None, _) => None,
+        (Some((_, codes @ 2..=4)), Some(b)) if b.layout == Layout::Nibbles && look_up_rows::fits(g) => {
+            Some(Residual { codes, channels: PAIR, pitch: b.pixel() })
+        }
+        _ => return None,
+    };
+    let width = residual.map_or(1, |r| r.codes) * t.top + 1;
+    let falling = t.rows.iter().skip(width - 1).step_by(width).any(|&d| d < 0);
+    let (factor, pitch) = (a.step.wrapping_mul(w.step), b.pixel());
+    let codes = LookUpCodes { top: t.top, falling, store, pitch, factor, residual };
+    (form && t.rows.len() == g.outputs * width).then_some(codes)
 }
 
 /// Emits the kernel, `wide` with the AVX2 tile.
@@ -132,10 +142,12 @@ pub(super) fn emit(
     let tables = e.data("look_up_tables", pack::look_up_tables());
     let weights = e.data("weights", pack::look_up_weights(g, layer.codes, layer.w.bits() as usize));
     let failed = |m: CodegenError| (task.step.result.node, m.to_string());
-    let codes = codes(task.graph, task.step, &task.result.buffer, g, [&layer.a, &layer.w]);
+    let buffers = [Some(&task.result), task.residual()].map(|o| o.map(|o| &o.buffer));
+    let codes = codes(task.graph, task.step, buffers, g, [&layer.a, &layer.w]);
     let stored = codes.filter(|_| stores_codes(g, e.level, wide)).map(|codes| {
         let rows = codes_behind(task.graph, task.step).map_or(&[][..], |c| c.rows);
-        (codes, e.data("thresholds", pack::pair_thresholds(rows, codes.top)))
+        let shape = [codes.residual.map_or(1, |r| r.codes), codes.top];
+        (codes, e.data("thresholds", pack::pair_thresholds(rows, shape)))
     });
     if let Some((codes, table)) = stored.filter(|_| look_up_rows::fits(g)) {
         let lanes = if wide { Lanes::Ymm } else { Lanes::Xmm };
@@ -206,13 +218,14 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// Calls `tile` for each pair of blocks of a group, with the frame pointing to its thresholds and its codes, `to` those of the
-    /// group's first position; it gets the pair's weights and the bytes of a block's.
+    /// Calls `tile` for each pair of blocks of a group, with the frame pointing to its thresholds, its codes and those of the
+    /// residual, if any; `to` and `residual` are those of the first position. It gets the pair's weights and the bytes of a block's.
     pub(super) fn each_pair(
         &self,
         e: &mut Emitter<'_, '_>,
         g: &Geometry,
         [group, to]: [Value; 2],
+        residual: Option<Value>,
         mut tile: impl FnMut(&mut Emitter<'_, '_>, [Value; 2]),
     ) {
         let (pairs, block) = (g.outputs / g.groups / PAIR, plane_bytes(g));
@@ -221,7 +234,11 @@ impl Frame {
         e.times(pairs, |e, pair| {
             let pair = e.at(pair, group, pairs);
             let to = e.at(to, pair, PAIR / per_byte);
-            let table = e.at(self.table, pair, pack::pair_thresholds_pitch(self.codes.top));
+            let table = e.at(self.table, pair, pack::pair_thresholds_pitch(self.codes.threshold_rows()));
+            if let Some(residual) = residual {
+                let codes = e.at(residual, pair, PAIR / 4);
+                e.store(codes, self.at, CODES_RESIDUAL);
+            }
             e.store(to, self.at, 0);
             e.store(table, self.at, 8);
             let weights = e.at(self.weights, pair, 2 * block);
@@ -253,7 +270,7 @@ fn store_codes(
         e.store(addend, frame.at, CODES_ADDENDS + 4 * i as i32);
     }
     let shift = e.mul(group, k.quads());
-    frame.each_pair(e, g, [group, to], |e, [weights, stride]| {
+    frame.each_pair(e, g, [group, to], None, |e, [weights, stride]| {
         e.call(function, &[k.pointers, shift, weights, stride, k.tables, frame.at]);
     });
 }

@@ -9,7 +9,7 @@
 
 use super::int_conv::IntLayer;
 use super::layer::{Layer, codes_behind, demand, whole_words};
-use super::{KernelError, Operand, Task};
+use super::{KernelError, Task};
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::target::{Level, x86};
 use crate::codegen::tiles::TablesShape;
@@ -358,7 +358,7 @@ impl<'a, 'l> LookUp64<'a, 'l> {
                 let position = e.at(task.result.base, flat, pitch);
                 let eighth = e.b.ins().ushr_imm_u(channel, if matches!(store, Store::Bits(_)) { 3 } else { 2 });
                 let mut count = top;
-                if let Some((residual, codes)) = residual.zip(residual_of(task)) {
+                if let Some((residual, codes)) = residual.zip(task.residual()) {
                     count *= residual.codes;
                     let codes = e.at(codes.base, flat, residual.pitch);
                     let quarter = e.b.ins().ushr_imm_u(channel, 2);
@@ -407,9 +407,4 @@ fn finish(layer: &Layer<'_>) -> Finish {
         }
         _ => sums,
     }
-}
-
-/// The codes that choose among the thresholds behind a step.
-fn residual_of<'t>(task: &'t Task<'_>) -> Option<&'t Operand> {
-    task.operands.get(&codes_behind(task.graph, task.step)?.residual?.0)
 }

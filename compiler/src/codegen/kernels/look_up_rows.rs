@@ -38,9 +38,9 @@ struct Rows<'a, 'l> {
     tables: Value,
 }
 
-/// Whether a layer has the form: stride and dilation 1 across, up to 3 taps there, and a ring that fits the stack.
+/// Whether a layer has the form: dilation 1 across, up to 3 taps there, and a ring that fits the stack.
 pub(super) fn fits(g: &Geometry) -> bool {
-    let across = g.strides[1] == 1 && g.dilations[1] == 1 && g.kernel[1] <= TAPS && g.output[1] > 1;
+    let across = g.dilations[1] == 1 && g.kernel[1] <= TAPS && g.output[1] > 1;
     across && slots(g) * (row(g) + 2 * g.groups * pitch(g)) + look_up_rows::stack(g.output[1]) <= MOST
 }
 
@@ -51,7 +51,7 @@ fn slots(g: &Geometry) -> usize {
 
 /// Columns of a row with its padding.
 fn columns(g: &Geometry) -> usize {
-    g.output[1] + g.kernel[1] - 1
+    (g.output[1] - 1) * g.strides[1] + g.kernel[1]
 }
 
 /// Bytes of a row with its padding, and what a copy writes too far.
@@ -79,7 +79,7 @@ pub(super) fn emit(
     let width = g.output[1];
     let (quads, pixel) = (g.channels / g.groups / 4, g.channels / 4);
     let limit = if layer.input.buffer.planes > 1 { 20 } else { 60 };
-    let tile = LookUpRows { lanes, width, kernel: g.kernel[1], quads, pixel, limit, codes };
+    let tile = LookUpRows { lanes, width, kernel: g.kernel[1], stride: g.strides[1], quads, pixel, limit, codes };
     let (slots, row, pitch) = (slots(g), row(g), pitch(g));
     let rows = Rows {
         layer,
@@ -109,7 +109,9 @@ pub(super) fn emit(
             let zero = e.int(0);
             let flat = task.position(e, y, zero).flat;
             let to = e.at(task.result.base, flat, codes.pitch);
-            rows.call(e, [count, group, to]);
+            let residual = codes.residual.zip(task.residual());
+            let residual = residual.map(|(r, codes)| e.at(codes.base, flat, r.pitch));
+            rows.call(e, [count, group, to], residual);
         });
     });
     Ok(())
@@ -273,7 +275,21 @@ impl Rows<'_, '_> {
         if taps > 0 {
             self.add_columns(e, count, group);
         }
-        let factor = e.splat_i32(a.step.wrapping_mul(w.offset));
+        let factor = a.step.wrapping_mul(w.offset);
+        if g.strides[1] > 1 {
+            return e.times(g.output[1], |e, x| {
+                let (from, to) = (e.at(self.columns, x, 2 * g.strides[1]), e.at(self.frame.at, x, 4));
+                let mut sum = e.b.ins().iconst(types::I32, 0);
+                for kx in 0..taps {
+                    let flags = MemFlagsData::new().with_notrap();
+                    let column = e.b.ins().uload16(types::I32, flags, from, 2 * kx as i32);
+                    sum = e.b.ins().iadd(sum, column);
+                }
+                let addend = e.b.ins().imul_imm_s(sum, i64::from(factor));
+                e.store(addend, to, CODES_ADDENDS);
+            });
+        }
+        let factor = e.splat_i32(factor);
         e.times(g.output[1].div_ceil(8), |e, v| {
             let from = e.at(self.columns, v, 16);
             let to = e.at(self.frame.at, v, 32);
@@ -290,12 +306,12 @@ impl Rows<'_, '_> {
         });
     }
 
-    /// The codes of a row of one group; `to` are those of its first position.
-    fn call(&self, e: &mut Emitter<'_, '_>, [count, group, to]: [Value; 3]) {
+    /// The codes of a row of one group; `to` and `residual` are those of its first position.
+    fn call(&self, e: &mut Emitter<'_, '_>, [count, group, to]: [Value; 3], residual: Option<Value>) {
         let g = &self.layer.g;
         let shift = e.mul(group, g.channels / g.groups / 4);
         e.store(shift, self.frame.at, look_up_rows::shift(g.output[1]));
-        self.frame.each_pair(e, g, [group, to], |e, [weights, stride]| {
+        self.frame.each_pair(e, g, [group, to], residual, |e, [weights, stride]| {
             e.call(self.tile, &[self.list, count, weights, stride, self.tables, self.frame.at]);
         });
     }

@@ -35,7 +35,7 @@ use crate::lower::{Buffer, Place, Plan, Step};
 use choice::Kernel;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
-use layer::Layer;
+use layer::{Layer, codes_behind};
 use std::collections::BTreeMap;
 
 /// What went wrong in a kernel: the node and the reason.
@@ -372,6 +372,11 @@ impl Task<'_> {
         let base = e.at(base, batch, self.arena[0]);
         let worker = e.b.ins().uextend(types::I64, self.worker);
         e.at(base, worker, self.arena[1])
+    }
+
+    /// The codes that choose among the thresholds behind the step.
+    fn residual(&self) -> Option<&Operand> {
+        self.operands.get(&codes_behind(self.graph, self.step)?.residual?.0)
     }
 
     /// The rows of the result that this task computes; those of two tasks differ by at most one.

@@ -1,6 +1,6 @@
 //! Split integers: convolution of codes with weights of any bits, fixed point among them, and accumulators beyond 32
 //! bits. Weights are two digits of 12 bits multiplied as i16, or three of 8 bits multiplied as bytes (`lower::split`); each
-//! digit's sums fit 32 bits, which is proved from the weights, and are combined exactly. Where the tile stores codes of one or
+//! digit's sums fit 32 bits, which is proved from the weights, and are combined exactly. Where a wide tile stores codes of one or
 //! two bits, it multiplies the lowest digit only where the others leave a code open (`lower::early`).
 //!
 //! A task copies the input rows that a few output rows need into a strip on its stack: levels side by side in (y, x, c)
@@ -68,7 +68,7 @@ pub(super) struct SplitLayer<'a> {
 pub(super) fn fits(layer: &Layer<'_>, level: &Level, kernel: Kernel) -> Result<(), String> {
     match kernel {
         Kernel::SplitVnni => demand(SplitShape::quads(level), "the level lacks AVX-512 VNNI")?,
-        Kernel::SplitAvx2 => demand(level.has_x86(x86::AVX2), "the level lacks AVX2")?,
+        Kernel::SplitAvx2 => demand(level.has_x86(x86::AVX2 | x86::BMI2), "the level lacks AVX2 with BMI2")?,
         _ => {}
     }
     let split = digits(layer, kernel).ok_or("its levels or sums do not fit the digits of its weights")?;
@@ -111,7 +111,7 @@ fn products(kernel: Kernel) -> Products {
 /// The layer's weights as digits, if all sums are sure to be exact.
 fn digits(layer: &Layer<'_>, kernel: Kernel) -> Option<split::Split> {
     let split = layer.split(products(kernel), thresholds(layer.graph, layer.step.source.node), |_| true)?;
-    let early = (kernel == Kernel::SplitVnni && split.planes > 1 && early_codes(layer))
+    let early = (matches!(kernel, Kernel::SplitVnni | Kernel::SplitAvx2) && split.planes > 1 && early_codes(layer))
         .then(|| split.early(&layer.g, &levels(layer), layer.codes?.a.levels()))
         .flatten()
         .filter(|s| layer.g.output[1].is_multiple_of(SplitShape::of(s, layer.g.output[1]).positions));

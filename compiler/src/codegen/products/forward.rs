@@ -65,7 +65,8 @@ impl Forward {
             .map(|(step, i)| Loop { count: g.kernel[i], stride: (g.dilations[i] * step) as i64 });
         let loops = self.input.loops(inner, taps);
         let tile = Tile::new(e.level, self.operands.arithmetic(e), &loops, COLUMNS * 4, Finish::Store);
-        let tile = tile.starting(self.operands.biased()).ending(self.bias);
+        let tile =
+            tile.starting(self.operands.biased()).ending(self.bias).narrow(e.level, self.operands.narrow_steps());
         let grid = Grid {
             extent: g.output,
             a: [g.strides[0] * row, g.strides[1] * column],

@@ -93,7 +93,7 @@ impl InputGrad {
             let loops = self.gradient.loops(g.outputs / g.groups, taps);
             let loops = if reached { &loops[..] } else { &[] };
             let tile = Tile::new(e.level, self.operands.arithmetic(e), loops, COLUMNS * 4, Finish::Store);
-            let tile = tile.starting(reached && self.operands.biased());
+            let tile = tile.starting(reached && self.operands.biased()).narrow(e.level, self.operands.narrow_steps());
             let grid = Grid {
                 extent: [y.count, x.count],
                 a: [row, column],

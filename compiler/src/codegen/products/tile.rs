@@ -14,6 +14,9 @@ use crate::codegen::target::{Arch, Level, x86};
 use crate::codegen::tiles::product;
 pub use crate::lower::train::requirements::COLUMNS;
 
+/// Steps after which widening sums costs little.
+const SHORTEST: usize = 16;
+
 /// How a step of the reduction combines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arithmetic {
@@ -76,6 +79,9 @@ pub struct Tile {
     pub end: bool,
     /// Units that are taken at once; see [`Tile::beside`].
     pub units: Units,
+    /// The first of the loops whose sums of two products of bytes add up to an i16 each, where the tile makes use of that; see
+    /// [`Tile::narrow`].
+    pub narrow: Option<usize>,
 }
 
 /// Units side by side: blocks of 16 columns.
@@ -111,7 +117,36 @@ impl Tile {
             Arch::X86_64 => 2,
             Arch::Aarch64 => 4,
         };
-        Tile { arithmetic, rows, loops: joined(loops), b_step, finish, start: false, end: false, units: Units::ONE }
+        Tile {
+            arithmetic,
+            rows,
+            loops: joined(loops),
+            b_step,
+            finish,
+            start: false,
+            end: false,
+            units: Units::ONE,
+            narrow: None,
+        }
+    }
+
+    /// The same where sums of two products of bytes, as one instruction makes them, add up to an i16 for `steps` steps: they are
+    /// widened where a loop of no more steps ends instead of in each step, if `level` has no instruction that adds four products.
+    pub fn narrow(self, level: &Level, steps: usize) -> Tile {
+        if self.arithmetic != Arithmetic::Quads || !product::multiplies_pairs(level) {
+            return self;
+        }
+        let mut loops = self.loops.clone();
+        if let Some(last) = loops.last().copied().filter(|l| l.count > steps) {
+            // A long loop becomes two, if its count has a divisor.
+            let Some(count) = (SHORTEST..=steps).rev().find(|n| last.count.is_multiple_of(*n)) else { return self };
+            loops.pop();
+            loops.push(Loop { count: last.count / count, stride: last.stride * count as i64 });
+            loops.push(Loop { count, stride: last.stride });
+        }
+        let inner = |depth: usize| loops.iter().skip(depth).map(|l| l.count).product::<usize>();
+        let narrow = (0..loops.len()).find(|&depth| inner(depth) <= steps).filter(|&d| d == 0 || inner(d) >= SHORTEST);
+        Tile { narrow, loops: if narrow.is_some() { loops } else { self.loops.clone() }, ..self }
     }
 
     /// The same whose sums start at the first vector of B, if `start`.
@@ -156,14 +191,15 @@ impl Tile {
 
     /// A name that equal tiles share.
     pub fn name(&self, kind: &str) -> String {
-        let Tile { arithmetic, rows, loops, b_step, finish, start, end, units } = self;
+        let Tile { arithmetic, rows, loops, b_step, finish, start, end, units, narrow } = self;
         let loops: Vec<_> = loops.iter().map(|l| format!("{}x{}", l.count, l.stride)).collect();
         let start = if *start { ".start" } else { "" };
         let end = if *end { ".end" } else { "" };
         let Units { count, b, c } = units;
         let beside = if *count > 1 { format!(".{count}x{b}x{c}") } else { String::new() };
         let loops = loops.join(".");
-        format!("tile.product.{kind}.{arithmetic:?}.{finish:?}.{rows}.{loops}.{b_step}{start}{end}{beside}")
+        let narrow = narrow.map_or(String::new(), |depth| format!(".narrow{depth}"));
+        format!("tile.product.{kind}.{arithmetic:?}.{finish:?}.{rows}.{loops}.{b_step}{start}{end}{beside}{narrow}")
     }
 }
 

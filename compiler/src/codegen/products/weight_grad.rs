@@ -38,7 +38,8 @@ impl WeightGrad {
                 Finish::Add,
             ),
         };
-        Tile::new(e.level, self.operands.arithmetic(e), &loops, b_step, finish)
+        let tile = Tile::new(e.level, self.operands.arithmetic(e), &loops, b_step, finish);
+        tile.narrow(e.level, self.operands.narrow_steps())
     }
 
     /// Whether [`WeightGrad::emit`] writes the gradient in the weights' order, and nothing else.

@@ -2,7 +2,8 @@
 //! thresholds, compared while the sums lie in registers. Reference: the 128-bit loop of `kernels::look_up` with the chain behind it,
 //! whose limits hold here too. Cost: about 120 MAC a cycle for 1-bit weights and 2-bit activations.
 
-use super::look_up_avx512::Store;
+use super::look_up_avx512::{Residual, Store};
+use super::look_up_lanes::Lanes;
 use super::{leaf, repeat, tile};
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
@@ -37,13 +38,17 @@ pub struct LookUpCodes {
     pub pitch: usize,
     /// The accumulator is this times the sum, plus the position's addend.
     pub factor: i32,
+    /// Codes that choose among thresholds, of [`PAIR`] channels; only row by row.
+    pub residual: Option<Residual>,
 }
 
-/// What a tile that stores codes reads in place of the address of sums: addresses of the codes and of the thresholds, then an i32
-/// for each position.
-pub const CODES_FRAME: usize = 32;
+/// What a tile that stores codes reads in place of the address of sums: addresses of the codes, of the thresholds and of the
+/// residual's codes, then an i32 for each position.
+pub const CODES_FRAME: usize = 40;
+/// Where the address of the residual's codes lies there.
+pub const CODES_RESIDUAL: i32 = 16;
 /// Where the positions' addends lie there.
-pub const CODES_ADDENDS: i32 = 16;
+pub const CODES_ADDENDS: i32 = 24;
 /// Outputs of a tile.
 pub const PAIR: usize = 32;
 
@@ -171,7 +176,7 @@ impl LookUpShape {
 
 /// Addresses of the codes and of the thresholds, and what spreads the bits of the planes.
 pub(super) const OUT: AsmRegister64 = r10;
-const THRESHOLDS: AsmRegister64 = r11;
+pub(super) const THRESHOLDS: AsmRegister64 = r11;
 const SPREAD: [AsmRegister64; 2] = [r13, r14];
 const FACTOR: (AsmRegisterYmm, AsmRegisterXmm) = (ymm15, xmm15);
 
@@ -180,6 +185,7 @@ impl LookUpCodes {
     pub(super) fn prepare(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
         a.mov(OUT, qword_ptr(r9))?;
         a.mov(THRESHOLDS, qword_ptr(r9 + 8))?;
+        self.prepare_residual(a)?;
         if let Store::Nibbles(_) = self.store {
             a.mov(SPREAD[0], 0x0F0F_0F0F_0F0F_0F0F_u64)?;
             a.mov(SPREAD[1], 0xF0F0_F0F0_F0F0_F0F0_u64)?;
@@ -194,7 +200,7 @@ impl LookUpCodes {
 }
 
 /// Stores the codes of position `i` from its 16-bit sums of all and of odd bytes: for each threshold one comparison of the outputs
-/// 0 … 7 and 16 … 23, one of the others. Overwrites ymm0 … ymm3, rax, rbx and rdx.
+/// 0 … 7 and 16 … 23, one of the others. Overwrites ymm0 … ymm3, rax, rbx and rdx; with a residual ymm6 … ymm12 too.
 pub(super) fn codes_of_position(
     a: &mut CodeAssembler,
     codes: LookUpCodes,
@@ -213,16 +219,22 @@ pub(super) fn codes_of_position(
         }
         a.vpaddw(sum, sum, ymm1)?;
     }
+    codes.masks(a, Lanes::Ymm, i, [2, 3])?;
     // Bit planes in eax and edx: an odd number of thresholds, and the second.
     for t in 0..codes.top {
-        let row = THRESHOLDS + (t * 2 * PAIR) as i32;
-        a.vpcmpgtw(ymm2, first, ymmword_ptr(row))?;
-        a.vpcmpgtw(ymm3, second, ymmword_ptr(row + PAIR))?;
+        for (half, (to, sum)) in [(ymm2, first), (ymm3, second)].into_iter().enumerate() {
+            if codes.residual.is_some() {
+                codes.chosen(a, Lanes::Ymm, [2 + half, 12], THRESHOLDS + 0, [t, half])?;
+                a.vpcmpgtw(to, sum, to)?;
+            } else {
+                a.vpcmpgtw(to, sum, ymmword_ptr(THRESHOLDS + (t * 2 * PAIR + half * PAIR) as i32))?;
+            }
+        }
         a.vpacksswb(ymm2, ymm2, ymm3)?;
         let into = if t == 0 { eax } else { ebx };
         a.vpmovmskb(into, ymm2)?;
         if codes.falling {
-            a.xor(into, dword_ptr(THRESHOLDS + (codes.top * 2 * PAIR) as i32))?;
+            a.xor(into, dword_ptr(THRESHOLDS + (codes.threshold_rows() * 2 * PAIR) as i32))?;
         }
         if t > 0 {
             a.xor(eax, ebx)?;

@@ -92,6 +92,62 @@ impl Lanes {
         }
     }
 
+    /// to ^= x.
+    pub(super) fn xor(self, a: &mut CodeAssembler, to: usize, x: usize) -> Done {
+        match self {
+            Lanes::Xmm => a.pxor(XMM[to], XMM[x]),
+            Lanes::Ymm => a.vpxor(YMM[to], YMM[to], YMM[x]),
+        }
+    }
+
+    /// 16-bit lanes of `to`: all ones where they equal those of x.
+    pub(super) fn equal(self, a: &mut CodeAssembler, to: usize, x: usize) -> Done {
+        match self {
+            Lanes::Xmm => a.pcmpeqw(XMM[to], XMM[x]),
+            Lanes::Ymm => a.vpcmpeqw(YMM[to], YMM[to], YMM[x]),
+        }
+    }
+
+    /// to = the bytes of x that `index` selects, by blocks.
+    pub(super) fn shuffle(self, a: &mut CodeAssembler, to: usize, [x, index]: [usize; 2]) -> Done {
+        match self {
+            Lanes::Xmm => {
+                copy(a, to, x)?;
+                a.pshufb(XMM[to], XMM[index])
+            }
+            Lanes::Ymm => a.vpshufb(YMM[to], YMM[x], YMM[index]),
+        }
+    }
+
+    /// Copies a register.
+    pub(super) fn copy(self, a: &mut CodeAssembler, to: usize, from: usize) -> Done {
+        match self {
+            Lanes::Xmm => copy(a, to, from),
+            Lanes::Ymm => a.vmovdqa(YMM[to], YMM[from]),
+        }
+    }
+
+    /// The four bytes at the address of each block, and zeros; `spare` is overwritten.
+    pub(super) fn dwords(self, a: &mut CodeAssembler, to: usize, from: [AsmMemoryOperand; 2], spare: usize) -> Done {
+        let [first, second] = from.map(dword_ptr);
+        match self {
+            Lanes::Xmm => a.movd(XMM[to], first),
+            Lanes::Ymm => {
+                a.vmovd(XMM[to], first)?;
+                a.vmovd(XMM[spare], second)?;
+                a.vinserti128(YMM[to], YMM[to], XMM[spare], 1)
+            }
+        }
+    }
+
+    /// Moves 32-bit lanes right.
+    pub(super) fn shift_right_dwords(self, a: &mut CodeAssembler, register: usize, by: i32) -> Done {
+        match self {
+            Lanes::Xmm => a.psrld(XMM[register], by),
+            Lanes::Ymm => a.vpsrld(YMM[register], YMM[register], by),
+        }
+    }
+
     /// Moves 16-bit lanes right.
     pub(super) fn shift_right(self, a: &mut CodeAssembler, register: usize, by: i32) -> Done {
         match self {

@@ -96,13 +96,19 @@ impl LookUpRows {
             } else {
                 self.unpack(a, quad)?;
             }
-            for column in 0..self.positions() + self.kernel - 1 {
+            for column in 0..(self.positions() - 1) * self.stride + self.kernel {
+                let sum = |kx: usize| {
+                    let distance = column.checked_sub(kx).filter(|d| d.is_multiple_of(self.stride))?;
+                    SUMS.get(..self.positions())?.get(distance / self.stride).copied()
+                };
+                let taps = indices.into_iter().enumerate().take(self.kernel);
+                let mut readers = taps.filter_map(|(kx, index)| Some((index, sum(kx)?))).peekable();
+                if readers.peek().is_none() {
+                    continue;
+                }
                 a.movzx(eax, byte_ptr(CODES + (column * self.pixel + quad) as i32))?;
                 a.shl(eax, 4)?;
                 lanes.table(a, TABLE, r8 + rax)?;
-                let sum = |kx: usize| SUMS.get(..self.positions())?.get(column.checked_sub(kx)?).copied();
-                let taps = indices.into_iter().enumerate().take(self.kernel);
-                let mut readers = taps.filter_map(|(kx, index)| Some((index, sum(kx)?))).peekable();
                 while let Some((index, sum)) = readers.next() {
                     lanes.look_up(a, sum, [TABLE, index, PART], readers.peek().is_none())?;
                 }

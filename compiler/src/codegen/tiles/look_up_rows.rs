@@ -3,10 +3,11 @@
 //! anew; and the indices that lie packed are taken apart once for all tiles of the row. Reference: that tile, whose weights and
 //! thresholds it shares.
 //!
-//! Cost: see `kernels::look_up`; what is not look-ups is a sixth of the time with 64 channels. Limits: stride and dilation 1 across,
-//! up to 3 taps.
+//! Cost: see `kernels::look_up`; what is not look-ups is a sixth of the time with 64 channels. Limits: dilation 1 across, up to 3
+//! taps.
 
 use super::look_up_avx2::{CODES_ADDENDS, LookUpCodes, OUT, codes_of_position};
+use super::look_up_chosen::RESIDUAL;
 use super::look_up_lanes::Lanes;
 use super::look_up_quads::{CODES, NIBBLES, SUMS, TABLE};
 use super::{leaf, leaf_sse, repeat, tile};
@@ -24,6 +25,8 @@ pub struct LookUpRows {
     pub width: usize,
     /// Horizontal taps, 1 … 3.
     pub kernel: usize,
+    /// Columns from a position to the next.
+    pub stride: usize,
     /// Bytes of four channels of a group.
     pub quads: usize,
     /// Bytes from a column to the next.
@@ -83,11 +86,11 @@ impl LookUpRows {
     /// # Errors
     /// When a distance does not fit an instruction.
     pub fn function(self, image: &mut Image) -> Result<FunctionId, CodegenError> {
-        let LookUpRows { lanes, width, kernel, quads, pixel, limit, codes } = self;
-        if pixel * (width + kernel) >= 1 << 30 || codes.pitch * width >= 1 << 30 || quads * kernel >= 1 << 24 {
+        let LookUpRows { lanes, width, kernel, stride, quads, pixel, limit, codes } = self;
+        if pixel * (width * stride + kernel) >= 1 << 30 || codes.pitch * width >= 1 << 30 || quads * kernel >= 1 << 24 {
             return Err(CodegenError::TooLarge(format!("rows of {quads} bytes a position")));
         }
-        let name = format!("tile.look_up.rows.{lanes:?}.{width}x{kernel}x{quads}.{pixel}.{limit}.{codes:?}");
+        let name = format!("tile.look_up.rows.{lanes:?}.{width}x{kernel}s{stride}x{quads}.{pixel}.{limit}.{codes:?}");
         tile(image, &name, |a| self.assemble(a))
     }
 
@@ -203,7 +206,8 @@ impl LookUpRows {
         a.cmp(NEXT, qword_ptr(rsp + END))?;
         a.jne(next)?;
         a.set_label(&mut done)?;
-        let moves = [(OUT, self.codes.pitch), (r9, 4)];
+        let residual = self.codes.residual.map(|r| (RESIDUAL, r.pitch));
+        let moves: Vec<_> = [(OUT, self.codes.pitch), (r9, 4)].into_iter().chain(residual).collect();
         match self.lanes {
             Lanes::Xmm => {
                 a.mov(rbp, qword_ptr(rsp + BLOCK))?;
@@ -250,7 +254,7 @@ impl LookUpRows {
         if self.tiles() > 1 {
             self.take_apart(a, quads)?;
         }
-        self.each_tile(a, &[(CODES, self.pixel)], |a| {
+        self.each_tile(a, &[(CODES, self.stride * self.pixel)], |a| {
             let sums = SUMS.into_iter().take(self.positions());
             sums.clone().try_for_each(|sum| self.lanes.zero(a, sum))?;
             self.all_look_ups(a, quads)?;
@@ -263,6 +267,6 @@ impl LookUpRows {
             })
         })?;
         // From behind the row to the next quads of its first column.
-        a.add(CODES, quads as i32 - (self.width * self.pixel) as i32)
+        a.add(CODES, quads as i32 - (self.width * self.stride * self.pixel) as i32)
     }
 }

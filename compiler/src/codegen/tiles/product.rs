@@ -21,7 +21,8 @@ const SAVED: [AsmRegister64; 6] = [rbx, rbp, r12, r13, r14, r15];
 /// Steps of the innermost loop's body.
 const UNROLL: usize = 4;
 
-/// Bytes of the frame: counters of the outer loops first.
+/// Bytes of the frame: counters of the outer loops first; behind it, where 16-bit sums are widened more than once, what they
+/// have added up to.
 const FRAME: i32 = 64;
 const TABLE: i32 = 16;
 const COUNT: i32 = 24;
@@ -66,8 +67,26 @@ pub(super) trait Registers {
     fn scale(&self, a: &mut CodeAssembler, from: AsmMemoryOperand) -> Done;
     /// Stores the sums of a row, as `finish` says.
     fn finish(&self, a: &mut CodeAssembler, row: usize, finish: Finish, to: AsmMemoryOperand) -> Done;
+    /// Adds the 16-bit sums of a row, widened, to 32-bit ones in memory, and begins again at zero.
+    fn widen(&self, a: &mut CodeAssembler, row: usize, into: AsmMemoryOperand) -> Done;
+    /// Makes 32-bit sums of a row's 16-bit ones.
+    fn widened(&self, a: &mut CodeAssembler, row: usize) -> Done;
+    /// Adds a vector of B to the 32-bit sums of a row.
+    fn add_start(&self, a: &mut CodeAssembler, row: usize, from: AsmMemoryOperand) -> Done;
+    /// Writes the sums of a row to memory.
+    fn spill(&self, a: &mut CodeAssembler, row: usize, to: AsmMemoryOperand) -> Done;
     /// sum += scale · f32(two products of a step), the operands of A and B in memory; the sums are floats.
     fn single(&self, a: &mut CodeAssembler, row: usize, fma: bool, operands: [AsmMemoryOperand; 2]) -> Done;
+}
+
+/// Bits of a vector at `level`.
+fn width(level: &Level) -> usize {
+    if level.has(x86::AVX512) { 512 } else { 256 }
+}
+
+/// Whether the tile of `level` adds products of bytes by twos.
+pub fn multiplies_pairs(level: &Level) -> bool {
+    level.has_x86(x86::AVX2) && Dot::of(level, width(level)) == Dot::Multiply
 }
 
 /// Rows of a tile of one unit at `level`.
@@ -85,7 +104,7 @@ pub fn together(level: &Level, arithmetic: Arithmetic, units: usize) -> [usize; 
 
 /// The tile's function for `level`.
 pub fn function(t: &Tile, level: &Level, image: &mut Image) -> Result<FunctionId, CodegenError> {
-    let width = if level.has(x86::AVX512) { 512 } else { 256 };
+    let width = width(level);
     let dot = Dot::of(level, width);
     let vnni = match (t.arithmetic, dot) {
         (Arithmetic::Quads, Dot::Vex) => ".avxvnni",
@@ -99,15 +118,18 @@ pub fn function(t: &Tile, level: &Level, image: &mut Image) -> Result<FunctionId
 pub(super) fn assemble(t: &Tile, width: usize, dot: Dot, a: &mut CodeAssembler) -> Done {
     if width == 512 {
         let Tile { arithmetic, units, .. } = *t;
-        let registers = product_avx512::Zmm { arithmetic, units, vnni: dot == Dot::Evex };
+        let (vnni, narrow) = (dot == Dot::Evex, t.narrow.is_some());
+        let registers = product_avx512::Zmm { arithmetic, units, vnni, narrow };
         return leaf(a, &SAVED, |a| all(t, &registers, a));
     }
-    leaf(a, &SAVED, |a| all(t, &product_avx2::Ymm { arithmetic: t.arithmetic, dot }, a))
+    let registers = product_avx2::Ymm { arithmetic: t.arithmetic, dot, narrow: t.narrow.is_some() };
+    leaf(a, &SAVED, |a| all(t, &registers, a))
 }
 
 /// All reductions.
 fn all(t: &Tile, r: &impl Registers, a: &mut CodeAssembler) -> Done {
-    a.sub(rsp, FRAME)?;
+    let frame = FRAME + if t.narrow.is_some_and(|depth| depth > 0) { t.rows as i32 * SUMS } else { 0 };
+    a.sub(rsp, frame)?;
     a.mov(qword_ptr(rsp + TABLE), rdi)?;
     r.prepare(a)?;
     if t.finish != Finish::Store {
@@ -131,7 +153,15 @@ fn all(t: &Tile, r: &impl Registers, a: &mut CodeAssembler) -> Done {
             )?;
         }
     }
-    a.add(rsp, FRAME)
+    a.add(rsp, frame)
+}
+
+/// Bytes of a row's sums.
+const SUMS: i32 = 64;
+
+/// Where the sums of a row lie that have been widened before the end.
+fn kept(row: usize) -> AsmMemoryOperand {
+    rsp + (FRAME + row as i32 * SUMS)
 }
 
 /// `one` for each reduction; `next` moves A on.
@@ -180,7 +210,16 @@ fn rows_of_c(
 
 fn reduction(t: &Tile, r: &impl Registers, a: &mut CodeAssembler) -> Done {
     for row in 0..t.rows {
-        r.start(a, row, t.start.then_some(rsi + 0))?;
+        let from = t.start.then_some(rsi + 0);
+        match t.narrow {
+            None => r.start(a, row, from)?,
+            Some(0) => r.start(a, row, None)?,
+            Some(_) => {
+                r.start(a, row, from)?;
+                r.spill(a, row, kept(row))?;
+                r.start(a, row, None)?;
+            }
+        }
     }
     if t.start {
         a.add(rsi, 64)?;
@@ -188,6 +227,19 @@ fn reduction(t: &Tile, r: &impl Registers, a: &mut CodeAssembler) -> Done {
     if !t.loops.is_empty() {
         a.xor(r13d, r13d)?;
         nest(t, r, a, 0)?;
+    }
+    match t.narrow {
+        None => {}
+        Some(0) => {
+            let first = rsi - (64 + t.steps() * t.b_step) as i32;
+            for row in 0..t.rows {
+                r.widened(a, row)?;
+                if t.start {
+                    r.add_start(a, row, first)?;
+                }
+            }
+        }
+        Some(_) => (0..t.rows).try_for_each(|row| r.start(a, row, Some(kept(row))))?,
     }
     if t.end {
         (0..t.rows).try_for_each(|row| r.add(a, row, rsi + 0))?;
@@ -207,6 +259,9 @@ fn nest(t: &Tile, r: &impl Registers, a: &mut CodeAssembler, depth: usize) -> Do
     a.mov(qword_ptr(rsp + counter), l.count as i32)?;
     a.set_label(&mut again)?;
     nest(t, r, a, depth + 1)?;
+    if t.narrow == Some(depth + 1) {
+        (0..t.rows).try_for_each(|row| r.widen(a, row, kept(row)))?;
+    }
     a.add(OFFSET, (l.stride - inner.stride * inner.count as i64) as i32)?;
     a.dec(qword_ptr(rsp + counter))?;
     a.jnz(again)

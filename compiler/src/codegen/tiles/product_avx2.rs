@@ -1,5 +1,5 @@
 //! The product tile, AVX2: 6 rows × 16 columns, 12 sums in flight, each vector of B shared by the rows. Bound: 32 MAC a cycle
-//! for levels, 64 for bytes where one instruction adds four products, 16 for floats.
+//! for levels, 64 for bytes where one instruction adds four products or where sums of two stay 16 bits wide, 16 for floats.
 
 use super::product::{Done, Dot, Registers};
 use crate::codegen::products::{Arithmetic, Finish};
@@ -21,15 +21,29 @@ const ONES: AsmRegisterYmm = B[1];
 pub(super) struct Ymm {
     pub arithmetic: Arithmetic,
     pub dot: Dot,
+    /// Sums are of 16 bits, of two products each, until they are widened.
+    pub narrow: bool,
+}
+
+/// All 16-bit lanes one.
+fn ones(a: &mut CodeAssembler, register: AsmRegisterYmm) -> Done {
+    a.vpcmpeqw(register, register, register)?;
+    a.vpabsw(register, register)
 }
 
 impl Ymm {
     fn with_ones(&self) -> bool {
-        (self.arithmetic, self.dot) == (Arithmetic::Quads, Dot::Multiply)
+        (self.arithmetic, self.dot) == (Arithmetic::Quads, Dot::Multiply) && !self.narrow
     }
 
     fn bytes(&self, a: &mut CodeAssembler, sums: [AsmRegisterYmm; 2], b: AsmMemoryOperand) -> Done {
         match self.dot {
+            Dot::Multiply if self.narrow => {
+                a.vpmaddubsw(TEMPORARY, A, B[0])?;
+                a.vpmaddubsw(A, A, B[1])?;
+                a.vpaddw(sums[0], sums[0], TEMPORARY)?;
+                a.vpaddw(sums[1], sums[1], A)
+            }
             Dot::Vex => {
                 a.vpdpbusd(sums[0], A, B[0])?;
                 a.vpdpbusd(sums[1], A, B[1])
@@ -62,11 +76,7 @@ impl Ymm {
 
 impl Registers for Ymm {
     fn prepare(&self, a: &mut CodeAssembler) -> Done {
-        if self.with_ones() {
-            a.vpcmpeqw(ONES, ONES, ONES)?;
-            a.vpabsw(ONES, ONES)?;
-        }
-        Ok(())
+        if self.with_ones() { ones(a, ONES) } else { Ok(()) }
     }
 
     fn start(&self, a: &mut CodeAssembler, row: usize, from: Option<AsmMemoryOperand>) -> Done {
@@ -111,6 +121,37 @@ impl Registers for Ymm {
                 self.bytes(a, sums, b)
             }
         }
+    }
+
+    fn widen(&self, a: &mut CodeAssembler, row: usize, into: AsmMemoryOperand) -> Done {
+        if row == 0 {
+            ones(a, A)?;
+        }
+        for (half, sum) in SUMS[row].into_iter().enumerate() {
+            let into = ymmword_ptr(into + 32 * half as i32);
+            a.vpmaddwd(TEMPORARY, sum, A)?;
+            a.vpaddd(TEMPORARY, TEMPORARY, into)?;
+            a.vmovdqu(into, TEMPORARY)?;
+            a.vpxor(sum, sum, sum)?;
+        }
+        Ok(())
+    }
+
+    fn widened(&self, a: &mut CodeAssembler, row: usize) -> Done {
+        if row == 0 {
+            ones(a, A)?;
+        }
+        SUMS[row].into_iter().try_for_each(|sum| a.vpmaddwd(sum, sum, A))
+    }
+
+    fn add_start(&self, a: &mut CodeAssembler, row: usize, from: AsmMemoryOperand) -> Done {
+        let halves = SUMS[row].into_iter().enumerate();
+        halves.into_iter().try_for_each(|(half, sum)| a.vpaddd(sum, sum, ymmword_ptr(from + 32 * half as i32)))
+    }
+
+    fn spill(&self, a: &mut CodeAssembler, row: usize, to: AsmMemoryOperand) -> Done {
+        let halves = SUMS[row].into_iter().enumerate();
+        halves.into_iter().try_for_each(|(half, sum)| a.vmovdqu(ymmword_ptr(to + 32 * half as i32), sum))
     }
 
     fn add(&self, a: &mut CodeAssembler, row: usize, from: AsmMemoryOperand) -> Done {

@@ -31,6 +31,8 @@ pub(super) struct Zmm {
     pub units: Units,
     /// vpdpbusd and vpdpwssd.
     pub vnni: bool,
+    /// Sums are of 16 bits, of two products each, until they are widened.
+    pub narrow: bool,
 }
 
 impl Zmm {
@@ -104,10 +106,33 @@ impl Registers for Zmm {
             Arithmetic::Quads => {
                 a.vpbroadcastd(A, dword_ptr(from))?;
                 a.vpmaddubsw(PRODUCT, A, B)?;
+                if self.narrow {
+                    return a.vpaddw(sum, sum, PRODUCT);
+                }
                 a.vpmaddwd(PRODUCT, PRODUCT, ONES)?;
                 a.vpaddd(sum, sum, PRODUCT)
             }
         }
+    }
+
+    fn widen(&self, a: &mut CodeAssembler, row: usize, into: AsmMemoryOperand) -> Done {
+        let (sum, into) = (ZMM[row], zmmword_ptr(into));
+        a.vpmaddwd(PRODUCT, sum, ONES)?;
+        a.vpaddd(PRODUCT, PRODUCT, into)?;
+        a.vmovdqu32(into, PRODUCT)?;
+        a.vpxord(sum, sum, sum)
+    }
+
+    fn widened(&self, a: &mut CodeAssembler, row: usize) -> Done {
+        a.vpmaddwd(ZMM[row], ZMM[row], ONES)
+    }
+
+    fn add_start(&self, a: &mut CodeAssembler, row: usize, from: AsmMemoryOperand) -> Done {
+        a.vpaddd(ZMM[row], ZMM[row], zmmword_ptr(from))
+    }
+
+    fn spill(&self, a: &mut CodeAssembler, row: usize, to: AsmMemoryOperand) -> Done {
+        a.vmovdqu32(zmmword_ptr(to), ZMM[row])
     }
 
     fn add(&self, a: &mut CodeAssembler, row: usize, from: AsmMemoryOperand) -> Done {

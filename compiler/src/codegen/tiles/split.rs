@@ -3,7 +3,7 @@
 //!
 //! This file holds what the instruction sets share: shape, name, call and the nest of loops.
 
-use super::{repeat, split_avx2, split_early, split_vnni, tile};
+use super::{repeat, split_avx2, split_early, split_early_avx2, split_early_vnni, split_vnni, tile};
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
 use crate::codegen::target::{Level, x86};
@@ -113,8 +113,11 @@ impl SplitShape {
     pub fn of(split: &Split, width: usize) -> SplitShape {
         let planes = split.planes;
         let (instructions, most) = match split.products {
-            Products::Quads if split.early.is_some() => (Instructions::Vnni, split_early::positions(split.always())),
+            Products::Quads if split.early.is_some() => {
+                (Instructions::Vnni, split_early_vnni::positions(split.always()))
+            }
             Products::Quads => (Instructions::Vnni, 27 / planes.max(1)),
+            Products::Pairs if split.early.is_some() => (Instructions::Avx2, split_early_avx2::POSITIONS),
             Products::Pairs => (Instructions::Avx2, 12 / planes.max(1)),
         };
         let most = most.min(width).max(1);
@@ -168,9 +171,11 @@ impl SplitShape {
     }
 
     pub(super) fn assemble(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
+        let early = matches!(self.finish, SplitFinish::Early { .. });
         match self.instructions {
+            Instructions::Avx2 if early => split_early::assemble(self, &split_early_avx2::Avx2(self), a),
             Instructions::Avx2 => split_avx2::assemble(self, a),
-            Instructions::Vnni if matches!(self.finish, SplitFinish::Early { .. }) => split_early::assemble(self, a),
+            Instructions::Vnni if early => split_early::assemble(self, &split_early_vnni::Vnni(self), a),
             Instructions::Vnni => split_vnni::assemble(self, a),
         }
     }

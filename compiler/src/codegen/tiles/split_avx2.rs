@@ -6,7 +6,8 @@ use crate::lower::split::VECTOR;
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
-const SUMS: [AsmRegisterYmm; 12] = [ymm0, ymm1, ymm2, ymm3, ymm4, ymm5, ymm6, ymm7, ymm8, ymm9, ymm10, ymm11];
+pub(super) const SUMS: [AsmRegisterYmm; 12] =
+    [ymm0, ymm1, ymm2, ymm3, ymm4, ymm5, ymm6, ymm7, ymm8, ymm9, ymm10, ymm11];
 
 pub(super) fn assemble(s: SplitShape, a: &mut CodeAssembler) -> Result<(), IcedError> {
     for half in 0..2 {
@@ -63,7 +64,7 @@ fn half_tile(s: SplitShape, a: &mut CodeAssembler, offset: i32) -> Result<(), Ic
 }
 
 /// Stores the results of one position from its sums, which it overwrites; ymm12 … ymm14 are free.
-fn finish(
+pub(super) fn finish(
     s: SplitShape,
     a: &mut CodeAssembler,
     sums: &[AsmRegisterYmm],

@@ -22,7 +22,7 @@ pub(in crate::codegen) fn only_avx2(a: &CodeAssembler) {
 }
 
 /// Instructions up to SSE4.2 and POPCNT, as the tiles use them.
-const LEVEL_2: [&str; 38] = [
+const LEVEL_2: [&str; 40] = [
     "Push",
     "Pop",
     "Ret",
@@ -61,6 +61,8 @@ const LEVEL_2: [&str; 38] = [
     "Pshufd",
     "Pmovmskb",
     "Pmaddwd",
+    "Psrld",
+    "Pcmpeqw",
 ];
 /// Of SSSE3.
 const SSSE3: [&str; 3] = ["Pshufb", "Pabsb", "Pmaddubsw"];
@@ -273,13 +275,23 @@ fn popcount_tiles_hold_no_more_than_vpopcntdq() -> Result<(), IcedError> {
 
 fn look_ups_by_rows(lanes: Lanes) -> Vec<look_up_rows::LookUpRows> {
     let (nibbles, bits) = (look_up::Store::Nibbles(64), look_up::Store::Bits(16));
-    let shapes = [(56, 3, 16, 20), (2, 1, 7, 60), (9, 2, 33, 20)];
-    let codes = [(3, true, nibbles, 2), (2, true, bits, -3), (1, false, bits, 1), (1, false, nibbles, 2)];
-    let codes = codes.map(|(top, falling, store, factor)| LookUpCodes { top, falling, store, pitch: 40, factor });
-    let shape = |codes, (width, kernel, quads, limit)| look_up_rows::LookUpRows {
+    let shapes = [(56, 3, 1, 16, 20), (2, 1, 2, 7, 60), (9, 2, 2, 33, 20)];
+    let codes = [
+        (3, true, nibbles, 2, 4),
+        (2, true, bits, -3, 3),
+        (2, true, bits, -3, 0),
+        (1, false, bits, 1, 2),
+        (1, false, nibbles, 2, 0),
+    ];
+    let codes = codes.map(|(top, falling, store, factor, residual)| {
+        let residual = (residual > 0).then_some(look_up::Residual { codes: residual, channels: 32, pitch: 24 });
+        LookUpCodes { top, falling, store, pitch: 40, factor, residual }
+    });
+    let shape = |codes, (width, kernel, stride, quads, limit)| look_up_rows::LookUpRows {
         lanes,
         width,
         kernel,
+        stride,
         quads,
         pixel: 40,
         limit,
@@ -300,7 +312,8 @@ fn sse_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
 fn avx2_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
     for positions in 1..=4 {
         for (quads, limit) in [(1, 20), (7, 20), (16, 60), (131, 20)] {
-            let codes = |top, falling, store, factor| LookUpCodes { top, falling, store, pitch: 40, factor };
+            let codes =
+                |top, falling, store, factor| LookUpCodes { top, falling, store, pitch: 40, factor, residual: None };
             for codes in [
                 None,
                 Some(codes(3, false, look_up::Store::Nibbles(64), 2)),
@@ -322,8 +335,12 @@ fn avx2_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
         only_avx2(&assembler(|a| shape.assemble(a))?);
     }
     let nibbles = SplitFinish::Nibbles { top: 3, planes: 2 };
-    for (planes, positions) in [(1, 12), (2, 6), (3, 4), (3, 1)] {
-        for finish in [SplitFinish::Raw, SplitFinish::Decode, SplitFinish::Threshold(3), nibbles] {
+    let early = [1, 3].map(|top| SplitFinish::Early { top, shift: 12 });
+    for (planes, positions) in [(1, 12), (2, 6), (2, 5), (3, 4), (3, 1)] {
+        let both = early.into_iter().filter(|_| planes == 2);
+        for finish in
+            [SplitFinish::Raw, SplitFinish::Decode, SplitFinish::Threshold(3), nibbles].into_iter().chain(both)
+        {
             let (instructions, loops, steps) = (Instructions::Avx2, [5, 2, 9], [700, 48]);
             let (bits, position, pitch) = (12, 24, 256);
             let shape = SplitShape { instructions, positions, planes, bits, loops, steps, position, pitch, finish };
@@ -353,7 +370,6 @@ fn avx2_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
         "Vcvtpd2ps",
     ];
     let digits = [&digits[..], &codes].concat();
-    let early = [1, 3].map(|top| SplitFinish::Early { top, shift: 12 });
     for (planes, positions) in [(2, 24), (3, 14), (3, 1), (2, 1)] {
         for finish in [early[0], early[1], SplitFinish::Decode, SplitFinish::Threshold(3), nibbles] {
             let (instructions, loops, steps) = (Instructions::Vnni, [5, 2, 9], [700, 48]);
@@ -369,7 +385,7 @@ fn avx2_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
     }
     // AVX-512 F and BW.
     let products = ["Vmovups", "Vmovaps", "Vbroadcastss", "Vfmadd231ps", "Vmulps", "Vaddps", "Vcvtdq2ps"];
-    let products = [&products[..], &["Vpternlogd", "Vpabsw", "Vpmaddwd", "Vpmaddubsw"]].concat();
+    let products = [&products[..], &["Vpternlogd", "Vpabsw", "Vpmaddwd", "Vpmaddubsw", "Vpaddw", "Vmovdqu32"]].concat();
     for arithmetic in [Arithmetic::Fma, Arithmetic::MulAdd, Arithmetic::Pairs, Arithmetic::Quads] {
         let added = [true, false].map(|fma| Finish::AddScaled { fma });
         for finish in [Finish::Store, Finish::Add, added[0], added[1]] {
@@ -377,10 +393,16 @@ fn avx2_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
             for loops in [nest, vec![Loop { count: 1, stride: 4 }]] {
                 let start = finish == Finish::Store;
                 let units = Units::ONE;
-                let shape = Tile { arithmetic, rows: 6, loops, b_step: 64, finish, start, end: start, units };
+                let shape =
+                    Tile { arithmetic, rows: 6, loops, b_step: 64, finish, start, end: start, units, narrow: None };
                 only_avx2(&assembler(|a| product::assemble(&shape, 256, Dot::Multiply, a))?);
-                let wide = Tile { rows: 12, ..shape };
+                let wide = Tile { rows: 12, ..shape.clone() };
                 only_level_4(&assembler(|a| product::assemble(&wide, 512, Dot::Multiply, a))?, &products);
+                for depth in (0..shape.loops.len()).filter(|_| arithmetic == Arithmetic::Quads) {
+                    let [shape, wide] = [&shape, &wide].map(|t| Tile { narrow: Some(depth), end: false, ..t.clone() });
+                    only_avx2(&assembler(|a| product::assemble(&shape, 256, Dot::Multiply, a))?);
+                    only_level_4(&assembler(|a| product::assemble(&wide, 512, Dot::Multiply, a))?, &products);
+                }
                 if !arithmetic.integer() {
                     for (rows, count) in [(12, 2), (8, 3)] {
                         let units = Units { count, b: 4800, c: 64 };

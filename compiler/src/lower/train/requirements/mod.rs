@@ -46,9 +46,14 @@ pub enum Operands {
 /// so must the sum of two products fit i16, for an instruction that adds two there. The machine has no say, as all code of
 /// an image shares one layout.
 pub fn bytes_suffice(a: Range, b: Range) -> bool {
-    let Some(storage) = Storage::bytes(a) else { return false };
-    let most = i64::from(a.greatest) + i64::from(storage.bias());
-    i8::try_from(b.least).is_ok() && i8::try_from(b.greatest).is_ok() && 2 * most * i64::from(b.magnitude()) < 1 << 15
+    pair_of_bytes(a, b).is_some_and(|sum| sum < 1 << 15)
+}
+
+/// The greatest sum of two products of bytes, in magnitude.
+fn pair_of_bytes(a: Range, b: Range) -> Option<i64> {
+    let most = i64::from(a.greatest) + i64::from(Storage::bytes(a)?.bias());
+    let signed = i8::try_from(b.least).is_ok() && i8::try_from(b.greatest).is_ok();
+    signed.then_some(2 * most * i64::from(b.magnitude()))
 }
 
 impl Operands {
@@ -84,6 +89,16 @@ impl Operands {
     /// Elements of the reduction that a step takes.
     pub(crate) fn together(self) -> usize {
         if self.integer() { self.storage().together() } else { 1 }
+    }
+
+    /// Steps of bytes whose sums of two products are sure to add up to an i16.
+    pub(crate) fn narrow_steps(self) -> usize {
+        match self {
+            Operands::Levels { a, b, bytes: true } => {
+                pair_of_bytes(a, b).map_or(0, |sum| i64::from(i16::MAX) / sum.max(1)) as usize
+            }
+            _ => 0,
+        }
     }
 
     /// Whether a sum starts at what the bias of its rows' levels adds to it, negated.
