@@ -152,9 +152,13 @@ fn codes_by_rows_of_look_ups() {
         (28, 19, 32, "@w: f32[32, 28, 3, 3], bits=1), pads=[1, 1, 1, 1]"),
         // Three blocks of 16 outputs a group are no pairs: not by rows.
         (32, 9, 96, "@w: f32[96, 16, 3, 3], bits=1), groups=2, pads=[1, 1, 1, 1]"),
-        // A stride, and five taps across: not by rows.
+        // A stride, and five taps across.
         (16, 9, 32, "@w: f32[32, 16, 3, 3], bits=1), strides=[1, 2], pads=[1, 1, 1, 1]"),
         (16, 9, 32, "@w: f32[32, 16, 5, 5], bits=1), pads=[2, 2, 2, 2]"),
+        (24, 6, 32, "@w: f32[32, 24, 4, 4], bits=1), pads=[1, 1, 1, 1]"),
+        (16, 11, 32, "@w: f32[32, 16, 5, 5], bits=1), strides=[2, 3], pads=[2, 2, 2, 2]"),
+        // Six taps: not by rows.
+        (16, 9, 32, "@w: f32[32, 16, 1, 6], bits=1), pads=[0, 2, 0, 3]"),
     ] {
         for (a, b) in [(1, 1), (2, 2), (2, 1)] {
             let layer = format!("c = conv(a, quantize_weights({conv}); n = mul(c, @g: f32[{outputs}, 1, 1])");

@@ -4,8 +4,8 @@
 //!
 //! A tile is up to 4 neighbouring positions × 16 outputs. Padding taps read a row of zero bytes, whose table is all zero.
 //!
-//! Two blocks of outputs go to an AVX2 tile where there is one. Where nothing but thresholds follow, it stores codes, mostly row by
-//! row (`look_up_rows`), which without AVX2 an SSE tile does as well; else it leaves accumulators for the chain.
+//! Mostly tiles go row by row (`look_up_rows`), of SSE as well. Of what is left two blocks of outputs go to an AVX2 tile where there
+//! is one. Where nothing but thresholds follow, these tiles store codes; else they leave accumulators for the chain.
 //!
 //! Cost: see [`cycles`]. Limits: an entry is at most 3·4 = 12 (2 bits) or 4 (1 bit), so a u8 lane
 //! holds 20 or 60 look-ups; u16 sums hold K·top ≤ 65 535. Needs SSSE3 on x86-64 (`tbl` on aarch64).
@@ -76,23 +76,32 @@ pub(super) fn fits(layer: &Layer<'_>, level: &Level, wide: bool) -> Result<(), S
 /// 45 MAC a cycle and weight bit with 128-bit shuffles, 78 with AVX2; row by row 85 and 150. Then the chain, where there is AVX2
 /// in wide lanes and where a tile stores codes next to nothing.
 pub(super) fn cycles(layer: &Layer<'_>, level: &Level, wide: bool) -> f64 {
-    let stored_as =
-        |c: Codes<'_>| codes(layer.graph, layer.step, [Some(layer.result), layer.residual], &layer.g, [c.a, c.w]);
-    let stored = layer.positions() * layer.g.outputs as f64 / 2.0;
-    let tile = layer.codes.and_then(stored_as).filter(|_| stores_codes(&layer.g, level, wide));
-    let (rate, chain) = match (wide, tile) {
-        (false, None) => (45.0, layer.chain()),
-        (false, Some(_)) => (85.0, stored),
-        (true, None) => (78.0, layer.chain() / 3.0),
-        (true, Some(_)) if look_up_rows::fits(&layer.g) => (150.0, stored),
-        (true, Some(_)) => (78.0, stored),
+    let (g, offset) = (&layer.g, layer.codes.map_or(0, |c| c.a.offset));
+    let stored_as = |c: Codes<'_>| codes(layer.graph, layer.step, [Some(layer.result), layer.residual], g, [c.a, c.w]);
+    let rows = by_rows(offset, g, level, wide);
+    let stored = layer.codes.and_then(stored_as).is_some_and(|_| stores_codes(g, level, wide));
+    let rate = match (wide, rows) {
+        (false, false) => 45.0,
+        (false, true) => 85.0,
+        (true, false) => 78.0,
+        (true, true) => 150.0,
+    };
+    let chain = match (stored, wide) {
+        (true, _) => layer.positions() * g.outputs as f64 / 2.0,
+        (false, true) => layer.chain() / 3.0,
+        (false, false) => layer.chain(),
     };
     layer.macs(4, LOOK_UP_TILE) * layer.bits()[0] / rate + chain
 }
 
+/// Whether tiles go row by row; `offset` is that of the activations' levels, which only the other kernel adds.
+fn by_rows(offset: i32, g: &Geometry, level: &Level, wide: bool) -> bool {
+    offset == 0 && look_up_rows::fits(g) && level.has_x86(if wide { x86::AVX2 } else { x86::V2 })
+}
+
 /// Whether there is a tile that can store codes: the AVX2 tiles spread bits with BMI2, the SSE tile goes by rows only.
 fn stores_codes(g: &Geometry, level: &Level, wide: bool) -> bool {
-    if wide { level.has_x86(x86::BMI2) } else { level.has_x86(x86::SSSE3) && look_up_rows::fits(g) }
+    if wide { level.has_x86(x86::BMI2) } else { level.has_x86(x86::V2) && look_up_rows::fits(g) }
 }
 
 /// What a tile stores: codes where only thresholds follow that 16 bits can compare, of 1-bit weights, and the stored codes lie by
@@ -149,9 +158,9 @@ pub(super) fn emit(
         let shape = [codes.residual.map_or(1, |r| r.codes), codes.top];
         (codes, e.data("thresholds", pack::pair_thresholds(rows, shape)))
     });
-    if let Some((codes, table)) = stored.filter(|_| look_up_rows::fits(g)) {
+    if by_rows(layer.a.offset, g, e.level, wide) {
         let lanes = if wide { Lanes::Ymm } else { Lanes::Xmm };
-        return look_up_rows::emit(e, task, layer, (lanes, codes), [tables, weights, table]).map_err(failed);
+        return look_up_rows::emit(e, task, layer, lanes, stored, [tables, weights]);
     }
     let offsets = (layer.a.offset != 0)
         .then(|| e.data("tap_offsets", pack::tap_offsets(g, layer.codes, &layer.w, layer.a.offset)));
@@ -170,7 +179,7 @@ pub(super) fn emit(
     } else {
         None
     };
-    let frame = stored.map(|(codes, table)| Frame { codes, at: e.stack(CODES_FRAME, 8), table, weights });
+    let frame = stored.map(|_| Frame { stored, planes: 1, at: e.stack(CODES_FRAME, 8), weights });
     task.each_row(e, |task, e, y| {
         let mut result = Ok(());
         e.times(width.div_ceil(positions), |e, column| {
@@ -183,7 +192,7 @@ pub(super) fn emit(
                 let blocks = outputs / LOOK_UP_TILE;
                 if let (Some(frame), Some((function, _))) = (&frame, tile) {
                     let first = task.position(e, y, x);
-                    let at = e.at(task.result.base, first.flat, frame.codes.pitch);
+                    let at = e.at(task.result.base, first.flat, task.result.buffer.pixel());
                     return store_codes(e, &k, frame, &sums, function, [group, at]);
                 }
                 let wide = if tile.is_some() { blocks / 2 } else { 0 };
@@ -209,16 +218,17 @@ pub(super) fn emit(
     })
 }
 
-/// What a tile that stores codes reads: its frame on the stack, thresholds, and weights.
+/// What a tile reads that stores codes or goes row by row: its frame on the stack, and weights of so many planes; of codes how they
+/// are stored, and their thresholds.
 pub(super) struct Frame {
-    pub codes: LookUpCodes,
+    pub stored: Option<(LookUpCodes, Value)>,
+    pub planes: usize,
     pub at: Value,
-    pub table: Value,
     pub weights: Value,
 }
 
 impl Frame {
-    /// Calls `tile` for each pair of blocks of a group, with the frame pointing to its thresholds, its codes and those of the
+    /// Calls `tile` for each pair of blocks of a group, with the frame pointing to its thresholds, its results and the codes of the
     /// residual, if any; `to` and `residual` are those of the first position. It gets the pair's weights and the bytes of a block's.
     pub(super) fn each_pair(
         &self,
@@ -228,19 +238,25 @@ impl Frame {
         residual: Option<Value>,
         mut tile: impl FnMut(&mut Emitter<'_, '_>, [Value; 2]),
     ) {
-        let (pairs, block) = (g.outputs / g.groups / PAIR, plane_bytes(g));
+        let (pairs, block) = (g.outputs / g.groups / PAIR, self.planes * plane_bytes(g));
         let stride = e.int(block);
-        let per_byte = if matches!(self.codes.store, Store::Bits(_)) { 8 } else { 4 };
+        let result = match self.stored {
+            Some((codes, _)) if matches!(codes.store, Store::Bits(_)) => PAIR / 8,
+            Some(_) => PAIR / 4,
+            None => PAIR * 4,
+        };
         e.times(pairs, |e, pair| {
             let pair = e.at(pair, group, pairs);
-            let to = e.at(to, pair, PAIR / per_byte);
-            let table = e.at(self.table, pair, pack::pair_thresholds_pitch(self.codes.threshold_rows()));
+            let to = e.at(to, pair, result);
+            if let Some((codes, table)) = self.stored {
+                let table = e.at(table, pair, pack::pair_thresholds_pitch(codes.threshold_rows()));
+                e.store(table, self.at, 8);
+            }
             if let Some(residual) = residual {
                 let codes = e.at(residual, pair, PAIR / 4);
                 e.store(codes, self.at, CODES_RESIDUAL);
             }
             e.store(to, self.at, 0);
-            e.store(table, self.at, 8);
             let weights = e.at(self.weights, pair, 2 * block);
             tile(e, [weights, stride]);
         });
@@ -248,7 +264,7 @@ impl Frame {
 }
 
 /// Bytes of one plane of one block's weights.
-fn plane_bytes(g: &Geometry) -> usize {
+pub(super) fn plane_bytes(g: &Geometry) -> usize {
     g.kernel[0] * g.kernel[1] * (g.channels / g.groups).div_ceil(8) * LOOK_UP_TILE
 }
 

@@ -1,31 +1,32 @@
-//! 16-entry look-ups row by row, where a tile stores codes (`tiles::look_up_rows`): the input rows under a row of the result
+//! 16-entry look-ups row by row (`tiles::look_up_rows`): the input rows under a row of the result
 //! lie in a ring on the stack, with zeros for padding, so that a tile's columns are neighbours. What [`super::look_up`] computes,
 //! from the same weights.
 //!
 //! Cost: see `look_up::cycles`. Limits: see [`fits`].
 
-use super::Task;
 use super::int_conv::IntLayer;
-use super::look_up::Frame;
+use super::look_up::{Frame, plane_bytes};
 use super::split_input::zeros;
+use super::{KernelError, Task};
 use crate::codegen::CodegenError;
-use crate::codegen::emitter::Emitter;
+use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::image::FunctionId;
-use crate::codegen::tiles::look_up_rows::{self, ENTRY, LookUpRows, TAPS};
-use crate::codegen::tiles::{CODES_ADDENDS, Lanes, LookUpCodes};
+use crate::codegen::tiles::look_up_rows::{self, ENTRY, LookUpRows, RowFinish, TAPS};
+use crate::codegen::tiles::{CODES_ADDENDS, Lanes, LookUpCodes, PAIR};
 use crate::graph::ops::Geometry;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
 
-/// Bytes of a ring of rows and of a row's sums that may lie on the stack.
-const MOST: usize = 64 << 10;
+/// Bytes of a ring of rows, of a row's sums and of its accumulators that may lie on the stack.
+const MOST: usize = 96 << 10;
 /// Bytes that a copy writes at once.
 const VECTOR: usize = 16;
 
 /// What the step's code needs.
 struct Rows<'a, 'l> {
     layer: &'a IntLayer<'l>,
-    tile: FunctionId,
+    /// The tile, of each plane of the weights.
+    tiles: Vec<FunctionId>,
     /// Rows of the ring, their bytes, and the sums of a row and group.
     slots: usize,
     row: usize,
@@ -38,10 +39,12 @@ struct Rows<'a, 'l> {
     tables: Value,
 }
 
-/// Whether a layer has the form: dilation 1 across, up to 3 taps there, and a ring that fits the stack.
+/// Whether a layer has the form: dilation 1 across, up to 5 taps there, whole pairs of blocks, and rows that fit the stack.
 pub(super) fn fits(g: &Geometry) -> bool {
     let across = g.dilations[1] == 1 && g.kernel[1] <= TAPS && g.output[1] > 1;
-    across && slots(g) * (row(g) + 2 * g.groups * pitch(g)) + look_up_rows::stack(g.output[1]) <= MOST
+    let whole = (g.outputs / g.groups).is_multiple_of(PAIR);
+    let rows = slots(g) * (row(g) + 2 * g.groups * pitch(g)) + look_up_rows::stack(g.output[1]);
+    across && whole && rows + g.output[1] * g.outputs * 4 <= MOST
 }
 
 /// Input rows under a row of the result, those between taps included.
@@ -64,26 +67,39 @@ fn pitch(g: &Geometry) -> usize {
     (columns(g) + 7).next_multiple_of(8)
 }
 
-/// Emits the kernel; `weights` as `pack::look_up_weights` packs them, `thresholds` as `pack::pair_thresholds`.
+/// Emits the kernel; `weights` as `pack::look_up_weights` packs them, and where a tile stores codes, `thresholds` as
+/// `pack::pair_thresholds`.
 ///
 /// # Errors
-/// When a distance does not fit an instruction.
+/// When a distance does not fit an instruction, or the chain behind accumulators cannot be emitted.
 pub(super) fn emit(
     e: &mut Emitter<'_, '_>,
     task: &Task<'_>,
     layer: &IntLayer<'_>,
-    (lanes, codes): (Lanes, LookUpCodes),
-    [tables, weights, table]: [Value; 3],
-) -> Result<(), CodegenError> {
+    lanes: Lanes,
+    stored: Option<(LookUpCodes, Value)>,
+    [tables, weights]: [Value; 2],
+) -> Result<(), KernelError> {
     let g = &layer.g;
-    let width = g.output[1];
-    let (quads, pixel) = (g.channels / g.groups / 4, g.channels / 4);
-    let limit = if layer.input.buffer.planes > 1 { 20 } else { 60 };
-    let tile = LookUpRows { lanes, width, kernel: g.kernel[1], stride: g.strides[1], quads, pixel, limit, codes };
+    let (width, planes) = (g.output[1], layer.w.bits() as usize);
     let (slots, row, pitch) = (slots(g), row(g), pitch(g));
+    // Accumulators of a row, where they are stored.
+    let apart = g.outputs * 4;
+    let buffer = match stored {
+        Some(_) => None,
+        None => Some(task.lane_buffer(e, width * g.outputs)),
+    };
+    let failed = |m: CodegenError| (task.step.result.node, m.to_string());
+    let tiles = (0..planes).map(|plane| {
+        let factor = layer.a.step.wrapping_mul(layer.w.step).wrapping_shl(plane as u32);
+        let sums = RowFinish::Sums { pitch: apart, factor, add: plane > 0 };
+        let finish = stored.map_or(sums, |(codes, _)| RowFinish::Codes(codes));
+        tile(layer, lanes, finish).function(e.image)
+    });
+    let tiles = tiles.collect::<Result<Vec<_>, _>>().map_err(failed)?;
     let rows = Rows {
         layer,
-        tile: tile.function(e.image)?,
+        tiles,
         slots,
         row,
         pitch,
@@ -91,12 +107,13 @@ pub(super) fn emit(
         sums: e.stack(slots * g.groups * pitch * 2, VECTOR),
         columns: e.stack(pitch * 2, VECTOR),
         list: e.stack(g.kernel[0] * (ENTRY + 8), 8),
-        frame: Frame { codes, at: e.stack(look_up_rows::frame(width), 8), table, weights },
+        frame: Frame { stored, planes, at: e.stack(look_up_rows::frame(width), 8), weights },
         tables,
     };
     let (start, end) = task.row_range(e);
     let first = rows.top(e, start);
     let next = e.var(first);
+    let mut result = Ok(());
     e.range(start, end, 1, |e, y| {
         let top = rows.top(e, y);
         let from = e.b.use_var(next);
@@ -104,17 +121,33 @@ pub(super) fn emit(
         rows.copy(e, [from, to]);
         e.b.def_var(next, to);
         let count = rows.valid(e, top);
+        let zero = e.int(0);
+        let first = task.position(e, y, zero);
         e.times(g.groups, |e, group| {
             rows.addends(e, count, group);
-            let zero = e.int(0);
-            let flat = task.position(e, y, zero).flat;
-            let to = e.at(task.result.base, flat, codes.pitch);
-            let residual = codes.residual.zip(task.residual());
-            let residual = residual.map(|(r, codes)| e.at(codes.base, flat, r.pitch));
+            let to = match (buffer, stored) {
+                (Some(buffer), _) => buffer,
+                (None, Some((codes, _))) => e.at(task.result.base, first.flat, codes.pitch),
+                (None, None) => zero,
+            };
+            let residual = stored.and_then(|(codes, _)| codes.residual).zip(task.residual());
+            let residual = residual.map(|(r, codes)| e.at(codes.base, first.flat, r.pitch));
             rows.call(e, [count, group, to], residual);
         });
+        if let Some(buffer) = buffer {
+            let done = task.finish_row(e, first, width, (buffer, apart), I32X4, None);
+            result = std::mem::replace(&mut result, Ok(())).and(done);
+        }
     });
-    Ok(())
+    result
+}
+
+/// The tile for a layer.
+fn tile(layer: &IntLayer<'_>, lanes: Lanes, finish: RowFinish) -> LookUpRows {
+    let g = &layer.g;
+    let (quads, pixel) = (g.channels / g.groups / 4, g.channels / 4);
+    let limit = if layer.input.buffer.planes > 1 { 20 } else { 60 };
+    LookUpRows { lanes, width: g.output[1], kernel: g.kernel[1], stride: g.strides[1], quads, pixel, limit, finish }
 }
 
 impl Rows<'_, '_> {
@@ -306,13 +339,16 @@ impl Rows<'_, '_> {
         });
     }
 
-    /// The codes of a row of one group; `to` and `residual` are those of its first position.
+    /// The results of a row of one group; `to` and `residual` are those of its first position.
     fn call(&self, e: &mut Emitter<'_, '_>, [count, group, to]: [Value; 3], residual: Option<Value>) {
         let g = &self.layer.g;
         let shift = e.mul(group, g.channels / g.groups / 4);
         e.store(shift, self.frame.at, look_up_rows::shift(g.output[1]));
         self.frame.each_pair(e, g, [group, to], residual, |e, [weights, stride]| {
-            e.call(self.tile, &[self.list, count, weights, stride, self.tables, self.frame.at]);
+            for (plane, &tile) in self.tiles.iter().enumerate() {
+                let weights = e.add(weights, plane * plane_bytes(g));
+                e.call(tile, &[self.list, count, weights, stride, self.tables, self.frame.at]);
+            }
         });
     }
 }

@@ -140,6 +140,14 @@ impl Lanes {
         }
     }
 
+    /// Moves 32-bit lanes left.
+    pub(super) fn shift_left_dwords(self, a: &mut CodeAssembler, register: usize, by: i32) -> Done {
+        match self {
+            Lanes::Xmm => a.pslld(XMM[register], by),
+            Lanes::Ymm => a.vpslld(YMM[register], YMM[register], by),
+        }
+    }
+
     /// Moves 32-bit lanes right.
     pub(super) fn shift_right_dwords(self, a: &mut CodeAssembler, register: usize, by: i32) -> Done {
         match self {
@@ -153,6 +161,61 @@ impl Lanes {
         match self {
             Lanes::Xmm => a.psrlw(XMM[register], by),
             Lanes::Ymm => a.vpsrlw(YMM[register], YMM[register], by),
+        }
+    }
+
+    /// Moves 16-bit lanes left.
+    pub(super) fn shift_left(self, a: &mut CodeAssembler, register: usize, by: i32) -> Done {
+        match self {
+            Lanes::Xmm => a.psllw(XMM[register], by),
+            Lanes::Ymm => a.vpsllw(YMM[register], YMM[register], by),
+        }
+    }
+
+    /// to −= x by 16-bit lanes.
+    pub(super) fn subtract(self, a: &mut CodeAssembler, to: usize, x: usize) -> Done {
+        match self {
+            Lanes::Xmm => a.psubw(XMM[to], XMM[x]),
+            Lanes::Ymm => a.vpsubw(YMM[to], YMM[to], YMM[x]),
+        }
+    }
+
+    /// The 16-bit lanes of x as 32-bit ones in two registers, each as long as that of one block: its first half and its second
+    /// with SSE, those of either block with AVX2. `zero` is zero.
+    pub(super) fn widen(self, a: &mut CodeAssembler, [low, high]: [usize; 2], [x, zero]: [usize; 2]) -> Done {
+        match self {
+            Lanes::Xmm => {
+                copy(a, low, x)?;
+                copy(a, high, x)?;
+                a.punpcklwd(XMM[low], XMM[zero])?;
+                a.punpckhwd(XMM[high], XMM[zero])
+            }
+            Lanes::Ymm => {
+                a.vextracti128(XMM[high], YMM[x], 1)?;
+                a.vpmovzxwd(YMM[low], XMM[x])?;
+                a.vpmovzxwd(YMM[high], XMM[high])
+            }
+        }
+    }
+
+    /// Bytes from what the first register of [`Lanes::widen`] holds to what the second does, where outputs lie in order.
+    pub(super) fn quarter(self) -> usize {
+        if self == Lanes::Xmm { 16 } else { 64 }
+    }
+
+    /// to *= x by 32-bit lanes (SSE4.1).
+    pub(super) fn multiply(self, a: &mut CodeAssembler, to: usize, x: usize) -> Done {
+        match self {
+            Lanes::Xmm => a.pmulld(XMM[to], XMM[x]),
+            Lanes::Ymm => a.vpmulld(YMM[to], YMM[to], YMM[x]),
+        }
+    }
+
+    /// to += x by 32-bit lanes.
+    pub(super) fn add_dwords(self, a: &mut CodeAssembler, to: usize, x: usize) -> Done {
+        match self {
+            Lanes::Xmm => a.paddd(XMM[to], XMM[x]),
+            Lanes::Ymm => a.vpaddd(YMM[to], YMM[to], YMM[x]),
         }
     }
 

@@ -1,15 +1,15 @@
-//! Codes of sums of 16-entry look-ups row by row: all positions of a row, 7 at a time, × 32 outputs, by AVX2 at once, by SSE in two
-//! passes. A column's table is loaded once for all horizontal taps that read it, which the tile of `look_up_avx2` does for each tap
+//! Sums of 16-entry look-ups row by row, or codes of them: all positions of a row, 7 at a time, × 32 outputs, by AVX2 at once, by
+//! SSE in two passes. A column's table is loaded once for all horizontal taps that read it, which the tile of `look_up_avx2` does for each tap
 //! anew; and the indices that lie packed are taken apart once for all tiles of the row. Reference: that tile, whose weights and
 //! thresholds it shares.
 //!
-//! Cost: see `kernels::look_up`; what is not look-ups is a sixth of the time with 64 channels. Limits: dilation 1 across, up to 3
+//! Cost: see `kernels::look_up`; what is not look-ups is a sixth of the time with 64 channels. Limits: dilation 1 across, up to 5
 //! taps.
 
 use super::look_up_avx2::{CODES_ADDENDS, LookUpCodes, OUT, codes_of_position};
 use super::look_up_chosen::RESIDUAL;
 use super::look_up_lanes::Lanes;
-use super::look_up_quads::{CODES, NIBBLES, SUMS, TABLE};
+use super::look_up_quads::{CODES, INLINE_TAPS, NIBBLES, SUMS, TABLE};
 use super::{leaf, leaf_sse, repeat, tile};
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
@@ -23,7 +23,7 @@ pub struct LookUpRows {
     pub lanes: Lanes,
     /// Positions of a row.
     pub width: usize,
-    /// Horizontal taps, 1 … 3.
+    /// Horizontal taps, 1 … 5.
     pub kernel: usize,
     /// Columns from a position to the next.
     pub stride: usize,
@@ -34,11 +34,37 @@ pub struct LookUpRows {
     /// Look-ups that a byte lane can sum.
     pub limit: usize,
     /// What is stored.
-    pub codes: LookUpCodes,
+    pub finish: RowFinish,
+}
+
+/// What becomes of a row's sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowFinish {
+    /// Codes.
+    Codes(LookUpCodes),
+    /// Accumulators as i32.
+    Sums {
+        /// Bytes from a position to the next.
+        pitch: usize,
+        /// The accumulator is this times the sum, plus the position's addend.
+        factor: i32,
+        /// It is added to what is there, without the addend: of the weights' second bit plane and those behind it.
+        add: bool,
+    },
+}
+
+impl RowFinish {
+    /// Bytes from a position's result to the next.
+    fn pitch(self) -> usize {
+        match self {
+            RowFinish::Codes(codes) => codes.pitch,
+            RowFinish::Sums { pitch, .. } => pitch,
+        }
+    }
 }
 
 /// Horizontal taps at most.
-pub const TAPS: usize = 3;
+pub const TAPS: usize = 5;
 /// Bytes of an entry of the list of rows: the address of the first column's codes, the offset of the row's weights.
 pub const ENTRY: usize = 16;
 
@@ -77,6 +103,15 @@ pub fn stack(width: usize) -> usize {
     (width + POSITIONS) * 64
 }
 
+/// Registers by number while sums are stored: of even and of odd bytes, what is free, two widened parts, the addend and the factor;
+/// [`TABLE`] is zero.
+const EVEN: usize = 0;
+const ODD: usize = 1;
+const PART: usize = 2;
+const WIDE: [usize; 2] = [3, 4];
+const ADDEND: usize = 5;
+const FACTOR: usize = 6;
+
 type Done = Result<(), IcedError>;
 
 impl LookUpRows {
@@ -86,11 +121,14 @@ impl LookUpRows {
     /// # Errors
     /// When a distance does not fit an instruction.
     pub fn function(self, image: &mut Image) -> Result<FunctionId, CodegenError> {
-        let LookUpRows { lanes, width, kernel, stride, quads, pixel, limit, codes } = self;
-        if pixel * (width * stride + kernel) >= 1 << 30 || codes.pitch * width >= 1 << 30 || quads * kernel >= 1 << 24 {
+        let LookUpRows { lanes, width, kernel, stride, quads, pixel, limit, finish } = self;
+        if pixel * (width * stride + kernel) >= 1 << 30
+            || finish.pitch() * width >= 1 << 30
+            || quads * kernel >= 1 << 24
+        {
             return Err(CodegenError::TooLarge(format!("rows of {quads} bytes a position")));
         }
-        let name = format!("tile.look_up.rows.{lanes:?}.{width}x{kernel}s{stride}x{quads}.{pixel}.{limit}.{codes:?}");
+        let name = format!("tile.look_up.rows.{lanes:?}.{width}x{kernel}s{stride}x{quads}.{pixel}.{limit}.{finish:?}");
         tile(image, &name, |a| self.assemble(a))
     }
 
@@ -104,9 +142,19 @@ impl LookUpRows {
         self.width.div_ceil(self.width.div_ceil(POSITIONS))
     }
 
+    /// Whether indices are taken apart before the tiles of a row; one tile's loop does so itself, if it has the registers.
+    pub(super) fn apart(self) -> bool {
+        self.tiles() > 1 || self.kernel > INLINE_TAPS
+    }
+
     /// Tiles of a row.
     pub(super) fn tiles(self) -> usize {
         self.width.div_ceil(self.positions())
+    }
+
+    /// Positions that the last tile of a row shares with its neighbour.
+    fn overlap(self) -> usize {
+        self.tiles() * self.positions() - self.width
     }
 
     /// Whole pairs of quads between additions to the 16-bit sums.
@@ -173,8 +221,7 @@ impl LookUpRows {
         moves: &[(AsmRegister64, usize)],
         mut body: impl FnMut(&mut CodeAssembler) -> Done,
     ) -> Done {
-        let (tiles, positions) = (self.tiles(), self.positions());
-        let overlap = tiles * positions - self.width;
+        let (tiles, positions, overlap) = (self.tiles(), self.positions(), self.overlap());
         a.lea(TOTALS, ptr(rsp + (ROOM + self.index_bytes()) as i32))?;
         repeat(a, TILES, tiles, |a| {
             if overlap > 0 && !moves.is_empty() {
@@ -206,29 +253,93 @@ impl LookUpRows {
         a.cmp(NEXT, qword_ptr(rsp + END))?;
         a.jne(next)?;
         a.set_label(&mut done)?;
-        let residual = self.codes.residual.map(|r| (RESIDUAL, r.pitch));
-        let moves: Vec<_> = [(OUT, self.codes.pitch), (r9, 4)].into_iter().chain(residual).collect();
+        match self.finish {
+            RowFinish::Codes(codes) => self.store_codes(a, codes),
+            RowFinish::Sums { pitch, factor, add } => self.store_sums(a, pitch, [factor, i32::from(add)]),
+        }
+    }
+
+    fn store_codes(self, a: &mut CodeAssembler, codes: LookUpCodes) -> Done {
+        let residual = codes.residual.map(|r| (RESIDUAL, r.pitch));
+        let moves: Vec<_> = [(OUT, codes.pitch), (r9, 4)].into_iter().chain(residual).collect();
         match self.lanes {
             Lanes::Xmm => {
                 a.mov(rbp, qword_ptr(rsp + BLOCK))?;
-                self.codes.prepare_block(a)?;
+                codes.prepare_block(a)?;
                 self.each_tile(a, &moves, |a| {
-                    (0..self.positions()).try_for_each(|i| self.codes.block(a, i, self.totals(i)[0]))
+                    (0..self.positions()).try_for_each(|i| codes.block(a, i, self.totals(i)[0]))
                 })?;
                 a.sub(r9, 4 * self.width as i32)
             }
             Lanes::Ymm => {
-                self.codes.prepare(a)?;
+                codes.prepare(a)?;
                 self.each_tile(a, &moves, |a| {
                     (0..self.positions()).try_for_each(|i| {
                         let [all, odd] = self.totals(i);
                         a.vmovdqu(ymm5, ymmword_ptr(all))?;
                         a.vmovdqu(ymm4, ymmword_ptr(odd))?;
-                        codes_of_position(a, self.codes, i, [ymm5, ymm4])
+                        codes_of_position(a, codes, i, [ymm5, ymm4])
                     })
                 })
             }
         }
+    }
+
+    /// Stores accumulators: of each block first its outputs 0 … 7, then the others.
+    fn store_sums(self, a: &mut CodeAssembler, pitch: usize, [factor, add]: [i32; 2]) -> Done {
+        let lanes = self.lanes;
+        a.mov(OUT, qword_ptr(r9))?;
+        if lanes == Lanes::Xmm {
+            // A block is 16 accumulators.
+            a.mov(rbp, qword_ptr(rsp + BLOCK))?;
+            a.shl(rbp, 5)?;
+            a.add(OUT, rbp)?;
+        }
+        lanes.zero(a, TABLE)?;
+        if add != 0 {
+            // What two tiles have is added once.
+            let last = ROOM + self.index_bytes() + 2 * lanes.bytes() * self.positions() * (self.tiles() - 1);
+            for part in 0..2 * self.overlap() {
+                lanes.store(a, rsp + (last + part * lanes.bytes()) as i32, TABLE)?;
+            }
+        }
+        let shift = u32::try_from(factor).ok().filter(|f| f.is_power_of_two()).map(u32::trailing_zeros);
+        if shift.is_none() {
+            a.mov(eax, factor)?;
+            lanes.splat(a, FACTOR, eax)?;
+        }
+        self.each_tile(a, &[(OUT, pitch), (r9, 4)], |a| {
+            for i in 0..self.positions() {
+                let [all, odd] = self.totals(i);
+                lanes.load(a, EVEN, all)?;
+                lanes.load(a, ODD, odd)?;
+                lanes.copy(a, PART, ODD)?;
+                lanes.shift_left(a, PART, 8)?;
+                lanes.subtract(a, EVEN, PART)?;
+                a.mov(eax, dword_ptr(r9 + (CODES_ADDENDS + 4 * i as i32)))?;
+                lanes.splat(a, ADDEND, eax)?;
+                for (sums, at) in [(EVEN, 0), (ODD, 32)] {
+                    lanes.widen(a, WIDE, [sums, TABLE])?;
+                    for (quarter, wide) in WIDE.into_iter().enumerate() {
+                        let to = OUT + (i * pitch + at + quarter * lanes.quarter()) as i32;
+                        match shift {
+                            Some(0) => {}
+                            Some(by) => lanes.shift_left_dwords(a, wide, by as i32)?,
+                            None => lanes.multiply(a, wide, FACTOR)?,
+                        }
+                        if add == 0 {
+                            lanes.add_dwords(a, wide, ADDEND)?;
+                        } else {
+                            lanes.load(a, PART, to)?;
+                            lanes.add_dwords(a, wide, PART)?;
+                        }
+                        lanes.store(a, to, wide)?;
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        if lanes == Lanes::Xmm { a.sub(r9, 4 * self.width as i32) } else { Ok(()) }
     }
 
     /// What an input row adds to the sums.
@@ -250,8 +361,7 @@ impl LookUpRows {
 
     /// The look-ups of `quads` of all positions of one input row, summed in bytes and added to the 16-bit sums.
     fn chunk(self, a: &mut CodeAssembler, quads: usize) -> Done {
-        // Where there is one tile, its loop takes them apart itself.
-        if self.tiles() > 1 {
+        if self.apart() {
             self.take_apart(a, quads)?;
         }
         self.each_tile(a, &[(CODES, self.stride * self.pixel)], |a| {

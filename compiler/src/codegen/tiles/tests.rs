@@ -22,7 +22,7 @@ pub(in crate::codegen) fn only_avx2(a: &CodeAssembler) {
 }
 
 /// Instructions up to SSE4.2 and POPCNT, as the tiles use them.
-const LEVEL_2: [&str; 40] = [
+const LEVEL_2: [&str; 45] = [
     "Push",
     "Pop",
     "Ret",
@@ -63,6 +63,11 @@ const LEVEL_2: [&str; 40] = [
     "Pmaddwd",
     "Psrld",
     "Pcmpeqw",
+    "Paddd",
+    "Pslld",
+    "Pmulld",
+    "Punpcklwd",
+    "Punpckhwd",
 ];
 /// Of SSSE3.
 const SSSE3: [&str; 3] = ["Pshufb", "Pabsb", "Pmaddubsw"];
@@ -275,7 +280,7 @@ fn popcount_tiles_hold_no_more_than_vpopcntdq() -> Result<(), IcedError> {
 
 fn look_ups_by_rows(lanes: Lanes) -> Vec<look_up_rows::LookUpRows> {
     let (nibbles, bits) = (look_up::Store::Nibbles(64), look_up::Store::Bits(16));
-    let shapes = [(56, 3, 1, 16, 20), (2, 1, 2, 7, 60), (9, 2, 2, 33, 20)];
+    let shapes = [(56, 3, 1, 16, 20), (2, 1, 2, 7, 60), (9, 2, 2, 33, 20), (7, 5, 1, 24, 20)];
     let codes = [
         (3, true, nibbles, 2, 4),
         (2, true, bits, -3, 3),
@@ -287,7 +292,8 @@ fn look_ups_by_rows(lanes: Lanes) -> Vec<look_up_rows::LookUpRows> {
         let residual = (residual > 0).then_some(look_up::Residual { codes: residual, channels: 32, pitch: 24 });
         LookUpCodes { top, falling, store, pitch: 40, factor, residual }
     });
-    let shape = |codes, (width, kernel, stride, quads, limit)| look_up_rows::LookUpRows {
+    let sums = [(2, false), (-3, true)].map(|(factor, add)| look_up_rows::RowFinish::Sums { pitch: 256, factor, add });
+    let shape = |finish, (width, kernel, stride, quads, limit)| look_up_rows::LookUpRows {
         lanes,
         width,
         kernel,
@@ -295,9 +301,10 @@ fn look_ups_by_rows(lanes: Lanes) -> Vec<look_up_rows::LookUpRows> {
         quads,
         pixel: 40,
         limit,
-        codes,
+        finish,
     };
-    codes.into_iter().flat_map(|codes| shapes.map(|s| shape(codes, s))).collect()
+    let finishes = codes.map(look_up_rows::RowFinish::Codes).into_iter().chain(sums);
+    finishes.flat_map(|finish| shapes.map(|s| shape(finish, s))).collect()
 }
 
 #[test]
