@@ -110,7 +110,8 @@ fn here(all: &[Kernel]) -> BTreeSet<Kernel> {
         Kernel::PopcountAvx512 => has("x86-64-v4+vpopcntdq"),
         Kernel::SplitVnni => has("x86-64-v4+vnni"),
         Kernel::FloatAvx512 => has("x86-64-v4"),
-        Kernel::LookUp16Avx2 | Kernel::SplitAvx2 | Kernel::FloatAvx2 => has("x86-64-v3"),
+        Kernel::LookUp16Avx2 | Kernel::LookUpFlatAvx2 | Kernel::SplitAvx2 | Kernel::FloatAvx2 => has("x86-64-v3"),
+        Kernel::LookUpFlat => has("x86-64-v2"),
         _ => true,
     };
     all.iter().copied().filter(runs).collect()
@@ -118,6 +119,7 @@ fn here(all: &[Kernel]) -> BTreeSet<Kernel> {
 
 const BITS: [Kernel; 2] = [Kernel::PopcountAvx512, Kernel::Popcount];
 const SPLIT: [Kernel; 3] = [Kernel::SplitVnni, Kernel::SplitAvx2, Kernel::Split];
+const FLAT: [Kernel; 2] = [Kernel::LookUpFlatAvx2, Kernel::LookUpFlat];
 const LOOK_UP: [Kernel; 3] = [Kernel::LookUp64, Kernel::LookUp16Avx2, Kernel::LookUp16];
 
 #[test]
@@ -133,6 +135,28 @@ fn few_bits_by_every_kernel() {
             let possible = force_all(&graph, 128, 9);
             let all = [&BITS[..], &SPLIT, &LOOK_UP, &[Kernel::Amx, Kernel::Direct]].concat();
             assert_eq!(possible, here(&all), "W{w}A{a}");
+        }
+    }
+}
+
+/// Fully connected layers of few bits: channels and outputs that are no whole words, several taps, codes and floats behind them.
+#[test]
+fn one_position_by_every_kernel() {
+    for (channels, size, outputs) in [(70, 1, 40), (256, 1, 130), (20, 3, 64), (1300, 2, 65)] {
+        for (w, a) in [(1, 1), (1, 2), (2, 2), (3, 1)] {
+            let input = format!("quantize_activation(x, bits={a})");
+            let layer =
+                format!("c = conv(a, quantize_weights(@w: f32[{outputs}, {channels}, {size}, {size}], bits={w}))");
+            let codes = format!(
+                "q = quantize_activation(c, bits=2); y = conv(q, quantize_weights(@v: f32[16, {outputs}, 1, 1], bits=1))"
+            );
+            for (tail, weights) in
+                [("y = relu(c)", Fill::Greatest), ("y = relu(c)", Fill::Least), (&codes, Fill::Mixed)]
+            {
+                let graph = network(channels, size, &input, &format!("{layer}; {tail}"), weights);
+                let possible = force(&[BITS, FLAT].concat(), &graph, channels, size);
+                assert_eq!(possible, here(&[BITS, FLAT].concat()), "{channels}x{size}x{outputs} W{w}A{a}");
+            }
         }
     }
 }
@@ -241,7 +265,7 @@ fn groups_rows_fixed_point_and_floats_by_every_kernel() {
     for weights in Fill::ALL {
         let all = [&BITS[..], &SPLIT, &LOOK_UP, &[Kernel::Amx, Kernel::Direct]].concat();
         assert_eq!(force_all(&network(128, 7, codes, grouped, weights), 128, 7), here(&all));
-        let row = [&BITS[..], &SPLIT, &[Kernel::Direct]].concat();
+        let row = [&BITS[..], &SPLIT, &FLAT, &[Kernel::Direct]].concat();
         assert_eq!(force_all(&network(64, 6, codes, flat, weights), 64, 6), here(&row));
         let possible = force_all(&network(8, 6, codes, depthwise, weights), 8, 6);
         assert!(possible.is_superset(&here(&[Kernel::Direct, Kernel::Split])), "{possible:?}");

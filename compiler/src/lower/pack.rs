@@ -78,6 +78,32 @@ pub fn look_up_weights(g: &Geometry, codes: &[i32], planes: usize) -> Vec<u8> {
     packed
 }
 
+/// Outputs that the look-up kernel of one position computes together.
+pub const FLAT_TILE: usize = 64;
+
+/// Weight codes (O, C, KH, KW) of one group as table indices, two quads of channels a byte, each tap's channels filled up to words of
+/// 64: byte `((ob·planes + q)·pairs + k/8)·64 + j`, k = tap·64·⌈C/64⌉ + c, bit k % 8 = plane q of output
+/// 64·ob + 32·(j / 32) + 16·(j % 2) + j % 32 / 2: of 32 bytes the even ones hold the outputs 0 … 15. Absent outputs are 0.
+pub fn flat_weights(g: &Geometry, codes: &[i32], planes: usize) -> Vec<u8> {
+    let (taps, words) = (g.kernel[0] * g.kernel[1], g.channels.div_ceil(64));
+    let pairs = taps * words * 8;
+    let mut packed = vec![0u8; g.outputs.div_ceil(FLAT_TILE) * planes * pairs * FLAT_TILE];
+    for (o, row) in codes.chunks((g.channels * taps).max(1)).enumerate() {
+        let lane = o % 64 / 32 * 32 + o % 16 * 2 + o % 32 / 16;
+        for (c, column) in row.chunks(taps.max(1)).enumerate() {
+            for (tap, &code) in column.iter().enumerate() {
+                for q in (0..planes).filter(|q| code >> q & 1 == 1) {
+                    let pair = (o / FLAT_TILE * planes + q) * pairs + tap * words * 8 + c / 8;
+                    if let Some(byte) = packed.get_mut(pair * FLAT_TILE + lane) {
+                        *byte |= 1 << (c % 8);
+                    }
+                }
+            }
+        }
+    }
+    packed
+}
+
 /// The constant tables of the look-up kernel: byte `v·16 + i` = popcount(v & 15 & i) + 2·popcount(v >> 4 & i).
 pub fn look_up_tables() -> Vec<u8> {
     let entry = |v: u32, i: u32| (v & 15 & i).count_ones() + 2 * (v >> 4 & i).count_ones();

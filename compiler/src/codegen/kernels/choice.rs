@@ -2,7 +2,7 @@
 //! what each is predicted to cost. Conditions and cost models stand beside the kernels; any choice gives the same bits.
 
 use super::layer::Layer;
-use super::{amx, float_conv, int_conv, int_direct, look_up, look_up64, popcount, split};
+use super::{amx, float_conv, int_conv, int_direct, look_up, look_up_flat, look_up64, popcount, split};
 use crate::codegen::target::Level;
 use crate::graph::types::Layout;
 
@@ -17,6 +17,10 @@ pub enum Kernel {
     LookUp16Avx2,
     /// The same, 128 bits wide.
     LookUp16,
+    /// The same of one position and 64 outputs, 256 bits wide.
+    LookUpFlatAvx2,
+    /// The same, 128 bits wide.
+    LookUpFlat,
     /// AND and popcount, 512 bits wide.
     PopcountAvx512,
     /// The same, 64 bits wide.
@@ -52,11 +56,13 @@ pub struct Candidate {
 
 impl Kernel {
     /// All of them.
-    pub const ALL: [Kernel; 15] = [
+    pub const ALL: [Kernel; 17] = [
         Kernel::Amx,
         Kernel::LookUp64,
         Kernel::LookUp16Avx2,
         Kernel::LookUp16,
+        Kernel::LookUpFlatAvx2,
+        Kernel::LookUpFlat,
         Kernel::PopcountAvx512,
         Kernel::Popcount,
         Kernel::SplitAmx,
@@ -77,6 +83,8 @@ impl Kernel {
             Kernel::LookUp64 => "look-up 64, AVX-512",
             Kernel::LookUp16Avx2 => "look-up 16, AVX2",
             Kernel::LookUp16 => "look-up 16",
+            Kernel::LookUpFlatAvx2 => "look-up 16 flat, AVX2",
+            Kernel::LookUpFlat => "look-up 16 flat",
             Kernel::PopcountAvx512 => "bit-serial popcount, AVX-512",
             Kernel::Popcount => "bit-serial popcount",
             Kernel::SplitAmx => "split integer, AMX",
@@ -105,6 +113,7 @@ impl Kernel {
     pub fn reads(self) -> &'static [Layout] {
         match self {
             Kernel::LookUp64 | Kernel::LookUp16Avx2 | Kernel::LookUp16 => &[Layout::Nibbles],
+            Kernel::LookUpFlatAvx2 | Kernel::LookUpFlat => &[Layout::Bits],
             Kernel::PopcountAvx512 | Kernel::Popcount => &[Layout::Bits],
             Kernel::Direct | Kernel::DirectWide => &[Layout::Nhwc, Layout::Dense],
             _ => &[],
@@ -131,6 +140,8 @@ impl Kernel {
             Kernel::LookUp64 => look_up64::fits(layer, level),
             Kernel::LookUp16Avx2 => look_up::fits(layer, level, true),
             Kernel::LookUp16 => look_up::fits(layer, level, false),
+            Kernel::LookUpFlatAvx2 => look_up_flat::fits(layer, level, true),
+            Kernel::LookUpFlat => look_up_flat::fits(layer, level, false),
             Kernel::PopcountAvx512 => popcount::fits(layer, level),
             Kernel::Popcount => layer.in_lanes(),
             Kernel::SplitVnni | Kernel::SplitAvx2 | Kernel::Split => split::fits(layer, level, self),
@@ -147,6 +158,8 @@ impl Kernel {
             Kernel::LookUp64 => look_up64::cycles(layer),
             Kernel::LookUp16Avx2 => look_up::cycles(layer, level, true),
             Kernel::LookUp16 => look_up::cycles(layer, level, false),
+            Kernel::LookUpFlatAvx2 => look_up_flat::cycles(layer, true),
+            Kernel::LookUpFlat => look_up_flat::cycles(layer, false),
             Kernel::PopcountAvx512 => popcount::cycles(layer),
             Kernel::Popcount => int_conv::cycles(layer),
             Kernel::SplitVnni | Kernel::SplitAvx2 | Kernel::Split => split::cycles(layer, self),

@@ -38,7 +38,9 @@ pub(super) fn emit(
     let lanes = if avx512 { 16 } else { 8 };
     let buffer = e.stack(most * WORD * 4, 64);
     let [many, one] = [most, 1].map(|samples| {
-        let shape = tile_over(layer, [lanes, 2, samples], layer.input.apart, WORD * 4);
+        // By itself a sample's tile reads whole rows of weights: half of them would come from afar twice.
+        let vectors = if samples == 1 { OUTPUTS / lanes } else { 2 };
+        let shape = tile_over(layer, [lanes, vectors, samples], layer.input.apart, WORD * 4);
         let function = shape.function(e.image).map_err(|m| (layer.node, m.to_string()))?;
         Ok(Tile { function, shape, buffer })
     });

@@ -10,7 +10,7 @@
 
 use super::choice::Kernel;
 use super::layer::Layer;
-use super::{KernelError, Operand, Task, amx, int_direct, look_up, look_up64, popcount, split};
+use super::{KernelError, Operand, Task, amx, int_direct, look_up, look_up_flat, look_up64, popcount, split};
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::taps::Taps;
 use crate::graph::ops::Geometry;
@@ -43,6 +43,8 @@ pub(super) fn emit(
         Kernel::LookUp64 => look_up64::LookUp64::new(&layer, about).emit(e, task),
         Kernel::LookUp16Avx2 => look_up::emit(e, task, &layer, true),
         Kernel::LookUp16 => look_up::emit(e, task, &layer, false),
+        Kernel::LookUpFlatAvx2 => look_up_flat::emit(e, task, &layer, true),
+        Kernel::LookUpFlat => look_up_flat::emit(e, task, &layer, false),
         Kernel::PopcountAvx512 => popcount::emit(e, task, &layer),
         Kernel::Popcount => bit_serial(e, task, &layer),
         Kernel::SplitVnni | Kernel::SplitAvx2 | Kernel::Split => split::emit(e, task, &layer, about, kernel),
@@ -157,7 +159,11 @@ pub(super) fn gather_taps(
     TapList { base: list, count }
 }
 
-fn each_tap(e: &mut Emitter<'_, '_>, taps: &TapList, mut body: impl FnMut(&mut Emitter<'_, '_>, Value, Value)) {
+pub(super) fn each_tap(
+    e: &mut Emitter<'_, '_>,
+    taps: &TapList,
+    mut body: impl FnMut(&mut Emitter<'_, '_>, Value, Value),
+) {
     let (zero, count) = (e.int(0), e.b.use_var(taps.count));
     e.range(zero, count, 1, |e, i| {
         let entry = e.at(taps.base, i, ENTRY);

@@ -11,6 +11,7 @@ mod int_direct;
 pub mod layer;
 mod look_up;
 mod look_up64;
+mod look_up_flat;
 mod look_up_rows;
 mod moves;
 mod nibble_pool;

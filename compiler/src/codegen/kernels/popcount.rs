@@ -143,7 +143,13 @@ fn flat(
 }
 
 /// What is added to every output of a group: sa·ow·S, S the sum of the valid taps' codes.
-fn addend(e: &mut Emitter<'_, '_>, layer: &IntLayer<'_>, taps: &TapList, shift: Value, words: usize) -> Value {
+pub(super) fn addend(
+    e: &mut Emitter<'_, '_>,
+    layer: &IntLayer<'_>,
+    taps: &TapList,
+    shift: Value,
+    words: usize,
+) -> Value {
     let sum = if layer.w.offset == 0 { e.int(0) } else { box_sum(e, layer, taps, shift, words) };
     e.b.ins().imul_imm_s(sum, i64::from(layer.a.step) * i64::from(layer.w.offset))
 }

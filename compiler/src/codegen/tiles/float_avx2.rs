@@ -1,5 +1,5 @@
 //! Float multiply-add chains where all taps are valid, AVX2 and FMA: up to 4 positions × 24 outputs or 6 × 16, that is 12 chains in
-//! flight which share each weight vector; with AVX-512 (`float_avx512`) up to 27 of twice the width. Reference:
+//! flight which share each weight vector, or one position × 96; with AVX-512 (`float_avx512`) up to 27 of twice the width. Reference:
 //! `kernels::float_conv`; the chain of each output has the same order, so the bits are the same. Cost: 12 to 15 MAC a cycle.
 
 use super::{float_avx512, repeat, tile};
@@ -15,7 +15,7 @@ pub struct FloatShape {
     pub lanes: usize,
     /// Positions of a tile.
     pub positions: usize,
-    /// Vectors of outputs.
+    /// Vectors of outputs: up to 3, or 12 of one position.
     pub vectors: usize,
     /// From one tap's weights to the next.
     pub row: usize,
@@ -31,6 +31,9 @@ pub struct FloatShape {
 
 const SUMS: [AsmRegisterYmm; 12] = [ymm0, ymm1, ymm2, ymm3, ymm4, ymm5, ymm6, ymm7, ymm8, ymm9, ymm10, ymm11];
 const WEIGHTS: [AsmRegisterYmm; 3] = [ymm12, ymm13, ymm14];
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// How far ahead weights are fetched where only one position reads them.
 pub(super) const AHEAD: i32 = 2048;
@@ -91,15 +94,24 @@ impl FloatShape {
 
     fn columns(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
         for x in 0..self.extents[2] {
-            for (i, w) in WEIGHTS.iter().take(self.vectors).enumerate() {
-                let at = (x * self.row + i * 32) as i32;
-                if self.positions == 1 {
-                    a.prefetcht0(byte_ptr(rsi + (at + AHEAD)))?;
+            let weights = |i: usize| rsi + (x * self.row + i * 32) as i32;
+            let input = |p: usize| dword_ptr(rax + (x * self.steps[2] + p * self.position) as i32);
+            if self.positions == 1 {
+                // Each weight is read once, so it need not be in a register.
+                a.vbroadcastss(ymm15, input(0))?;
+                for (i, &sum) in SUMS.iter().enumerate().take(self.vectors) {
+                    if (i * 32).is_multiple_of(LINE) {
+                        a.prefetcht0(byte_ptr(weights(i) + AHEAD))?;
+                    }
+                    a.vfmadd231ps(sum, ymm15, ymmword_ptr(weights(i)))?;
                 }
-                a.vmovups(*w, ymmword_ptr(rsi + at))?;
+                continue;
+            }
+            for (i, w) in WEIGHTS.iter().take(self.vectors).enumerate() {
+                a.vmovups(*w, ymmword_ptr(weights(i)))?;
             }
             for (p, sums) in SUMS.chunks(self.vectors).take(self.positions).enumerate() {
-                a.vbroadcastss(ymm15, dword_ptr(rax + (x * self.steps[2] + p * self.position) as i32))?;
+                a.vbroadcastss(ymm15, input(p))?;
                 for (sum, w) in sums.iter().zip(WEIGHTS) {
                     a.vfmadd231ps(*sum, ymm15, w)?;
                 }

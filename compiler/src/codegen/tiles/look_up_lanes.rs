@@ -211,6 +211,14 @@ impl Lanes {
         }
     }
 
+    /// to += x by bytes.
+    pub(super) fn add_bytes(self, a: &mut CodeAssembler, to: usize, x: usize) -> Done {
+        match self {
+            Lanes::Xmm => a.paddb(XMM[to], XMM[x]),
+            Lanes::Ymm => a.vpaddb(YMM[to], YMM[to], YMM[x]),
+        }
+    }
+
     /// to += x by 32-bit lanes.
     pub(super) fn add_dwords(self, a: &mut CodeAssembler, to: usize, x: usize) -> Done {
         match self {

@@ -16,6 +16,7 @@ pub mod look_up_avx512;
 mod look_up_chosen;
 mod look_up_codes;
 mod look_up_codes_sse;
+pub mod look_up_flat;
 mod look_up_lanes;
 mod look_up_quads;
 pub mod look_up_rows;

@@ -3,6 +3,7 @@
 use super::amx_conv::{AmxConv, Place, Store};
 use super::amx_unpack::{AmxUnpack, Planes};
 use super::look_up_avx512::{self as look_up, LookUp64};
+use super::look_up_flat::LookUpFlat;
 use super::outer_avx512::{GatherShape, OuterShape, TableShape};
 use super::patches::Patches;
 use super::product::Dot;
@@ -22,7 +23,7 @@ pub(in crate::codegen) fn only_avx2(a: &CodeAssembler) {
 }
 
 /// Instructions up to SSE4.2 and POPCNT, as the tiles use them.
-const LEVEL_2: [&str; 45] = [
+const LEVEL_2: [&str; 46] = [
     "Push",
     "Pop",
     "Ret",
@@ -68,6 +69,7 @@ const LEVEL_2: [&str; 45] = [
     "Pmulld",
     "Punpcklwd",
     "Punpckhwd",
+    "Prefetcht0",
 ];
 /// Of SSSE3.
 const SSSE3: [&str; 3] = ["Pshufb", "Pabsb", "Pmaddubsw"];
@@ -307,9 +309,17 @@ fn look_ups_by_rows(lanes: Lanes) -> Vec<look_up_rows::LookUpRows> {
     finishes.flat_map(|finish| shapes.map(|s| shape(finish, s))).collect()
 }
 
+fn flat_look_ups(lanes: Lanes) -> [LookUpFlat; 2] {
+    let shapes = [(576, 20, 2, false), (2304, 60, -3, true)];
+    shapes.map(|(quads, limit, factor, add)| LookUpFlat { lanes, quads, limit, factor, add })
+}
+
 #[test]
 fn sse_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
     for shape in look_ups_by_rows(Lanes::Xmm) {
+        only_sse(&assembler(|a| shape.assemble(a))?);
+    }
+    for shape in flat_look_ups(Lanes::Xmm) {
         only_sse(&assembler(|a| shape.assemble(a))?);
     }
     Ok(())
@@ -333,6 +343,9 @@ fn avx2_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
         }
     }
     for shape in look_ups_by_rows(Lanes::Ymm) {
+        only_avx2(&assembler(|a| shape.assemble(a))?);
+    }
+    for shape in flat_look_ups(Lanes::Ymm) {
         only_avx2(&assembler(|a| shape.assemble(a))?);
     }
     for outputs in [16, 32, 48] {

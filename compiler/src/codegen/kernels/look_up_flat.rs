@@ -1,0 +1,135 @@
+//! 16-entry look-ups of one position (`tiles::look_up_flat`): fully connected layers of activations of at most 2 bits. What
+//! [`super::int_conv`] computes with a popcount a word, its reference, from the same bit planes, which a task spreads to the bytes
+//! that choose tables. The first of several samples does all, so that weights are read from afar once for them.
+//!
+//! Cost: see [`cycles`]. Limits: those of [`super::look_up`], and what [`fits`] says. Needs AVX2, or SSE4.1 and SSSE3.
+
+use super::int_conv::{IntLayer, TapList, each_tap, gather_taps, tap_list};
+use super::layer::{Layer, demand};
+use super::popcount::addend;
+use super::samples::{WORD, one_position};
+use super::{KernelError, Task};
+use crate::codegen::CodegenError;
+use crate::codegen::emitter::{Emitter, I32X4};
+use crate::codegen::target::{Level, x86};
+use crate::codegen::tiles::Lanes;
+use crate::codegen::tiles::look_up_flat::LookUpFlat;
+use crate::lower::pack::{self, FLAT_TILE};
+use cranelift_codegen::ir::{InstBuilder, Value, types};
+
+/// Samples that are done together, a power of two.
+const SAMPLES: usize = 8;
+/// Bytes of a sample's codes, which lie on the stack, at most.
+const MOST: usize = 8 << 10;
+/// Bytes of the codes of a word of 64 channels.
+const CODES: usize = 16;
+
+/// Whether level and layer allow the kernel, `wide` with AVX2.
+pub(super) fn fits(layer: &Layer<'_>, level: &Level, wide: bool) -> Result<(), String> {
+    demand(!wide || level.has_x86(x86::AVX2), "the level lacks AVX2")?;
+    demand(level.has_x86(x86::V2), "the level lacks SSE4.1 with SSSE3")?;
+    layer.in_lanes()?;
+    let (Some(c), g) = (layer.codes, &layer.g) else { return Ok(()) };
+    demand(one_position(g), "it has more than one position")?;
+    demand(c.a.offset == 0, "its activation code 0 is not level 0")?;
+    demand(layer.input.planes <= 2, "its activations have more than 2 bits")?;
+    demand(g.taps() * c.a.top as usize <= u16::MAX.into(), "its sums could pass 65535")?;
+    demand(g.kernel[0] * g.kernel[1] * g.channels.div_ceil(64) * CODES <= MOST, "it has more than 32768 taps")
+}
+
+/// 55 MAC a cycle and weight bit, 110 with AVX2, and spreading the codes; then the chain. One position is bound by reading its
+/// weights.
+pub(super) fn cycles(layer: &Layer<'_>, wide: bool) -> f64 {
+    let ([w, _], rate) = (layer.bits(), if wide { 110.0 } else { 55.0 });
+    let spread = (layer.g.taps() / 2 * layer.step.tasks) as f64;
+    layer.macs(64, FLAT_TILE) * w / rate + spread + layer.reading(w, 1.0) + layer.chain()
+}
+
+/// Emits the kernel, `wide` with AVX2.
+pub(super) fn emit(
+    e: &mut Emitter<'_, '_>,
+    task: &Task<'_>,
+    layer: &IntLayer<'_>,
+    wide: bool,
+) -> Result<(), KernelError> {
+    let (g, planes) = (&layer.g, layer.w.bits() as usize);
+    let node = task.step.main.unwrap_or(task.step.result.node);
+    let (taps, words) = (g.kernel[0] * g.kernel[1], g.channels.div_ceil(64));
+    let quads = taps * words * CODES;
+    let limit = if layer.input.buffer.planes > 1 { 20 } else { 60 };
+    let tiles = (0..planes).map(|plane| {
+        let factor = layer.a.step.wrapping_mul(layer.w.step).wrapping_shl(plane as u32);
+        let lanes = if wide { Lanes::Ymm } else { Lanes::Xmm };
+        LookUpFlat { lanes, quads, limit, factor, add: plane > 0 }.function(e.image)
+    });
+    let tiles = tiles.collect::<Result<Vec<_>, _>>().map_err(|m: CodegenError| (node, m.to_string()))?;
+    let tables = e.data("look_up_tables", pack::look_up_tables());
+    let weights = e.data("weights", pack::flat_weights(g, layer.codes, planes));
+    let (codes, addends) = (e.stack(SAMPLES * quads, 64), e.stack(SAMPLES * 8, 8));
+    let (list, buffer) = (tap_list(e, taps), e.stack(SAMPLES * WORD * 4, 64));
+    let plane_bytes = quads / 2 * FLAT_TILE;
+    let mut result = task.main_operand(node, 0).map(|_| ());
+    task.together(e, SAMPLES, |e, count| {
+        let zero = e.int(0);
+        e.range(zero, count, 1, |e, ahead| {
+            let Ok(input) = task.later(e, ahead).main_operand(node, 0).cloned() else { return };
+            let layer = IntLayer { g: g.clone(), a: layer.a.clone(), w: layer.w.clone(), codes: layer.codes, input };
+            let taps = gather_taps(e, &layer, list, [zero, zero], 1);
+            let addend = addend(e, &layer, &taps, zero, words);
+            let (at, codes) = (e.at(addends, ahead, 8), e.at(codes, ahead, quads));
+            e.store(addend, at, 0);
+            spread(e, &layer, &taps, codes);
+        });
+        let (start, end) = task.word_range(e);
+        e.range(start, end, 1, |e, word| {
+            let block = e.at(weights, word, planes * plane_bytes);
+            e.range(zero, count, 1, |e, ahead| {
+                let (codes, out) = (e.at(codes, ahead, quads), e.at(buffer, ahead, WORD * 4));
+                let addend = e.at(addends, ahead, 8);
+                let addend = e.load(types::I64, addend, 0);
+                for (plane, &tile) in tiles.iter().enumerate() {
+                    let weights = e.add(block, plane * plane_bytes);
+                    e.call(tile, &[codes, weights, tables, addend, out]);
+                }
+            });
+            let done = task.finish_word(e, [word, count], buffer, I32X4);
+            result = std::mem::replace(&mut result, Ok(())).and(done);
+        });
+    });
+    result
+}
+
+/// Writes the codes of all taps as bytes of four channels, plane 0 in the lower bits: what chooses a table.
+fn spread(e: &mut Emitter<'_, '_>, layer: &IntLayer<'_>, taps: &TapList, codes: Value) {
+    let (planes, words) = (layer.input.buffer.planes, layer.input.buffer.words());
+    let to = e.var(codes);
+    each_tap(e, taps, |e, address, _| {
+        e.times(layer.g.channels.div_ceil(64), |e, word| {
+            let (from, at) = (e.at(address, word, 8), e.b.use_var(to));
+            let planes: Vec<Value> = (0..planes).map(|p| e.read(types::I64, from, (p * words * 8) as i32)).collect();
+            for half in 0..2 {
+                let mut bytes = e.int(0);
+                for (p, &plane) in planes.iter().enumerate() {
+                    let part = e.b.ins().ushr_imm_u(plane, 32 * half);
+                    let part = nibbles(e, part);
+                    let part = e.b.ins().ishl_imm_u(part, 4 * p as i64);
+                    bytes = e.b.ins().bor(bytes, part);
+                }
+                e.store(bytes, at, 8 * half as i32);
+            }
+            let next = e.add(at, CODES);
+            e.b.def_var(to, next);
+        });
+    });
+}
+
+/// The eight nibbles of the lower 32 bits, a byte each.
+fn nibbles(e: &mut Emitter<'_, '_>, word: Value) -> Value {
+    let mut v = e.b.ins().band_imm_s(word, 0xFFFF_FFFF);
+    for (by, mask) in [(16, 0x0000_FFFF_0000_FFFF_u64), (8, 0x00FF_00FF_00FF_00FF), (4, 0x0F0F_0F0F_0F0F_0F0F)] {
+        let moved = e.b.ins().ishl_imm_u(v, by);
+        let both = e.b.ins().bor(v, moved);
+        v = e.b.ins().band_imm_s(both, mask as i64);
+    }
+    v
+}
