@@ -110,6 +110,12 @@ pub fn look_up_tables() -> Vec<u8> {
     (0..256 * 16).map(|n| entry(n >> 4, n & 15) as u8).collect()
 }
 
+/// The same for codes whose two bits lie side by side: byte `v·16 + i` = Σ over the channels c in i of the code v >> 2c & 3.
+pub fn paired_tables() -> Vec<u8> {
+    let entry = |v: u32, i: u32| (0..4).map(|c| (v >> (2 * c) & 3) * (i >> c & 1)).sum::<u32>();
+    (0..256 * 16).map(|n| entry(n >> 4, n & 15) as u8).collect()
+}
+
 /// For each tap and output, activation offset · Σ weight levels: i32 `tap·pitch + o`. What a valid tap adds to the
 /// accumulator because activation code 0 is not level 0.
 pub fn tap_offsets(g: &Geometry, codes: &[i32], weights: &CodeType, activation_offset: i32) -> Vec<u8> {

@@ -3,9 +3,10 @@
 
 use super::amx::Walk;
 use super::look_up::LookUp;
+use super::look_up_rows::LookUpRows;
 use super::rows::Grid;
 use super::tile::{COLUMNS, Finish, Loop, Tile};
-use super::{Forward, Samples, each_unit, group_sizes, unit_parts, within_tiles};
+use super::{Forward, Looked, Samples, each_unit, group_sizes, unit_parts, within_tiles};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::target::Level;
@@ -24,19 +25,27 @@ impl Forward {
         [src, dst]: [Value; 2],
         bias: Option<Value>,
     ) -> Result<(), CodegenError> {
-        match LookUp::of(self, e.level) {
+        match self.looked(e.level) {
             Some(product) => {
-                product.pack(e, part, parts, src, dst);
+                product.pack(e, part, parts, [src, dst]);
                 Ok(())
             }
             None => self.packing().emit(e, part, parts, src, bias, dst),
         }
     }
 
+    /// The product by look-ups, where it has that form at a level.
+    fn looked<'a>(&'a self, level: &Level) -> Option<Box<dyn Looked + 'a>> {
+        if let Some(product) = LookUp::of(self, level) {
+            return Some(Box::new(product));
+        }
+        LookUpRows::of(self, level).map(|product| Box::new(product) as _)
+    }
+
     /// What the product is called at a level.
     pub fn name(&self, level: &Level) -> &'static str {
-        match (LookUp::of(self, level), self.operands.integer()) {
-            (Some(_), _) => "look-up 64 forward",
+        match (self.looked(level), self.operands.integer()) {
+            (Some(product), _) => product.name(),
             (None, true) => "levels forward",
             (None, false) => "float forward",
         }
@@ -55,8 +64,8 @@ impl Forward {
         packed: Value,
         c: Samples,
     ) -> Result<(), CodegenError> {
-        if let Some(product) = LookUp::of(self, e.level) {
-            return product.emit(e, samples, a, packed, c);
+        if let Some(product) = self.looked(e.level) {
+            return product.emit(e, samples, [a, c], packed);
         }
         let (g, packing) = (&self.g, self.packing());
         let [inner, outputs] = group_sizes(g);

@@ -5,7 +5,7 @@
 //! Cost: as `kernels::look_up64`, 600 to 800 GMAC/s in place of 200. Limits: see [`LookUp::of`]. Needs AVX-512 with VBMI, and is
 //! not taken where there is AMX.
 
-use super::{Forward, InputLayout, LINE, Operands, Samples, share};
+use super::{Forward, InputLayout, LINE, Looked, Operands, Samples, share};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::image::FunctionId;
@@ -85,37 +85,6 @@ impl<'a> LookUp<'a> {
         self.forward.g.channels / self.forward.g.groups
     }
 
-    /// Packs `part` of `parts` of the dense weights (O, C/groups, KH, KW), i16 levels, at `src`, as `strips::weights` does.
-    pub(super) fn pack(&self, e: &mut Emitter<'_, '_>, part: Value, parts: usize, src: Value, dst: Value) {
-        let g = &self.forward.g;
-        let ([rows, columns], sixes) = (g.kernel, self.strips.sixes);
-        let [first, end] = share(e, part, parts, g.outputs / BLOCK * rows * sixes * columns);
-        e.range(first, end, 1, |e, vector| {
-            let mut rest = vector;
-            let mut digit = |e: &mut Emitter<'_, '_>, n: usize| {
-                let n = e.int(n);
-                let digit = e.b.ins().urem(rest, n);
-                rest = e.b.ins().udiv(rest, n);
-                digit
-            };
-            let (kx, six, ky) = (digit(e, columns), digit(e, sixes), digit(e, rows));
-            let output = e.mul(rest, BLOCK);
-            let channel = e.mul(six, SIX);
-            let to = e.at(dst, vector, BLOCK);
-            let tap = e.at(kx, ky, columns);
-            e.times(BLOCK, |e, o| {
-                let output = e.b.ins().iadd(output, o);
-                let byte = self.index(e, src, [output, channel, tap]);
-                // Even lanes are the first 32 outputs.
-                let half = e.b.ins().ushr_imm_u(o, 5);
-                let lane = e.b.ins().band_imm_s(o, 31);
-                let lane = e.at(half, lane, 2);
-                let to = e.b.ins().iadd(to, lane);
-                e.b.ins().istore8(MemFlagsData::new().with_notrap(), byte, to, 0);
-            });
-        });
-    }
-
     /// The bits of six channels' weights of an output, 1 where the weight is 1.
     fn index(&self, e: &mut Emitter<'_, '_>, src: Value, [output, channel, tap]: [Value; 3]) -> Value {
         let g = &self.forward.g;
@@ -137,54 +106,6 @@ impl<'a> LookUp<'a> {
             byte = e.b.ins().bor(byte, bit);
         }
         byte
-    }
-
-    /// The product of the samples [first, end).
-    ///
-    /// # Errors
-    /// When the code generator fails.
-    pub(super) fn emit(
-        &self,
-        e: &mut Emitter<'_, '_>,
-        samples: [Value; 2],
-        a: Samples,
-        packed: Value,
-        c: Samples,
-    ) -> Result<(), CodegenError> {
-        let (g, s) = (&self.forward.g, &self.strips);
-        let ring = e.stack(s.lanes_at(), LINE);
-        let m = Memory {
-            ring,
-            sums: e.add(ring, s.sums_at()),
-            tables: e.data("look_up_tables", strips::tables()),
-            rows: e.stack(g.kernel[0] * ROW_ENTRY, 8),
-            addends: e.stack(ADDENDS + 8, 8),
-            column_sums: e.stack(s.sums_pitch() * 2, 16),
-        };
-        let mut all = Vec::new();
-        for [first, count, positions] in s.parts() {
-            all.push((first, count, self.strip(e, positions)?));
-        }
-        let corner = self.levels.origin() as i64;
-        let corner = corner - (g.pads[0] * self.levels.row() + g.pads[1] * self.levels.pixel()) as i64;
-        e.range(samples[0], samples[1], 1, |e, n| {
-            let (corner, zero) = (e.b.ins().iconst(types::I64, corner), e.int(0));
-            let (from, to) = (a.at(e, n, corner), c.at(e, n, zero));
-            e.times(g.groups, |e, group| {
-                let outputs = g.outputs / g.groups;
-                let from = e.at(from, group, self.levels.group());
-                let packed = e.at(packed, group, outputs / BLOCK * self.block_bytes());
-                let to = e.at(to, group, outputs * 4);
-                for (first, count, strip) in &all {
-                    e.times(*count, |e, i| {
-                        let x = e.mul(i, strip.positions);
-                        let x = e.add(x, *first);
-                        self.columns(e, &m, strip, x, [from, packed, to]);
-                    });
-                }
-            });
-        });
-        Ok(())
     }
 
     fn strip(&self, e: &mut Emitter<'_, '_>, positions: usize) -> Result<Strip, CodegenError> {
@@ -285,5 +206,85 @@ impl<'a> LookUp<'a> {
                 e.store(addend, m.addends, 4 * r as i32);
             }
         }
+    }
+}
+
+impl Looked for LookUp<'_> {
+    fn name(&self) -> &'static str {
+        "look-up 64 forward"
+    }
+
+    /// As `strips::weights` does.
+    fn pack(&self, e: &mut Emitter<'_, '_>, part: Value, parts: usize, [src, dst]: [Value; 2]) {
+        let g = &self.forward.g;
+        let ([rows, columns], sixes) = (g.kernel, self.strips.sixes);
+        let [first, end] = share(e, part, parts, g.outputs / BLOCK * rows * sixes * columns);
+        e.range(first, end, 1, |e, vector| {
+            let mut rest = vector;
+            let mut digit = |e: &mut Emitter<'_, '_>, n: usize| {
+                let n = e.int(n);
+                let digit = e.b.ins().urem(rest, n);
+                rest = e.b.ins().udiv(rest, n);
+                digit
+            };
+            let (kx, six, ky) = (digit(e, columns), digit(e, sixes), digit(e, rows));
+            let output = e.mul(rest, BLOCK);
+            let channel = e.mul(six, SIX);
+            let to = e.at(dst, vector, BLOCK);
+            let tap = e.at(kx, ky, columns);
+            e.times(BLOCK, |e, o| {
+                let output = e.b.ins().iadd(output, o);
+                let byte = self.index(e, src, [output, channel, tap]);
+                // Even lanes are the first 32 outputs.
+                let half = e.b.ins().ushr_imm_u(o, 5);
+                let lane = e.b.ins().band_imm_s(o, 31);
+                let lane = e.at(half, lane, 2);
+                let to = e.b.ins().iadd(to, lane);
+                e.b.ins().istore8(MemFlagsData::new().with_notrap(), byte, to, 0);
+            });
+        });
+    }
+
+    fn emit(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        samples: [Value; 2],
+        [a, c]: [Samples; 2],
+        packed: Value,
+    ) -> Result<(), CodegenError> {
+        let (g, s) = (&self.forward.g, &self.strips);
+        let ring = e.stack(s.lanes_at(), LINE);
+        let m = Memory {
+            ring,
+            sums: e.add(ring, s.sums_at()),
+            tables: e.data("look_up_tables", strips::tables()),
+            rows: e.stack(g.kernel[0] * ROW_ENTRY, 8),
+            addends: e.stack(ADDENDS + 8, 8),
+            column_sums: e.stack(s.sums_pitch() * 2, 16),
+        };
+        let mut all = Vec::new();
+        for [first, count, positions] in s.parts() {
+            all.push((first, count, self.strip(e, positions)?));
+        }
+        let corner = self.levels.origin() as i64;
+        let corner = corner - (g.pads[0] * self.levels.row() + g.pads[1] * self.levels.pixel()) as i64;
+        e.range(samples[0], samples[1], 1, |e, n| {
+            let (corner, zero) = (e.b.ins().iconst(types::I64, corner), e.int(0));
+            let (from, to) = (a.at(e, n, corner), c.at(e, n, zero));
+            e.times(g.groups, |e, group| {
+                let outputs = g.outputs / g.groups;
+                let from = e.at(from, group, self.levels.group());
+                let packed = e.at(packed, group, outputs / BLOCK * self.block_bytes());
+                let to = e.at(to, group, outputs * 4);
+                for (first, count, strip) in &all {
+                    e.times(*count, |e, i| {
+                        let x = e.mul(i, strip.positions);
+                        let x = e.add(x, *first);
+                        self.columns(e, &m, strip, x, [from, packed, to]);
+                    });
+                }
+            });
+        });
+        Ok(())
     }
 }

@@ -49,7 +49,7 @@ fn read_maps(maps: &Maps, m: &Memory, n: usize) -> Vec<[u8; 4]> {
     (0..maps.channels * area).map(|i| m.get(at(i))).collect()
 }
 
-fn levels() -> Vec<Level> {
+pub(super) fn levels() -> Vec<Level> {
     let triple = "x86_64-unknown-linux-gnu".parse().unwrap();
     let all = Level::parse("x86-64-v2,x86-64-v3,native", &triple);
     let mut all = all.or_else(|_| Level::parse("x86-64-v2,x86-64-v3", &triple)).unwrap();

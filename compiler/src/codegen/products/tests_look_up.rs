@@ -34,8 +34,12 @@ fn geometries() -> Vec<Geometry> {
         geometry(60, [5, 19], 64, [5, 4], 2, 2),
         geometry(130, [3, 3], 64, [3, 3], 1, 1),
         geometry(6, [2, 21], 192, [2, 7], 1, 1),
+        geometry(72, [5, 19], 64, [5, 4], 2, 2),
+        geometry(136, [4, 9], 64, [2, 5], 1, 1),
+        geometry(8, [9, 16], 128, [3, 1], 3, 0),
         Geometry::new(&dilated, &shapes.0, &shapes.1).expect("fits"),
         Geometry::new(&grouped, &Shape::batched(&[26, 4, 5]), &Shape::fixed(&[128, 13, 3, 3])).expect("fits"),
+        Geometry::new(&grouped, &Shape::batched(&[48, 4, 5]), &Shape::fixed(&[128, 24, 3, 3])).expect("fits"),
     ]
 }
 
@@ -56,6 +60,10 @@ fn signs_and_few_bits() {
             let product = || Forward::new(g, operands(a)).expect("fits").of_signs(true);
             let machine = level.has_x86(x86::V4 | x86::VBMI) && !level.has_x86(x86::AMX);
             assert_eq!(product().name(level) == "look-up 64 forward", machine, "{}", level.name);
+            let inner = g.channels / g.groups;
+            let rows = level.has_x86(x86::V3) && !level.has(x86::AVX512);
+            let rows = rows && inner.is_multiple_of(8) && g.kernel[1] <= 5 && g.dilations[1] == 1;
+            assert_eq!(product().name(level) == "look-up 16 forward", rows, "{}", level.name);
             // With the greatest codes alone too: sums of bytes must not overflow.
             for (w, least) in weights(g).iter().zip([0, a, a]) {
                 forward_of_weights(level, fma, product(), Range { least, greatest: a }, w);

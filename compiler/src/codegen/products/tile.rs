@@ -15,7 +15,7 @@ use crate::codegen::tiles::product;
 pub use crate::lower::train::requirements::COLUMNS;
 
 /// Steps after which widening sums costs little.
-const SHORTEST: usize = 16;
+const SHORTEST: usize = 8;
 
 /// How a step of the reduction combines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,17 +136,22 @@ impl Tile {
         if self.arithmetic != Arithmetic::Quads || !product::multiplies_pairs(level) {
             return self;
         }
+        let inner = |depth: usize| self.loops.iter().skip(depth).map(|l| l.count).product::<usize>();
+        let Some(depth) = (0..=self.loops.len()).find(|&depth| inner(depth) <= steps) else { return self };
         let mut loops = self.loops.clone();
-        if let Some(last) = loops.last().copied().filter(|l| l.count > steps) {
-            // A long loop becomes two, if its count has a divisor.
-            let Some(count) = (SHORTEST..=steps).rev().find(|n| last.count.is_multiple_of(*n)) else { return self };
-            loops.pop();
-            loops.push(Loop { count: last.count / count, stride: last.stride * count as i64 });
-            loops.push(Loop { count, stride: last.stride });
+        let mut part = 1;
+        // Of the loop that is too long as many iterations as there may be, if its count has such a divisor.
+        if let Some(outer) = depth.checked_sub(1).and_then(|outer| loops.get_mut(outer)) {
+            let Loop { count, stride } = *outer;
+            part = (1..=steps / inner(depth)).rev().find(|n| count.is_multiple_of(*n)).unwrap_or(1);
+            *outer = Loop { count: count / part, stride: stride * part as i64 };
+            if part > 1 {
+                loops.insert(depth, Loop { count: part, stride });
+            }
         }
-        let inner = |depth: usize| loops.iter().skip(depth).map(|l| l.count).product::<usize>();
-        let narrow = (0..loops.len()).find(|&depth| inner(depth) <= steps).filter(|&d| d == 0 || inner(d) >= SHORTEST);
-        Tile { narrow, loops: if narrow.is_some() { loops } else { self.loops.clone() }, ..self }
+        let enough = depth == 0 || part * inner(depth) >= SHORTEST;
+        let fits = enough && depth < loops.len() && loops.len() <= product::LOOPS;
+        if fits { Tile { narrow: Some(depth), loops, ..self } } else { self }
     }
 
     /// The same whose sums start at the first vector of B, if `start`.

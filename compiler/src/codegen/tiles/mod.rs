@@ -28,6 +28,7 @@ pub mod product;
 pub mod product_amx;
 mod product_avx2;
 mod product_avx512;
+pub mod quads_of_bytes;
 mod split;
 mod split_avx2;
 mod split_early;

@@ -24,11 +24,13 @@ const UNROLL: usize = 4;
 /// Bytes of the frame: counters of the outer loops first; behind it, where 16-bit sums are widened more than once, what they
 /// have added up to.
 const FRAME: i32 = 64;
-const TABLE: i32 = 16;
-const COUNT: i32 = 24;
-const A_STRIDE: i32 = 32;
-const B_STRIDE: i32 = 40;
-const SCALES: i32 = 48;
+const TABLE: i32 = 24;
+const COUNT: i32 = 32;
+const A_STRIDE: i32 = 40;
+const B_STRIDE: i32 = 48;
+const SCALES: i32 = 56;
+/// Loops of a reduction at most: the innermost counts in a register, the others in the frame.
+pub const LOOPS: usize = 4;
 
 /// How four bytes are multiplied and added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
