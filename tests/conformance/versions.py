@@ -300,7 +300,8 @@ def dequantize(v):
 
 
 def qlinear_conv(v):
-    q, w = DRAW.integers(0, 256, IMAGE).astype(np.uint8), DRAW.integers(-128, 128, (6, 4, 3, 3)).astype(np.int8)
+    # Half the codes: where a CPU lacks VNNI, ONNX Runtime adds two products in 16 bits, which saturate beyond.
+    q, w = DRAW.integers(0, 128, IMAGE).astype(np.uint8), DRAW.integers(-128, 128, (6, 4, 3, 3)).astype(np.int8)
     ends = [np.float32(0.5), np.uint8(100)]
     return [
         case(q, np.float32(0.02), np.uint8(7), w, np.float32(0.05), np.int8(0), *ends, pads=[1, 1, 1, 1]),

@@ -1,4 +1,4 @@
-//! Convolution by 16-entry table look-ups for activations of at most 2 bits: the byte of four channels (layout
+//! Convolution by 16-entry table look-ups for activations of at most 2 bits, row by row of at most 4: the byte of four channels (layout
 //! [`crate::graph::types::Layout::Nibbles`]) selects one of 256 constant tables, four weight bits an entry; one byte shuffle
 //! serves 16 outputs × 4 channels. The sums are those of the bit-serial kernel (see `int_conv`), which is its reference.
 //!
@@ -12,7 +12,8 @@
 
 use super::int_conv::IntLayer;
 use super::layer::{Codes, Layer, codes_behind, demand, whole_words};
-use super::{KernelError, Task, look_up_rows};
+use super::look_up_rows::{self, Source};
+use super::{KernelError, Task};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::image::FunctionId;
@@ -70,16 +71,19 @@ pub(super) fn fits(layer: &Layer<'_>, level: &Level, wide: bool) -> Result<(), S
     demand(g.output != [1, 1], "it has one position")?;
     demand(outputs.is_multiple_of(LOOK_UP_TILE), "the outputs of a group are no multiple of 16")?;
     demand(!wide || outputs >= 2 * LOOK_UP_TILE, "a group has fewer than 32 outputs")?;
-    demand(g.taps() * c.a.top as usize <= u16::MAX.into(), "its sums could pass 65535")
+    demand(g.taps() * c.a.top as usize <= u16::MAX.into(), "its sums could pass 65535")?;
+    let rows = layer.input.layout != Layout::Bits || by_rows(c.a.offset, (g, layer.input), level, wide);
+    demand(rows, "its codes lie in bit planes, and not so that tiles go row by row")
 }
 
 /// 45 MAC a cycle and weight bit with 128-bit shuffles, 78 with AVX2; row by row 85 and 150. Then the chain, where there is AVX2
 /// in wide lanes and where a tile stores codes next to nothing.
 pub(super) fn cycles(layer: &Layer<'_>, level: &Level, wide: bool) -> f64 {
     let (g, offset) = (&layer.g, layer.codes.map_or(0, |c| c.a.offset));
-    let stored_as = |c: Codes<'_>| codes(layer.graph, layer.step, [Some(layer.result), layer.residual], g, [c.a, c.w]);
-    let rows = by_rows(offset, g, level, wide);
-    let stored = layer.codes.and_then(stored_as).is_some_and(|_| stores_codes(g, level, wide));
+    let buffers = [Some(layer.input), Some(layer.result), layer.residual];
+    let stored_as = |c: Codes<'_>| codes(layer.graph, layer.step, buffers, g, [c.a, c.w]);
+    let rows = by_rows(offset, (g, layer.input), level, wide);
+    let stored = layer.codes.and_then(stored_as).is_some_and(|_| stores_codes((g, layer.input), level, wide));
     let rate = match (wide, rows) {
         (false, false) => 45.0,
         (false, true) => 85.0,
@@ -91,29 +95,31 @@ pub(super) fn cycles(layer: &Layer<'_>, level: &Level, wide: bool) -> f64 {
         (false, true) => layer.chain() / 3.0,
         (false, false) => layer.chain(),
     };
-    layer.macs(4, LOOK_UP_TILE) * layer.bits()[0] / rate + chain
+    let halves = Source::of(g, layer.input).map_or(1, |s| s.halves);
+    layer.macs(4, LOOK_UP_TILE) * layer.bits()[0] * halves as f64 / rate + chain
 }
 
 /// Whether tiles go row by row; `offset` is that of the activations' levels, which only the other kernel adds.
-fn by_rows(offset: i32, g: &Geometry, level: &Level, wide: bool) -> bool {
-    offset == 0 && look_up_rows::fits(g) && level.has_x86(if wide { x86::AVX2 } else { x86::V2 })
+fn by_rows(offset: i32, (g, input): (&Geometry, &Buffer), level: &Level, wide: bool) -> bool {
+    offset == 0 && look_up_rows::fits(g, input) && level.has_x86(if wide { x86::AVX2 } else { x86::V2 })
 }
 
 /// Whether there is a tile that can store codes: the AVX2 tiles spread bits with BMI2, the SSE tile goes by rows only.
-fn stores_codes(g: &Geometry, level: &Level, wide: bool) -> bool {
-    if wide { level.has_x86(x86::BMI2) } else { level.has_x86(x86::V2) && look_up_rows::fits(g) }
+fn stores_codes((g, input): (&Geometry, &Buffer), level: &Level, wide: bool) -> bool {
+    if wide { level.has_x86(x86::BMI2) } else { level.has_x86(x86::V2) && look_up_rows::fits(g, input) }
 }
 
-/// What a tile stores: codes where only thresholds follow that 16 bits can compare, of 1-bit weights, and the stored codes lie by
-/// whole pairs of blocks; codes of a residual choose among the thresholds where tiles go row by row.
+/// What a tile stores: codes where only thresholds follow that 16 bits can compare, of 1-bit weights and codes of at most 2 bits, and
+/// the stored codes lie by whole pairs of blocks; codes of a residual choose among the thresholds where tiles go row by row.
 fn codes(
     graph: &Graph,
     step: &Step,
-    [b, residual]: [Option<&Buffer>; 2],
+    [input, b, residual]: [Option<&Buffer>; 3],
     g: &Geometry,
     [a, w]: [&CodeType; 2],
 ) -> Option<LookUpCodes> {
-    let (t, b) = (codes_behind(graph, step).filter(|t| (1..=3).contains(&t.top))?, b?);
+    let (t, b, input) = (codes_behind(graph, step).filter(|t| (1..=3).contains(&t.top))?, b?, input?);
+    Source::of(g, input).filter(|s| s.halves == 1)?;
     let level = |c: &CodeType| c.levels().0.abs().max(c.levels().1.abs());
     let greatest = (g.taps() as i64).checked_mul(level(a))?.checked_mul(level(w))?;
     let outputs = g.outputs / g.groups;
@@ -125,7 +131,7 @@ fn codes(
     };
     let residual = match (t.residual, residual) {
         (None, _) => None,
-        (Some((_, codes @ 2..=4)), Some(b)) if b.layout == Layout::Nibbles && look_up_rows::fits(g) => {
+        (Some((_, codes @ 2..=4)), Some(b)) if b.layout == Layout::Nibbles && look_up_rows::fits(g, input) => {
             Some(Residual { codes, channels: PAIR, pitch: b.pixel() })
         }
         _ => return None,
@@ -151,14 +157,14 @@ pub(super) fn emit(
     let tables = e.data("look_up_tables", pack::look_up_tables());
     let weights = e.data("weights", pack::look_up_weights(g, layer.codes, layer.w.bits() as usize));
     let failed = |m: CodegenError| (task.step.result.node, m.to_string());
-    let buffers = [Some(&task.result), task.residual()].map(|o| o.map(|o| &o.buffer));
+    let buffers = [Some(&layer.input), Some(&task.result), task.residual()].map(|o| o.map(|o| &o.buffer));
     let codes = codes(task.graph, task.step, buffers, g, [&layer.a, &layer.w]);
-    let stored = codes.filter(|_| stores_codes(g, e.level, wide)).map(|codes| {
+    let stored = codes.filter(|_| stores_codes((g, &layer.input.buffer), e.level, wide)).map(|codes| {
         let rows = codes_behind(task.graph, task.step).map_or(&[][..], |c| c.rows);
         let shape = [codes.residual.map_or(1, |r| r.codes), codes.top];
         (codes, e.data("thresholds", pack::pair_thresholds(rows, shape)))
     });
-    if by_rows(layer.a.offset, g, e.level, wide) {
+    if by_rows(layer.a.offset, (g, &layer.input.buffer), e.level, wide) {
         let lanes = if wide { Lanes::Ymm } else { Lanes::Xmm };
         return look_up_rows::emit(e, task, layer, lanes, stored, [tables, weights]);
     }

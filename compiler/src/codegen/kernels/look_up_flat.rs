@@ -8,6 +8,7 @@ use super::int_conv::{IntLayer, TapList, each_tap, gather_taps, tap_list};
 use super::layer::{Layer, demand};
 use super::popcount::addend;
 use super::samples::{WORD, one_position};
+use super::spread::{WORD_QUADS, spread};
 use super::{KernelError, Task};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, I32X4};
@@ -15,14 +16,12 @@ use crate::codegen::target::{Level, x86};
 use crate::codegen::tiles::Lanes;
 use crate::codegen::tiles::look_up_flat::LookUpFlat;
 use crate::lower::pack::{self, FLAT_TILE};
-use cranelift_codegen::ir::{InstBuilder, Value, types};
+use cranelift_codegen::ir::{Value, types};
 
 /// Samples that are done together, a power of two.
 const SAMPLES: usize = 8;
 /// Bytes of a sample's codes, which lie on the stack, at most.
 const MOST: usize = 8 << 10;
-/// Bytes of the codes of a word of 64 channels.
-const CODES: usize = 16;
 
 /// Whether level and layer allow the kernel, `wide` with AVX2.
 pub(super) fn fits(layer: &Layer<'_>, level: &Level, wide: bool) -> Result<(), String> {
@@ -34,7 +33,7 @@ pub(super) fn fits(layer: &Layer<'_>, level: &Level, wide: bool) -> Result<(), S
     demand(c.a.offset == 0, "its activation code 0 is not level 0")?;
     demand(layer.input.planes <= 2, "its activations have more than 2 bits")?;
     demand(g.taps() * c.a.top as usize <= u16::MAX.into(), "its sums could pass 65535")?;
-    demand(g.kernel[0] * g.kernel[1] * g.channels.div_ceil(64) * CODES <= MOST, "it has more than 32768 taps")
+    demand(g.kernel[0] * g.kernel[1] * g.channels.div_ceil(64) * WORD_QUADS <= MOST, "it has more than 32768 taps")
 }
 
 /// 55 MAC a cycle and weight bit, 110 with AVX2, and spreading the codes; then the chain. One position is bound by reading its
@@ -55,7 +54,7 @@ pub(super) fn emit(
     let (g, planes) = (&layer.g, layer.w.bits() as usize);
     let node = task.step.main.unwrap_or(task.step.result.node);
     let (taps, words) = (g.kernel[0] * g.kernel[1], g.channels.div_ceil(64));
-    let quads = taps * words * CODES;
+    let quads = taps * words * WORD_QUADS;
     let limit = if layer.input.buffer.planes > 1 { 20 } else { 60 };
     let tiles = (0..planes).map(|plane| {
         let factor = layer.a.step.wrapping_mul(layer.w.step).wrapping_shl(plane as u32);
@@ -78,7 +77,7 @@ pub(super) fn emit(
             let addend = addend(e, &layer, &taps, zero, words);
             let (at, codes) = (e.at(addends, ahead, 8), e.at(codes, ahead, quads));
             e.store(addend, at, 0);
-            spread(e, &layer, &taps, codes);
+            codes_of(e, &layer, &taps, codes);
         });
         let (start, end) = task.word_range(e);
         e.range(start, end, 1, |e, word| {
@@ -100,36 +99,16 @@ pub(super) fn emit(
 }
 
 /// Writes the codes of all taps as bytes of four channels, plane 0 in the lower bits: what chooses a table.
-fn spread(e: &mut Emitter<'_, '_>, layer: &IntLayer<'_>, taps: &TapList, codes: Value) {
+fn codes_of(e: &mut Emitter<'_, '_>, layer: &IntLayer<'_>, taps: &TapList, codes: Value) {
     let (planes, words) = (layer.input.buffer.planes, layer.input.buffer.words());
     let to = e.var(codes);
     each_tap(e, taps, |e, address, _| {
         e.times(layer.g.channels.div_ceil(64), |e, word| {
             let (from, at) = (e.at(address, word, 8), e.b.use_var(to));
             let planes: Vec<Value> = (0..planes).map(|p| e.read(types::I64, from, (p * words * 8) as i32)).collect();
-            for half in 0..2 {
-                let mut bytes = e.int(0);
-                for (p, &plane) in planes.iter().enumerate() {
-                    let part = e.b.ins().ushr_imm_u(plane, 32 * half);
-                    let part = nibbles(e, part);
-                    let part = e.b.ins().ishl_imm_u(part, 4 * p as i64);
-                    bytes = e.b.ins().bor(bytes, part);
-                }
-                e.store(bytes, at, 8 * half as i32);
-            }
-            let next = e.add(at, CODES);
+            spread(e, &planes, at);
+            let next = e.add(at, WORD_QUADS);
             e.b.def_var(to, next);
         });
     });
-}
-
-/// The eight nibbles of the lower 32 bits, a byte each.
-fn nibbles(e: &mut Emitter<'_, '_>, word: Value) -> Value {
-    let mut v = e.b.ins().band_imm_s(word, 0xFFFF_FFFF);
-    for (by, mask) in [(16, 0x0000_FFFF_0000_FFFF_u64), (8, 0x00FF_00FF_00FF_00FF), (4, 0x0F0F_0F0F_0F0F_0F0F)] {
-        let moved = e.b.ins().ishl_imm_u(v, by);
-        let both = e.b.ins().bor(v, moved);
-        v = e.b.ins().band_imm_s(both, mask as i64);
-    }
-    v
 }

@@ -1,12 +1,13 @@
 //! 16-entry look-ups row by row (`tiles::look_up_rows`): the input rows under a row of the result
 //! lie in a ring on the stack, with zeros for padding, so that a tile's columns are neighbours. What [`super::look_up`] computes,
-//! from the same weights.
+//! from the same weights. Codes of 3 or 4 bits, which lie in bit planes, become two rings of 2 bits each.
 //!
 //! Cost: see `look_up::cycles`. Limits: see [`fits`].
 
 use super::int_conv::IntLayer;
 use super::look_up::{Frame, plane_bytes};
 use super::split_input::zeros;
+use super::spread::{WORD_QUADS, spread};
 use super::{KernelError, Task};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, I32X4};
@@ -14,6 +15,8 @@ use crate::codegen::image::FunctionId;
 use crate::codegen::tiles::look_up_rows::{self, ENTRY, LookUpRows, RowFinish, TAPS};
 use crate::codegen::tiles::{CODES_ADDENDS, Lanes, LookUpCodes, PAIR};
 use crate::graph::ops::Geometry;
+use crate::graph::types::Layout;
+use crate::lower::Buffer;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
 
@@ -25,7 +28,8 @@ const VECTOR: usize = 16;
 /// What the step's code needs.
 struct Rows<'a, 'l> {
     layer: &'a IntLayer<'l>,
-    /// The tile, of each plane of the weights.
+    source: Source,
+    /// The tile, of each two bits of the codes and plane of the weights.
     tiles: Vec<FunctionId>,
     /// Rows of the ring, their bytes, and the sums of a row and group.
     slots: usize,
@@ -39,11 +43,44 @@ struct Rows<'a, 'l> {
     tables: Value,
 }
 
+/// How a position's codes lie in the ring, in bytes of four channels.
+#[derive(Clone, Copy)]
+pub(super) struct Source {
+    /// Rings: two bits of the codes each.
+    pub halves: usize,
+    /// Bytes that a group has, to the next group, and to the next position.
+    quads: usize,
+    group: usize,
+    pixel: usize,
+}
+
+impl Source {
+    /// Of codes that lie so, `None` where they are neither nibbles nor planes of up to 4 bits.
+    pub(super) fn of(g: &Geometry, b: &Buffer) -> Option<Source> {
+        let inner = g.channels / g.groups;
+        match b.layout {
+            Layout::Nibbles => Some(Source { halves: 1, quads: inner / 4, group: inner / 4, pixel: g.channels / 4 }),
+            Layout::Bits if b.planes <= 4 => {
+                let group = inner.div_ceil(64) * WORD_QUADS;
+                let halves = b.planes.div_ceil(2);
+                Some(Source { halves, quads: inner.div_ceil(4), group, pixel: g.groups * group })
+            }
+            _ => None,
+        }
+    }
+
+    /// Bytes of a row with its padding, and what a copy writes too far.
+    fn row(self, g: &Geometry) -> usize {
+        (columns(g).max(g.pads[1] + g.input[1]) * self.pixel + 2 * VECTOR).next_multiple_of(VECTOR)
+    }
+}
+
 /// Whether a layer has the form: dilation 1 across, up to 5 taps there, whole pairs of blocks, and rows that fit the stack.
-pub(super) fn fits(g: &Geometry) -> bool {
+pub(super) fn fits(g: &Geometry, b: &Buffer) -> bool {
+    let Some(source) = Source::of(g, b) else { return false };
     let across = g.dilations[1] == 1 && g.kernel[1] <= TAPS && g.output[1] > 1;
     let whole = (g.outputs / g.groups).is_multiple_of(PAIR);
-    let rows = slots(g) * (row(g) + 2 * g.groups * pitch(g)) + look_up_rows::stack(g.output[1]);
+    let rows = slots(g) * (source.halves * source.row(g) + 2 * g.groups * pitch(g)) + look_up_rows::stack(g.output[1]);
     across && whole && rows + g.output[1] * g.outputs * 4 <= MOST
 }
 
@@ -55,11 +92,6 @@ fn slots(g: &Geometry) -> usize {
 /// Columns of a row with its padding.
 fn columns(g: &Geometry) -> usize {
     (g.output[1] - 1) * g.strides[1] + g.kernel[1]
-}
-
-/// Bytes of a row with its padding, and what a copy writes too far.
-fn row(g: &Geometry) -> usize {
-    (columns(g).max(g.pads[1] + g.input[1]) * g.channels / 4 + 2 * VECTOR).next_multiple_of(VECTOR)
 }
 
 /// Elements of a row's sums of a group, one a column, and what a vector reads too far.
@@ -81,32 +113,37 @@ pub(super) fn emit(
     [tables, weights]: [Value; 2],
 ) -> Result<(), KernelError> {
     let g = &layer.g;
+    let node = task.step.result.node;
+    let source =
+        Source::of(g, &layer.input.buffer).ok_or((node, "its codes do not lie as rows read them".to_owned()))?;
     let (width, planes) = (g.output[1], layer.w.bits() as usize);
-    let (slots, row, pitch) = (slots(g), row(g), pitch(g));
+    let (slots, row, pitch) = (slots(g), source.row(g), pitch(g));
     // Accumulators of a row, where they are stored.
     let apart = g.outputs * 4;
     let buffer = match stored {
         Some(_) => None,
         None => Some(task.lane_buffer(e, width * g.outputs)),
     };
-    let failed = |m: CodegenError| (task.step.result.node, m.to_string());
-    let tiles = (0..planes).map(|plane| {
-        let factor = layer.a.step.wrapping_mul(layer.w.step).wrapping_shl(plane as u32);
-        let sums = RowFinish::Sums { pitch: apart, factor, add: plane > 0 };
+    let failed = |m: CodegenError| (node, m.to_string());
+    let parts = (0..source.halves).flat_map(|half| (0..planes).map(move |plane| (half, plane)));
+    let tiles = parts.map(|(half, plane)| {
+        let factor = layer.a.step.wrapping_mul(layer.w.step).wrapping_shl((2 * half + plane) as u32);
+        let sums = RowFinish::Sums { pitch: apart, factor, add: half + plane > 0 };
         let finish = stored.map_or(sums, |(codes, _)| RowFinish::Codes(codes));
-        tile(layer, lanes, finish).function(e.image)
+        tile(layer, source, lanes, finish).function(e.image)
     });
     let tiles = tiles.collect::<Result<Vec<_>, _>>().map_err(failed)?;
     let rows = Rows {
         layer,
+        source,
         tiles,
         slots,
         row,
         pitch,
-        ring: e.stack(slots * row, VECTOR),
+        ring: e.stack(source.halves * slots * row, VECTOR),
         sums: e.stack(slots * g.groups * pitch * 2, VECTOR),
         columns: e.stack(pitch * 2, VECTOR),
-        list: e.stack(g.kernel[0] * (ENTRY + 8), 8),
+        list: e.stack(g.kernel[0] * (source.halves * ENTRY + 8), 8),
         frame: Frame { stored, planes, at: e.stack(look_up_rows::frame(width), 8), weights },
         tables,
     };
@@ -143,9 +180,8 @@ pub(super) fn emit(
 }
 
 /// The tile for a layer.
-fn tile(layer: &IntLayer<'_>, lanes: Lanes, finish: RowFinish) -> LookUpRows {
-    let g = &layer.g;
-    let (quads, pixel) = (g.channels / g.groups / 4, g.channels / 4);
+fn tile(layer: &IntLayer<'_>, source: Source, lanes: Lanes, finish: RowFinish) -> LookUpRows {
+    let (g, Source { quads, pixel, .. }) = (&layer.g, source);
     let limit = if layer.input.buffer.planes > 1 { 20 } else { 60 };
     LookUpRows { lanes, width: g.output[1], kernel: g.kernel[1], stride: g.strides[1], quads, pixel, limit, finish }
 }
@@ -164,93 +200,146 @@ impl Rows<'_, '_> {
 
     /// Copies the input rows `from` … `to` that there are into the ring, and sums their codes.
     fn copy(&self, e: &mut Emitter<'_, '_>, [from, to]: [Value; 2]) {
-        let (g, pixel) = (&self.layer.g, self.layer.g.channels / 4);
+        let (g, pixel) = (&self.layer.g, self.source.pixel);
         let (zero, height) = (e.int(0), e.int(g.input[0]));
         let (from, to) = (e.b.ins().smax(from, zero), e.min(to, height));
         e.range(from, to, 1, |e, y| {
             let slot = self.slot(e, y);
             let out = e.at(self.ring, slot, self.row);
-            let source = e.mul(y, g.input[1] * pixel);
-            let source = e.b.ins().iadd(self.layer.input.base, source);
-            let bytes = g.input[1] * pixel;
+            let halves: Vec<Value> = (0..self.source.halves).map(|half| e.add(out, half * self.half())).collect();
             let (left, end) = (e.int(g.pads[1] * pixel), e.int(self.row));
-            zeros(e, out, zero, left);
-            let to = e.add(out, g.pads[1] * pixel);
-            // Both move in variables: Cranelift would find the row's slot anew for each vector.
-            let (source, to) = (e.var(source), e.var(to));
-            let copy = |e: &mut Emitter<'_, '_>, ty, size: usize| {
-                let (from, out, size) = (e.b.use_var(source), e.b.use_var(to), e.int(size));
-                let v = e.read(ty, from, 0);
-                e.store(v, out, 0);
-                e.accumulate(source, size);
-                e.accumulate(to, size);
-            };
-            e.times(bytes / VECTOR, |e, _| copy(e, types::I8X16, VECTOR));
-            // No byte behind the image is read.
-            for (ty, size) in [(types::I64, 8), (types::I32, 4), (types::I16, 2), (types::I8, 1)] {
-                if bytes & size != 0 {
-                    copy(e, ty, size);
-                }
+            halves.iter().for_each(|&out| zeros(e, out, zero, left));
+            let position = e.mul(y, g.input[1]);
+            if self.layer.input.buffer.layout == Layout::Bits {
+                self.copy_planes(e, position, out);
+            } else {
+                self.copy_bytes(e, position, out);
             }
-            let behind = e.int(g.pads[1] * pixel + bytes);
+            let behind = e.int((g.pads[1] + g.input[1]) * pixel);
             let last = e.b.ins().iadd_imm_s(end, -(VECTOR as i64));
-            zeros(e, out, behind, last);
+            halves.iter().for_each(|&out| zeros(e, out, behind, last));
             if self.layer.w.offset != 0 {
                 self.sum(e, slot, out);
             }
         });
     }
 
+    /// Bytes from one ring to the next.
+    fn half(&self) -> usize {
+        self.slots * self.row
+    }
+
+    /// Copies a row from a position on, which lies as in the ring.
+    fn copy_bytes(&self, e: &mut Emitter<'_, '_>, position: Value, out: Value) {
+        let (g, pixel) = (&self.layer.g, self.source.pixel);
+        let source = e.at(self.layer.input.base, position, pixel);
+        let bytes = g.input[1] * pixel;
+        let to = e.add(out, g.pads[1] * pixel);
+        // Both move in variables: Cranelift would find the row's slot anew for each vector.
+        let (source, to) = (e.var(source), e.var(to));
+        let copy = |e: &mut Emitter<'_, '_>, ty, size: usize| {
+            let (from, out, size) = (e.b.use_var(source), e.b.use_var(to), e.int(size));
+            let v = e.read(ty, from, 0);
+            e.store(v, out, 0);
+            e.accumulate(source, size);
+            e.accumulate(to, size);
+        };
+        e.times(bytes / VECTOR, |e, _| copy(e, types::I8X16, VECTOR));
+        // No byte behind the image is read.
+        for (ty, size) in [(types::I64, 8), (types::I32, 4), (types::I16, 2), (types::I8, 1)] {
+            if bytes & size != 0 {
+                copy(e, ty, size);
+            }
+        }
+    }
+
+    /// Copies a row from a position on from bit planes, two to a ring.
+    fn copy_planes(&self, e: &mut Emitter<'_, '_>, position: Value, out: Value) {
+        let (g, b) = (&self.layer.g, &self.layer.input.buffer);
+        let (words, plane) = (self.source.pixel / WORD_QUADS, b.words() * 8);
+        let source = e.at(self.layer.input.base, position, b.pixel());
+        let to = e.add(out, g.pads[1] * self.source.pixel);
+        let (source, to) = (e.var(source), e.var(to));
+        e.times(g.input[1], |e, _| {
+            e.times(words, |e, word| {
+                let from = e.b.use_var(source);
+                let (from, to) = (e.at(from, word, 8), e.b.use_var(to));
+                let to = e.at(to, word, WORD_QUADS);
+                let planes: Vec<Value> = (0..b.planes).map(|p| e.read(types::I64, from, (p * plane) as i32)).collect();
+                for (half, pair) in planes.chunks(2).enumerate() {
+                    let to = e.add(to, half * self.half());
+                    spread(e, pair, to);
+                }
+            });
+            let (next, moved) = (e.int(b.pixel()), e.int(self.source.pixel));
+            e.accumulate(source, next);
+            e.accumulate(to, moved);
+        });
+    }
+
     /// Σ of each column's codes of each group of a row.
     fn sum(&self, e: &mut Emitter<'_, '_>, slot: Value, codes: Value) {
-        const UNROLL: usize = 4;
         let g = &self.layer.g;
-        let (quads, two) = (g.channels / g.groups / 4, self.layer.input.buffer.planes > 1);
         e.times(g.groups, |e, group| {
             let row = e.at(group, slot, g.groups);
             let to = e.at(self.sums, row, self.pitch * 2);
-            let codes = e.at(codes, group, quads);
+            let codes = e.at(codes, group, self.source.group);
             let (to, next) = (e.var(to), e.var(codes));
             e.times(columns(g), |e, _| {
-                let (zero, codes) = (e.int(0), e.b.use_var(next));
-                let (sum, at) = (e.var(zero), e.var(codes));
-                let add = |e: &mut Emitter<'_, '_>, ty, offset: usize| {
-                    let at = e.b.use_var(at);
-                    let v = e.read(ty, at, offset as i32);
-                    let v = if ty == types::I64 { v } else { e.b.ins().uextend(types::I64, v) };
-                    let all = e.b.ins().popcnt(v);
-                    e.accumulate(sum, all);
-                    if two {
-                        let high = e.b.ins().band_imm_s(v, 0xF0F0_F0F0_F0F0_F0F0_u64 as i64);
-                        let high = e.b.ins().popcnt(high);
-                        e.accumulate(sum, high);
-                    }
-                };
-                e.times(quads / 8 / UNROLL, |e, _| {
-                    (0..UNROLL).for_each(|word| add(e, types::I64, 8 * word));
-                    let size = e.int(8 * UNROLL);
-                    e.accumulate(at, size);
-                });
-                let words = quads / 8 % UNROLL;
-                (0..words).for_each(|word| add(e, types::I64, 8 * word));
-                let mut done = 8 * words;
-                for (ty, size) in [(types::I32, 4), (types::I16, 2), (types::I8, 1)] {
-                    if quads & size != 0 {
-                        add(e, ty, done);
-                        done += size;
-                    }
+                let codes = e.b.use_var(next);
+                let mut sum = self.sum_of_column(e, codes, 0);
+                for half in 1..self.source.halves {
+                    let codes = e.add(codes, half * self.half());
+                    let part = self.sum_of_column(e, codes, half);
+                    let part = e.b.ins().ishl_imm_u(part, 2 * half as i64);
+                    sum = e.b.ins().iadd(sum, part);
                 }
-                let (sum, out) = (e.b.use_var(sum), e.b.use_var(to));
+                let out = e.b.use_var(to);
                 e.b.ins().istore16(MemFlagsData::new().with_notrap(), sum, out, 0);
-                let (pixel, element) = (e.int(g.channels / 4), e.int(2));
+                let (pixel, element) = (e.int(self.source.pixel), e.int(2));
                 e.accumulate(next, pixel);
                 e.accumulate(to, element);
             });
         });
     }
 
-    /// Lists the input rows under the row of the result whose window begins at `top`, and behind the list the addresses of their
-    /// sums; gives their number.
+    /// Σ of two bits of the codes of a column of a group, which lie at `codes`.
+    fn sum_of_column(&self, e: &mut Emitter<'_, '_>, codes: Value, half: usize) -> Value {
+        const UNROLL: usize = 4;
+        let (quads, two) = (self.source.quads, self.layer.input.buffer.planes > 2 * half + 1);
+        let zero = e.int(0);
+        let (sum, at) = (e.var(zero), e.var(codes));
+        let add = |e: &mut Emitter<'_, '_>, ty, offset: usize| {
+            let at = e.b.use_var(at);
+            let v = e.read(ty, at, offset as i32);
+            let v = if ty == types::I64 { v } else { e.b.ins().uextend(types::I64, v) };
+            let all = e.b.ins().popcnt(v);
+            e.accumulate(sum, all);
+            if two {
+                let high = e.b.ins().band_imm_s(v, 0xF0F0_F0F0_F0F0_F0F0_u64 as i64);
+                let high = e.b.ins().popcnt(high);
+                e.accumulate(sum, high);
+            }
+        };
+        e.times(quads / 8 / UNROLL, |e, _| {
+            (0..UNROLL).for_each(|word| add(e, types::I64, 8 * word));
+            let size = e.int(8 * UNROLL);
+            e.accumulate(at, size);
+        });
+        let words = quads / 8 % UNROLL;
+        (0..words).for_each(|word| add(e, types::I64, 8 * word));
+        let mut done = 8 * words;
+        for (ty, size) in [(types::I32, 4), (types::I16, 2), (types::I8, 1)] {
+            if quads & size != 0 {
+                add(e, ty, done);
+                done += size;
+            }
+        }
+        e.b.use_var(sum)
+    }
+
+    /// Lists the input rows under the row of the result whose window begins at `top`, of each ring, and behind the lists the addresses
+    /// of their sums; gives their number.
     fn valid(&self, e: &mut Emitter<'_, '_>, top: Value) -> Value {
         let g = &self.layer.g;
         let zero = e.int(0);
@@ -265,9 +354,12 @@ impl Rows<'_, '_> {
                 let entry = e.at(self.list, n, ENTRY);
                 let codes = e.at(self.ring, slot, self.row);
                 let weights = e.mul(ky, g.kernel[1] * tap);
-                e.store(codes, entry, 0);
-                e.store(weights, entry, 8);
-                let behind = e.add(self.list, g.kernel[0] * ENTRY);
+                for half in 0..self.source.halves {
+                    let (codes, at) = (e.add(codes, half * self.half()), (half * g.kernel[0] * ENTRY) as i32);
+                    e.store(codes, entry, at);
+                    e.store(weights, entry, at + 8);
+                }
+                let behind = e.add(self.list, self.source.halves * g.kernel[0] * ENTRY);
                 let own = e.at(behind, n, 8);
                 let sums = e.at(self.sums, slot, g.groups * self.pitch * 2);
                 e.store(sums, own, 0);
@@ -287,7 +379,7 @@ impl Rows<'_, '_> {
             let none = e.cast(types::I16X8, none);
             let sum = e.var(none);
             e.range(zero, count, 1, |e, i| {
-                let behind = e.add(self.list, g.kernel[0] * ENTRY);
+                let behind = e.add(self.list, self.source.halves * g.kernel[0] * ENTRY);
                 let own = e.at(behind, i, 8);
                 let row = e.load(types::I64, own, 0);
                 let row = e.at(row, group, self.pitch * 2);
@@ -342,12 +434,15 @@ impl Rows<'_, '_> {
     /// The results of a row of one group; `to` and `residual` are those of its first position.
     fn call(&self, e: &mut Emitter<'_, '_>, [count, group, to]: [Value; 3], residual: Option<Value>) {
         let g = &self.layer.g;
-        let shift = e.mul(group, g.channels / g.groups / 4);
+        let shift = e.mul(group, self.source.group);
         e.store(shift, self.frame.at, look_up_rows::shift(g.output[1]));
         self.frame.each_pair(e, g, [group, to], residual, |e, [weights, stride]| {
-            for (plane, &tile) in self.tiles.iter().enumerate() {
-                let weights = e.add(weights, plane * plane_bytes(g));
-                e.call(tile, &[self.list, count, weights, stride, self.tables, self.frame.at]);
+            for (half, tiles) in self.tiles.chunks(self.frame.planes).enumerate() {
+                let list = e.add(self.list, half * g.kernel[0] * ENTRY);
+                for (plane, &tile) in tiles.iter().enumerate() {
+                    let weights = e.add(weights, plane * plane_bytes(g));
+                    e.call(tile, &[list, count, weights, stride, self.tables, self.frame.at]);
+                }
             }
         });
     }

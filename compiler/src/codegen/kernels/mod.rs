@@ -22,6 +22,7 @@ mod samples;
 mod split;
 mod split_input;
 mod split_lanes;
+mod spread;
 mod store;
 mod wide_chain;
 
