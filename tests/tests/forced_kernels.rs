@@ -110,7 +110,8 @@ fn here(all: &[Kernel]) -> BTreeSet<Kernel> {
         Kernel::PopcountAvx512 => has("x86-64-v4+vpopcntdq"),
         Kernel::SplitVnni => has("x86-64-v4+vnni"),
         Kernel::FloatAvx512 => has("x86-64-v4"),
-        Kernel::LookUp16Avx2 | Kernel::LookUpFlatAvx2 | Kernel::SplitAvx2 | Kernel::FloatAvx2 => has("x86-64-v3"),
+        Kernel::LookUp16Avx2 | Kernel::LookUpFlatAvx2 => has("x86-64-v3"),
+        Kernel::SplitBytesAvx2 | Kernel::SplitAvx2 | Kernel::FloatAvx2 => has("x86-64-v3"),
         Kernel::LookUpFlat => has("x86-64-v2"),
         _ => true,
     };
@@ -119,6 +120,8 @@ fn here(all: &[Kernel]) -> BTreeSet<Kernel> {
 
 const BITS: [Kernel; 2] = [Kernel::PopcountAvx512, Kernel::Popcount];
 const SPLIT: [Kernel; 3] = [Kernel::SplitVnni, Kernel::SplitAvx2, Kernel::Split];
+/// Those that multiply bytes in one digit only, too.
+const SMALL: [Kernel; 4] = [Kernel::SplitVnni, Kernel::SplitBytesAvx2, Kernel::SplitAvx2, Kernel::Split];
 const FLAT: [Kernel; 2] = [Kernel::LookUpFlatAvx2, Kernel::LookUpFlat];
 const LOOK_UP: [Kernel; 3] = [Kernel::LookUp64, Kernel::LookUp16Avx2, Kernel::LookUp16];
 
@@ -133,7 +136,7 @@ fn few_bits_by_every_kernel() {
         )]) {
             let graph = network(128, 9, &input, &format!("{layer}; {tail}"), weights);
             let possible = force_all(&graph, 128, 9);
-            let all = [&BITS[..], &SPLIT, &LOOK_UP, &[Kernel::Amx, Kernel::Direct]].concat();
+            let all = [&BITS[..], &SMALL, &LOOK_UP, &[Kernel::Amx, Kernel::Direct]].concat();
             assert_eq!(possible, here(&all), "W{w}A{a}");
         }
     }
@@ -265,13 +268,16 @@ fn residual_adds_by_every_kernel() {
 fn many_bits_by_every_kernel() {
     // Weights of 8 bits are odd multiples of half a step, up to 255: no byte, but two digits.
     let (amx, two) = ([Kernel::Amx], [Kernel::SplitAmx]);
-    for (w, a, popcounts, amx) in [(4, 4, &BITS[..], &amx), (3, 5, &BITS, &amx), (8, 8, &BITS[1..], &two)] {
+    let small = &SMALL[..];
+    for (w, a, popcounts, split, amx) in
+        [(4, 4, &BITS[..], small, &amx), (3, 5, &BITS, small, &amx), (8, 8, &BITS[1..], &SPLIT, &two)]
+    {
         let input = format!("quantize_activation(x, bits={a})");
         let layer =
             format!("c = conv(a, quantize_weights(@w: f32[24, 64, 3, 3], bits={w}), strides=[2, 2]); y = relu(c)");
         for weights in Fill::ALL {
             let possible = force_all(&network(64, 9, &input, &layer, weights), 64, 9);
-            assert_eq!(possible, here(&[popcounts, &SPLIT, &amx[..], &[Kernel::Direct]].concat()), "W{w}A{a}");
+            assert_eq!(possible, here(&[popcounts, split, &amx[..], &[Kernel::Direct]].concat()), "W{w}A{a}");
         }
     }
 }
@@ -286,9 +292,9 @@ fn groups_rows_fixed_point_and_floats_by_every_kernel() {
     let fixed = "c = conv(a, @w: f32[24, 16, 3, 3]); y = relu(c)";
     let float = "c = conv(a, @w: f32[24, 16, 3, 3], pads=[1, 1, 1, 1]); y = relu(c)";
     for weights in Fill::ALL {
-        let all = [&BITS[..], &SPLIT, &LOOK_UP, &[Kernel::Amx, Kernel::Direct]].concat();
+        let all = [&BITS[..], &SMALL, &LOOK_UP, &[Kernel::Amx, Kernel::Direct]].concat();
         assert_eq!(force_all(&network(128, 7, codes, grouped, weights), 128, 7), here(&all));
-        let row = [&BITS[..], &SPLIT, &FLAT, &[Kernel::Direct]].concat();
+        let row = [&BITS[..], &SMALL, &FLAT, &[Kernel::Direct]].concat();
         assert_eq!(force_all(&network(64, 6, codes, flat, weights), 64, 6), here(&row));
         let possible = force_all(&network(8, 6, codes, depthwise, weights), 8, 6);
         assert!(possible.is_superset(&here(&[Kernel::Direct, Kernel::Split])), "{possible:?}");

@@ -29,6 +29,8 @@ pub enum Kernel {
     SplitAmx,
     /// Digits of weights multiplied as bytes.
     SplitVnni,
+    /// Weights of one digit multiplied as bytes, 256 bits wide.
+    SplitBytesAvx2,
     /// Digits of weights multiplied as i16, 256 bits wide.
     SplitAvx2,
     /// The same, 128 bits wide.
@@ -56,7 +58,7 @@ pub struct Candidate {
 
 impl Kernel {
     /// All of them.
-    pub const ALL: [Kernel; 17] = [
+    pub const ALL: [Kernel; 18] = [
         Kernel::Amx,
         Kernel::LookUp64,
         Kernel::LookUp16Avx2,
@@ -67,6 +69,7 @@ impl Kernel {
         Kernel::Popcount,
         Kernel::SplitAmx,
         Kernel::SplitVnni,
+        Kernel::SplitBytesAvx2,
         Kernel::SplitAvx2,
         Kernel::Split,
         Kernel::Direct,
@@ -89,6 +92,7 @@ impl Kernel {
             Kernel::Popcount => "bit-serial popcount",
             Kernel::SplitAmx => "split integer, AMX",
             Kernel::SplitVnni => "split integer, VNNI",
+            Kernel::SplitBytesAvx2 => "products of bytes, AVX2",
             Kernel::SplitAvx2 => "split integer, AVX2",
             Kernel::Split => "split integer",
             Kernel::Direct => "direct integer",
@@ -145,7 +149,9 @@ impl Kernel {
             Kernel::LookUpFlat => look_up_flat::fits(layer, level, false),
             Kernel::PopcountAvx512 => popcount::fits(layer, level),
             Kernel::Popcount => layer.in_lanes(),
-            Kernel::SplitVnni | Kernel::SplitAvx2 | Kernel::Split => split::fits(layer, level, self),
+            Kernel::SplitVnni | Kernel::SplitBytesAvx2 | Kernel::SplitAvx2 | Kernel::Split => {
+                split::fits(layer, level, self)
+            }
             Kernel::Direct => layer.in_lanes(),
             Kernel::DirectWide => int_direct::fits_wide(layer),
             Kernel::FloatAvx512 | Kernel::FloatAvx2 | Kernel::Float => float_conv::fits(layer, level, self),
@@ -163,7 +169,9 @@ impl Kernel {
             Kernel::LookUpFlat => look_up_flat::cycles(layer, false),
             Kernel::PopcountAvx512 => popcount::cycles(layer),
             Kernel::Popcount => int_conv::cycles(layer),
-            Kernel::SplitVnni | Kernel::SplitAvx2 | Kernel::Split => split::cycles(layer, self),
+            Kernel::SplitVnni | Kernel::SplitBytesAvx2 | Kernel::SplitAvx2 | Kernel::Split => {
+                split::cycles(layer, self)
+            }
             Kernel::Direct | Kernel::DirectWide => int_direct::cycles(layer),
             Kernel::FloatAvx512 | Kernel::FloatAvx2 | Kernel::Float => float_conv::cycles(layer, self),
         }

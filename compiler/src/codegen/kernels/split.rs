@@ -18,6 +18,7 @@ use crate::codegen::emitter::{Emitter, F32X4, I32X4};
 use crate::codegen::image::FunctionId;
 use crate::codegen::target::{Level, x86};
 use crate::codegen::tiles::patches::Patches;
+use crate::codegen::tiles::split_bytes_avx2::SHORTEST;
 use crate::codegen::tiles::{SplitFinish, SplitShape};
 use crate::graph::Value as GraphValue;
 use crate::graph::ops::Geometry;
@@ -68,20 +69,28 @@ pub(super) struct SplitLayer<'a> {
 pub(super) fn fits(layer: &Layer<'_>, level: &Level, kernel: Kernel) -> Result<(), String> {
     match kernel {
         Kernel::SplitVnni => demand(SplitShape::quads(level), "the level lacks AVX-512 VNNI")?,
-        Kernel::SplitAvx2 => demand(level.has_x86(x86::AVX2 | x86::BMI2), "the level lacks AVX2 with BMI2")?,
+        Kernel::SplitAvx2 | Kernel::SplitBytesAvx2 => {
+            demand(level.has_x86(x86::AVX2 | x86::BMI2), "the level lacks AVX2 with BMI2")?;
+        }
         _ => {}
     }
     let split = digits(layer, kernel).ok_or("its levels or sums do not fit the digits of its weights")?;
+    if kernel == Kernel::SplitBytesAvx2 {
+        demand(split.planes == 1, "its weights are more than one digit of 8 bits")?;
+        let few = narrow(layer, kernel).is_some_and(|steps| steps >= SHORTEST);
+        demand(few, "sums of its products leave 16 bits too soon")?;
+    }
     demand(strip(layer, &split, kernel).is_some(), "its window is too long for a strip")
 }
 
-/// Products of digits a cycle: 6 with 128-bit pmaddwd, 22 with AVX2, 105 with AVX-512 VNNI; runs are filled up to whole steps,
+/// Products of digits a cycle: 6 with 128-bit pmaddwd, 22 with AVX2, 42 as bytes, 105 with AVX-512 VNNI; runs are filled up to whole steps,
 /// outputs to blocks of 16. Copying a strip takes a cycle for every bit plane of a level, one for an integer, 2 for a pixel, as
 /// often as windows of neighbouring strips overlap; all weights are read for every tile; then the chain.
 pub(super) fn cycles(layer: &Layer<'_>, kernel: Kernel) -> f64 {
     let g = &layer.g;
     let rate = match kernel {
         Kernel::SplitVnni => 105.0,
+        Kernel::SplitBytesAvx2 => 42.0,
         Kernel::SplitAvx2 => 22.0,
         _ => 6.0,
     };
@@ -105,7 +114,15 @@ pub(super) fn cycles(layer: &Layer<'_>, kernel: Kernel) -> f64 {
 
 /// What the kernel multiplies.
 fn products(kernel: Kernel) -> Products {
-    if kernel == Kernel::SplitVnni { Products::Quads } else { Products::Pairs }
+    if matches!(kernel, Kernel::SplitVnni | Kernel::SplitBytesAvx2) { Products::Quads } else { Products::Pairs }
+}
+
+/// Steps whose sums of two products of bytes fit 16 bits, where the kernel makes use of that.
+fn narrow(layer: &Layer<'_>, kernel: Kernel) -> Option<usize> {
+    let codes = layer.codes.filter(|_| kernel == Kernel::SplitBytesAvx2)?;
+    let greatest = |(lo, hi): (i64, i64)| lo.abs().max(hi.abs());
+    let pair = greatest(codes.a.levels()).checked_mul(greatest(codes.w.levels()))?.checked_mul(2)?;
+    usize::try_from(i64::from(i16::MAX) / pair.max(1)).ok()
 }
 
 /// The layer's weights as digits, if all sums are sure to be exact.
@@ -114,7 +131,7 @@ fn digits(layer: &Layer<'_>, kernel: Kernel) -> Option<split::Split> {
     let early = (matches!(kernel, Kernel::SplitVnni | Kernel::SplitAvx2) && split.planes > 1 && early_codes(layer))
         .then(|| split.early(&layer.g, &levels(layer), layer.codes?.a.levels()))
         .flatten()
-        .filter(|s| layer.g.output[1].is_multiple_of(SplitShape::of(s, layer.g.output[1]).positions));
+        .filter(|s| layer.g.output[1].is_multiple_of(SplitShape::of(s, layer.g.output[1], None).positions));
     Some(early.unwrap_or(split))
 }
 
@@ -143,7 +160,9 @@ fn levels(layer: &Layer<'_>) -> Vec<i64> {
 /// The tile and the strip: of the widest tile that has room, at least the window of one position.
 fn strip(layer: &Layer<'_>, split: &split::Split, kernel: Kernel) -> Option<(Option<SplitShape>, Strip)> {
     let tile = |width: usize| match kernel {
-        Kernel::SplitVnni | Kernel::SplitAvx2 => Some(SplitShape::of(split, width)),
+        Kernel::SplitVnni | Kernel::SplitAvx2 | Kernel::SplitBytesAvx2 => {
+            Some(SplitShape::of(split, width, narrow(layer, kernel)))
+        }
         _ => None,
     };
     let tiles = [layer.g.output[1], 1].map(tile);

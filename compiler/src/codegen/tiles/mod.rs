@@ -31,6 +31,7 @@ mod product_avx512;
 pub mod quads_of_bytes;
 mod split;
 mod split_avx2;
+pub mod split_bytes_avx2;
 mod split_early;
 mod split_early_avx2;
 mod split_early_vnni;

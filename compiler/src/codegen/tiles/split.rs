@@ -3,7 +3,7 @@
 //!
 //! This file holds what the instruction sets share: shape, name, call and the nest of loops.
 
-use super::{repeat, split_avx2, split_early, split_early_avx2, split_early_vnni, split_vnni, tile};
+use super::{repeat, split_avx2, split_bytes_avx2, split_early, split_early_avx2, split_early_vnni, split_vnni, tile};
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
 use crate::codegen::target::{Level, x86};
@@ -60,6 +60,8 @@ impl SplitFinish {
 pub(super) enum Instructions {
     /// vpmaddwd and vpaddd, 256 bits.
     Avx2,
+    /// vpmaddubsw and vpaddw, 256 bits; 16-bit sums hold so many steps.
+    Bytes(usize),
     /// vpdpbusd, 512 bits.
     Vnni,
 }
@@ -109,10 +111,12 @@ impl SplitShape {
         level.has_x86(x86::AVX512 | x86::VNNI | x86::BMI2)
     }
 
-    /// The tile for rows of `width` positions: AVX-512 VNNI's for quads, AVX2's for pairs; [`SplitShape::with`] completes it.
-    pub fn of(split: &Split, width: usize) -> SplitShape {
+    /// The tile for rows of `width` positions: AVX-512 VNNI's for quads, or AVX2's where 16-bit sums hold `narrow` steps, AVX2's for
+    /// pairs; [`SplitShape::with`] completes it.
+    pub fn of(split: &Split, width: usize, narrow: Option<usize>) -> SplitShape {
         let planes = split.planes;
         let (instructions, most) = match split.products {
+            Products::Quads if let Some(steps) = narrow => (Instructions::Bytes(steps), split_bytes_avx2::POSITIONS),
             Products::Quads if split.early.is_some() => {
                 (Instructions::Vnni, split_early_vnni::positions(split.always()))
             }
@@ -175,6 +179,7 @@ impl SplitShape {
         match self.instructions {
             Instructions::Avx2 if early => split_early::assemble(self, &split_early_avx2::Avx2(self), a),
             Instructions::Avx2 => split_avx2::assemble(self, a),
+            Instructions::Bytes(limit) => split_bytes_avx2::assemble(self, limit, a),
             Instructions::Vnni if early => split_early::assemble(self, &split_early_vnni::Vnni(self), a),
             Instructions::Vnni => split_vnni::assemble(self, a),
         }
@@ -198,27 +203,43 @@ impl SplitShape {
     pub(super) fn nest(
         self,
         a: &mut CodeAssembler,
+        step: impl FnMut(&mut CodeAssembler, i32, i32) -> Result<(), IcedError>,
+    ) -> Result<(), IcedError> {
+        self.nest_in_parts(a, self.loops[2], step, |_| Ok(()))
+    }
+
+    /// The same with the steps of a run in parts of at most `most`, with `between` behind each.
+    pub(super) fn nest_in_parts(
+        self,
+        a: &mut CodeAssembler,
+        most: usize,
         mut step: impl FnMut(&mut CodeAssembler, i32, i32) -> Result<(), IcedError>,
+        mut between: impl FnMut(&mut CodeAssembler) -> Result<(), IcedError>,
     ) -> Result<(), IcedError> {
         let [rows, runs, steps] = self.loops;
-        // The most at once of those that leave the fewest over.
-        let unroll = if steps <= 16 { steps.max(1) } else { (8..=16).rev().min_by_key(|u| steps % u).unwrap_or(16) };
         let weights = self.planes * VECTOR;
         let mut several = |a: &mut CodeAssembler, count: usize| {
             (0..count).try_for_each(|i| step(a, 4 * i as i32, (i * weights) as i32))?;
             a.add(INPUT, 4 * count as i32)?;
             a.add(WEIGHTS, (count * weights) as i32)
         };
+        let mut part = |a: &mut CodeAssembler, steps: usize| {
+            // The most at once of those that leave the fewest over.
+            let unroll =
+                if steps <= 16 { steps.max(1) } else { (8..=16).rev().min_by_key(|u| steps % u).unwrap_or(16) };
+            a.push(rcx)?;
+            repeat(a, ecx, steps / unroll, |a| several(a, unroll))?;
+            a.pop(rcx)?;
+            if !steps.is_multiple_of(unroll) {
+                several(a, steps % unroll)?;
+            }
+            between(a)
+        };
         repeat(a, r8d, rows, |a| {
             a.mov(r11, rdi)?;
             repeat(a, r9d, runs, |a| {
                 a.mov(INPUT, r11)?;
-                a.push(rcx)?;
-                repeat(a, ecx, steps / unroll, |a| several(a, unroll))?;
-                a.pop(rcx)?;
-                if !steps.is_multiple_of(unroll) {
-                    several(a, steps % unroll)?;
-                }
+                (0..steps).step_by(most.max(1)).try_for_each(|first| part(a, most.min(steps - first)))?;
                 a.add(r11, self.steps[1] as i32)
             })?;
             a.add(rdi, self.steps[0] as i32)

@@ -48,19 +48,27 @@ fn half_tile(s: SplitShape, a: &mut CodeAssembler, offset: i32) -> Result<(), Ic
         }
         Ok(())
     })?;
+    constants(s, a)?;
+    for (p, sums) in SUMS.chunks(s.planes).take(s.positions).enumerate() {
+        finish(s, a, sums, offset, (p * s.pitch) as i32 + offset / narrow(s))?;
+    }
+    Ok(())
+}
+
+/// How many times fewer bytes than an accumulator's four are stored of an output.
+pub(super) fn narrow(s: SplitShape) -> i32 {
+    if let SplitFinish::Nibbles { .. } = s.finish { 16 } else { 1 }
+}
+
+/// Loads what [`finish`] needs.
+pub(super) fn constants(s: SplitShape, a: &mut CodeAssembler) -> Result<(), IcedError> {
     if s.finish == SplitFinish::Decode {
         a.mov(eax, f32::to_bits(2f32.powi(s.bits as i32)))?;
         a.vmovd(xmm15, eax)?;
         a.vcvtss2sd(xmm15, xmm15, xmm15)?;
         a.vpbroadcastq(ymm15, xmm15)?;
     }
-    s.spread(a)?;
-    // Two bits an output instead of four bytes.
-    let narrow = if let SplitFinish::Nibbles { .. } = s.finish { 16 } else { 1 };
-    for (p, sums) in SUMS.chunks(s.planes).take(s.positions).enumerate() {
-        finish(s, a, sums, offset, (p * s.pitch) as i32 + offset / narrow)?;
-    }
-    Ok(())
+    s.spread(a)
 }
 
 /// Stores the results of one position from its sums, which it overwrites; ymm12 … ymm14 are free.

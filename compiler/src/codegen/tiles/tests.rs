@@ -365,6 +365,10 @@ fn avx2_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
             let (bits, position, pitch) = (12, 24, 256);
             let shape = SplitShape { instructions, positions, planes, bits, loops, steps, position, pitch, finish };
             only_avx2(&assembler(|a| shape.assemble(a))?);
+            for limit in [8, 1000].into_iter().filter(|_| planes == 1) {
+                let bytes = SplitShape { instructions: Instructions::Bytes(limit), positions: 6, ..shape };
+                only_avx2(&assembler(|a| bytes.assemble(a))?);
+            }
         }
     }
     // AVX-512 F, BW and VNNI, and BMI2.
