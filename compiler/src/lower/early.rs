@@ -112,10 +112,17 @@ mod tests {
         let weights: Vec<i64> = (0..12).map(|i| (i * 7_919_333 + 11) % (2 * GREATEST) - GREATEST).collect();
         let g =
             Geometry::new(&Attrs::new(), &Shape::batched(&[12, 1, 1]), &Shape::fixed(&[1, 12, 1, 1])).expect("fits");
-        let levels = (0, 255);
-        let split = Split::new(&g, &weights, levels, Products::Quads).and_then(|s| s.early(&g, &weights, levels));
-        let split = split.expect("three digits");
-        assert_eq!((split.planes, split.always()), (3, 2));
+        for (products, planes) in [(Products::Quads, 3), (Products::Pairs, 2)] {
+            let split = Split::new(&g, &weights, LEVELS, products).and_then(|s| s.early(&g, &weights, LEVELS));
+            let split = split.expect("several digits");
+            assert_eq!((split.bits, split.planes, split.always()), (8, planes, planes - 1));
+            what_upper_digits_say(&split, &g, &weights);
+        }
+    }
+
+    const LEVELS: (i64, i64) = (0, 255);
+
+    fn what_upper_digits_say(split: &Split, g: &Geometry, weights: &[i64]) {
         let shift = split.early.expect("early");
         const FAR: i64 = 80_000_000;
         assert!(FAR > 800_000 + (2 << (split.bits + shift)));
@@ -124,12 +131,12 @@ mod tests {
             (0..12).map(move |i| [0, 255, seed * 37 % 256, (seed + i) * 101 % 256][(seed + i) as usize % 4])
         };
         for seed in 0..200 {
-            let acc: i64 = input(seed).zip(&weights).map(|(x, w)| x * w).sum();
-            let lowest: i64 = input(seed).zip(&weights).map(|(x, &w)| x * split.digit(w, 0)).sum();
+            let acc: i64 = input(seed).zip(weights).map(|(x, w)| x * w).sum();
+            let lowest: i64 = input(seed).zip(weights).map(|(x, &w)| x * split.digit(w, 0)).sum();
             let upper = (acc - lowest) >> split.bits;
             for d in [-FAR, -30_000, -300, -1, 0, 1, 300, 30_000, FAR] {
                 let t = acc + d;
-                let table = split.early_thresholds(&g, &[t, 1], 1, &weights, levels);
+                let table = split.early_thresholds(g, &[t, 1], 1, weights, LEVELS);
                 let word =
                     |vector: usize| i64::from(i16::from_le_bytes(*table[64 * vector..].first_chunk().expect("2")));
                 let (sure, distance) = (upper >> shift > word(2), (upper >> shift) - word(3));
