@@ -229,7 +229,11 @@ fn levels_and_accumulators_beyond_32_bits() {
     let quantised = "q = quantize_activation(x, bits=8); y = matmul(q, quantize_weights(@w: f32[2, 34000], bits=8))";
     check(&[34000], quantised);
     let ones = |_: &str| Tensor::f32([2, 34000], vec![1.0; 68000]).ok();
-    let kernels = check_on(&[34000], quantised, &ones, |_| 1.0);
+    check_on(&[34000], quantised, &ones, |_| 1.0);
+    // With outputs enough that digits pay.
+    let block = quantised.replace("f32[2, 34000]", "f32[16, 34000]");
+    let ones_of_block = |_: &str| Tensor::f32([16, 34000], vec![1.0; 16 * 34000]).ok();
+    let kernels = check_on(&[34000], &block, &ones_of_block, |_| 1.0);
     assert!(kernels.iter().any(|k| k.starts_with("split integer")), "{kernels:?}");
     // More inputs than a strip holds.
     let longer = quantised.replace("34000", "300000");
