@@ -92,7 +92,7 @@ impl Kernel {
             Kernel::Popcount => "bit-serial popcount",
             Kernel::SplitAmx => "split integer, AMX",
             Kernel::SplitVnni => "split integer, VNNI",
-            Kernel::SplitBytesAvx2 => "products of bytes, AVX2",
+            Kernel::SplitBytesAvx2 => "split integer bytes, AVX2",
             Kernel::SplitAvx2 => "split integer, AVX2",
             Kernel::Split => "split integer",
             Kernel::Direct => "direct integer",
