@@ -151,6 +151,17 @@ impl Emitter<'_, '_> {
         self.b.switch_to_block(after);
     }
 
+    /// Σ of the 16-bit unsigned integers so many bytes from an address, as I32.
+    pub fn sum_u16(&mut self, at: Value, offsets: impl Iterator<Item = i32>) -> Value {
+        let flags = MemFlagsData::new().with_notrap();
+        let terms = offsets.map(|offset| self.b.ins().uload16(types::I32, flags, at, offset));
+        let terms: Vec<Value> = terms.collect();
+        match terms.into_iter().reduce(|a, b| self.b.ins().iadd(a, b)) {
+            Some(sum) => sum,
+            None => self.b.ins().iconst(types::I32, 0),
+        }
+    }
+
     /// Returns from a function without results if `condition`.
     pub fn leave_if(&mut self, condition: Value) {
         let (out, after) = (self.b.create_block(), self.b.create_block());

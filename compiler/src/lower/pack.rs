@@ -116,6 +116,11 @@ pub fn paired_tables() -> Vec<u8> {
     (0..256 * 16).map(|n| entry(n >> 4, n & 15) as u8).collect()
 }
 
+/// Look-ups in tables of codes of so many bit planes, 1 or 2, that a byte sums: an entry is at most 4 or 12; an even number.
+pub fn look_up_limit(planes: usize) -> usize {
+    if planes > 1 { 20 } else { 60 }
+}
+
 /// For each tap and output, activation offset · Σ weight levels: i32 `tap·pitch + o`. What a valid tap adds to the
 /// accumulator because activation code 0 is not level 0.
 pub fn tap_offsets(g: &Geometry, codes: &[i32], weights: &CodeType, activation_offset: i32) -> Vec<u8> {

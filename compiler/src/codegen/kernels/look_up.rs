@@ -54,7 +54,7 @@ impl LookUp<'_, '_> {
 
     /// Look-ups that a byte can sum.
     fn limit(&self) -> usize {
-        if self.layer.input.buffer.planes > 1 { 20 } else { 60 }
+        pack::look_up_limit(self.layer.input.buffer.planes)
     }
 
     fn quads(&self) -> usize {

@@ -18,7 +18,7 @@ use crate::codegen::{CodegenError, FunctionId};
 use crate::graph::types::Layout;
 use crate::lower::strips::{self, BLOCK, Strips, TABLE};
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Value, types};
+use cranelift_codegen::ir::{InstBuilder, StackSlotData, StackSlotKind, Value, types};
 
 /// Greatest number of horizontal taps whose indices stay in registers.
 const WIDEST: usize = 7;
@@ -328,11 +328,7 @@ impl<'a, 'l> LookUp64<'a, 'l> {
         let scale = i64::from(self.layer.a.step) * i64::from(self.layer.w.offset);
         for r in 0..strip.positions {
             let column = |kx: usize| 2 * (r * g.strides[1] + kx * g.dilations[1]) as i32;
-            let terms = (0..g.kernel[1])
-                .map(|kx| e.b.ins().uload16(types::I32, MemFlagsData::new().with_notrap(), m.column_sums, column(kx)));
-            let terms: Vec<Value> = terms.collect();
-            let sum = terms.into_iter().reduce(|a, b| e.b.ins().iadd(a, b));
-            let Some(sum) = sum else { continue };
+            let sum = e.sum_u16(m.column_sums, (0..g.kernel[1]).map(column));
             let addend = e.b.ins().imul_imm_s(sum, scale);
             e.store(addend, m.addends, 4 * r as i32);
         }

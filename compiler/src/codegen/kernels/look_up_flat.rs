@@ -6,7 +6,7 @@
 
 use super::int_conv::{IntLayer, TapList, each_tap, gather_taps, tap_list};
 use super::layer::{Layer, demand};
-use super::popcount::addend;
+use super::popcount::each_sample;
 use super::samples::{WORD, one_position};
 use super::spread::{WORD_QUADS, spread};
 use super::{KernelError, Task};
@@ -55,7 +55,7 @@ pub(super) fn emit(
     let node = task.step.main.unwrap_or(task.step.result.node);
     let (taps, words) = (g.kernel[0] * g.kernel[1], g.channels.div_ceil(64));
     let quads = taps * words * WORD_QUADS;
-    let limit = if layer.input.buffer.planes > 1 { 20 } else { 60 };
+    let limit = pack::look_up_limit(layer.input.buffer.planes);
     let tiles = (0..planes).map(|plane| {
         let factor = layer.a.step.wrapping_mul(layer.w.step).wrapping_shl(plane as u32);
         let lanes = if wide { Lanes::Ymm } else { Lanes::Xmm };
@@ -70,14 +70,10 @@ pub(super) fn emit(
     let mut result = task.main_operand(node, 0).map(|_| ());
     task.together(e, SAMPLES, |e, count| {
         let zero = e.int(0);
-        e.range(zero, count, 1, |e, ahead| {
-            let Ok(input) = task.later(e, ahead).main_operand(node, 0).cloned() else { return };
-            let layer = IntLayer { g: g.clone(), a: layer.a.clone(), w: layer.w.clone(), codes: layer.codes, input };
-            let taps = gather_taps(e, &layer, list, [zero, zero], 1);
-            let addend = addend(e, &layer, &taps, zero, words);
-            let (at, codes) = (e.at(addends, ahead, 8), e.at(codes, ahead, quads));
-            e.store(addend, at, 0);
-            codes_of(e, &layer, &taps, codes);
+        each_sample(e, task, layer, [count, addends], |e, layer, ahead| {
+            let (taps, codes) = (gather_taps(e, layer, list, [zero, zero], 1), e.at(codes, ahead, quads));
+            codes_of(e, layer, &taps, codes);
+            taps
         });
         let (start, end) = task.word_range(e);
         e.range(start, end, 1, |e, word| {

@@ -16,7 +16,7 @@ use crate::codegen::tiles::look_up_rows::{self, ENTRY, LookUpRows, RowFinish, TA
 use crate::codegen::tiles::{CODES_ADDENDS, Lanes, LookUpCodes, PAIR};
 use crate::graph::ops::Geometry;
 use crate::graph::types::Layout;
-use crate::lower::Buffer;
+use crate::lower::{Buffer, pack};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
 
@@ -182,7 +182,7 @@ pub(super) fn emit(
 /// The tile for a layer.
 fn tile(layer: &IntLayer<'_>, source: Source, lanes: Lanes, finish: RowFinish) -> LookUpRows {
     let (g, Source { quads, pixel, .. }) = (&layer.g, source);
-    let limit = if layer.input.buffer.planes > 1 { 20 } else { 60 };
+    let limit = pack::look_up_limit(layer.input.buffer.planes);
     LookUpRows { lanes, width: g.output[1], kernel: g.kernel[1], stride: g.strides[1], quads, pixel, limit, finish }
 }
 
@@ -404,12 +404,7 @@ impl Rows<'_, '_> {
         if g.strides[1] > 1 {
             return e.times(g.output[1], |e, x| {
                 let (from, to) = (e.at(self.columns, x, 2 * g.strides[1]), e.at(self.frame.at, x, 4));
-                let mut sum = e.b.ins().iconst(types::I32, 0);
-                for kx in 0..taps {
-                    let flags = MemFlagsData::new().with_notrap();
-                    let column = e.b.ins().uload16(types::I32, flags, from, 2 * kx as i32);
-                    sum = e.b.ins().iadd(sum, column);
-                }
+                let sum = e.sum_u16(from, (0..taps).map(|kx| 2 * kx as i32));
                 let addend = e.b.ins().imul_imm_s(sum, i64::from(factor));
                 e.store(addend, to, CODES_ADDENDS);
             });

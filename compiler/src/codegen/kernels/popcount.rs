@@ -111,14 +111,9 @@ fn flat(
     let mut result = task.main_operand(node, 0).map(|_| ());
     task.together(e, SAMPLES, |e, count| {
         let zero = e.int(0);
-        e.range(zero, count, 1, |e, ahead| {
-            let Ok(input) = task.later(e, ahead).main_operand(node, 0).cloned() else { return };
-            let layer = IntLayer { g: g.clone(), a: layer.a.clone(), w: layer.w.clone(), codes: layer.codes, input };
+        each_sample(e, task, layer, [count, addends], |e, layer, ahead| {
             let list = e.at(lists, ahead, entries);
-            let taps = gather_taps(e, &layer, list, [zero, zero], tap_bytes);
-            let addend = addend(e, &layer, &taps, zero, shape.words);
-            let at = e.at(addends, ahead, 8);
-            e.store(addend, at, 0);
+            gather_taps(e, layer, list, [zero, zero], tap_bytes)
         });
         let (start, end) = task.word_range(e);
         e.range(start, end, 1, |e, word| {
@@ -142,14 +137,28 @@ fn flat(
     result
 }
 
-/// What is added to every output of a group: sa·ow·S, S the sum of the valid taps' codes.
-pub(super) fn addend(
+/// For each of `count` samples, this task's and those behind it, of a layer of one position: `taps` lists them, and what is added to
+/// its outputs is stored.
+pub(super) fn each_sample(
     e: &mut Emitter<'_, '_>,
+    task: &Task<'_>,
     layer: &IntLayer<'_>,
-    taps: &TapList,
-    shift: Value,
-    words: usize,
-) -> Value {
+    [count, addends]: [Value; 2],
+    mut taps: impl FnMut(&mut Emitter<'_, '_>, &IntLayer<'_>, Value) -> TapList,
+) {
+    let (zero, node) = (e.int(0), task.step.main.unwrap_or(task.step.result.node));
+    e.range(zero, count, 1, |e, ahead| {
+        let Ok(input) = task.later(e, ahead).main_operand(node, 0).cloned() else { return };
+        let layer = IntLayer { g: layer.g.clone(), a: layer.a.clone(), w: layer.w.clone(), codes: layer.codes, input };
+        let taps = taps(e, &layer, ahead);
+        let addend = addend(e, &layer, &taps, zero, layer.g.channels.div_ceil(64));
+        let at = e.at(addends, ahead, 8);
+        e.store(addend, at, 0);
+    });
+}
+
+/// What is added to every output of a group: sa·ow·S, S the sum of the valid taps' codes.
+fn addend(e: &mut Emitter<'_, '_>, layer: &IntLayer<'_>, taps: &TapList, shift: Value, words: usize) -> Value {
     let sum = if layer.w.offset == 0 { e.int(0) } else { box_sum(e, layer, taps, shift, words) };
     e.b.ins().imul_imm_s(sum, i64::from(layer.a.step) * i64::from(layer.w.offset))
 }

@@ -4,9 +4,10 @@
 use super::amx::Walk;
 use super::look_up::LookUp;
 use super::look_up_rows::LookUpRows;
+use super::looked::Looked;
 use super::rows::Grid;
 use super::tile::{COLUMNS, Finish, Loop, Tile};
-use super::{Forward, Looked, Samples, each_unit, group_sizes, unit_parts, within_tiles};
+use super::{Forward, Samples, each_unit, group_sizes, unit_parts, within_tiles};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::target::Level;

@@ -5,7 +5,8 @@
 //! Cost: as `kernels::look_up64`, 600 to 800 GMAC/s in place of 200. Limits: see [`LookUp::of`]. Needs AVX-512 with VBMI, and is
 //! not taken where there is AMX.
 
-use super::{Forward, InputLayout, LINE, Looked, Operands, Samples, share};
+use super::looked::{self, Looked};
+use super::{Forward, LINE, Samples, share};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::image::FunctionId;
@@ -13,7 +14,7 @@ use crate::codegen::target::{Level, x86};
 use crate::codegen::tiles::look_up_avx512::{ADDENDS, Finish, LookUp64, ROW_ENTRY};
 use crate::codegen::tiles::tables_bytes::ByteTables;
 use crate::lower::strips::{self, BLOCK, SIX, Strips, TABLE};
-use crate::lower::train::layouts::{Levels, Storage};
+use crate::lower::train::layouts::Levels;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
 
@@ -21,15 +22,13 @@ use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
 const MOST: usize = 256 << 10;
 /// Greatest number of horizontal taps whose indices stay in registers.
 const WIDEST: usize = 7;
-/// Greatest code.
-const TOP: i32 = 3;
 
 /// A forward product that is looked up.
 pub(super) struct LookUp<'a> {
     forward: &'a Forward,
     levels: &'a Levels,
     strips: Strips,
-    top: i32,
+    planes: usize,
 }
 
 /// What one sample's rows need besides its own memory.
@@ -50,28 +49,14 @@ struct Strip {
 }
 
 impl<'a> LookUp<'a> {
-    /// The product, where a level has the instructions and it has the form: weights −1 and 1, codes 0 … 3 as bytes, outputs of a
-    /// group by 64, several positions, and tables of a strip's rows that fit the stack.
+    /// The product, where a level has the instructions and it has the form: codes as [`looked::codes`] says, outputs of a group by 64,
+    /// and tables of a strip's rows that fit the stack.
     pub(super) fn of(forward: &'a Forward, level: &Level) -> Option<LookUp<'a>> {
-        let g = &forward.g;
-        let InputLayout::Levels(levels) = &forward.input else { return None };
-        let Operands::Levels { a, .. } = forward.operands else { return None };
+        let (g, (levels, planes)) = (&forward.g, looked::codes(forward)?);
         let machine = level.has_x86(x86::V4 | x86::VBMI) && !level.has_x86(x86::AMX);
-        let codes = levels.storage == Storage::Bytes { bias: 0 } && (0..=TOP).contains(&a.greatest) && a.least >= 0;
+        let form = (g.outputs / g.groups).is_multiple_of(BLOCK) && g.kernel[1] <= WIDEST;
         let strips = Strips::of(g);
-        let blocks = (g.outputs / g.groups).is_multiple_of(BLOCK);
-        let form = blocks && g.kernel[1] <= WIDEST && !forward.over_batch();
-        let narrow = g.taps() * a.greatest.max(1) as usize <= u16::MAX.into() && strips.lanes_at() <= MOST;
-        (machine && codes && form && narrow && forward.signs).then_some(LookUp {
-            forward,
-            levels,
-            strips,
-            top: a.greatest,
-        })
-    }
-
-    fn planes(&self) -> usize {
-        if self.top > 1 { 2 } else { 1 }
+        (machine && form && strips.lanes_at() <= MOST).then_some(LookUp { forward, levels, strips, planes })
     }
 
     /// Bytes of the indices of a block of outputs.
@@ -109,7 +94,7 @@ impl<'a> LookUp<'a> {
     }
 
     fn strip(&self, e: &mut Emitter<'_, '_>, positions: usize) -> Result<Strip, CodegenError> {
-        let (g, s, planes) = (&self.forward.g, &self.strips, self.planes());
+        let (g, s, planes) = (&self.forward.g, &self.strips, self.planes);
         let columns = s.columns(positions);
         let build =
             ByteTables { channels: self.channels(), planes, pixel: self.levels.pixel(), pitch: columns * TABLE };
@@ -196,15 +181,10 @@ impl<'a> LookUp<'a> {
             }
         }
         for r in 0..strip.positions {
-            let terms = (0..g.kernel[1]).map(|kx| {
-                let at = 2 * (r * g.strides[1] + kx * g.dilations[1]) as i32;
-                e.b.ins().uload16(types::I32, MemFlagsData::new().with_notrap(), m.column_sums, at)
-            });
-            let terms: Vec<Value> = terms.collect();
-            if let Some(sum) = terms.into_iter().reduce(|a, b| e.b.ins().iadd(a, b)) {
-                let addend = e.b.ins().ineg(sum);
-                e.store(addend, m.addends, 4 * r as i32);
-            }
+            let column = |kx: usize| 2 * (r * g.strides[1] + kx * g.dilations[1]) as i32;
+            let sum = e.sum_u16(m.column_sums, (0..g.kernel[1]).map(column));
+            let addend = e.b.ins().ineg(sum);
+            e.store(addend, m.addends, 4 * r as i32);
         }
     }
 }
@@ -232,16 +212,7 @@ impl Looked for LookUp<'_> {
             let channel = e.mul(six, SIX);
             let to = e.at(dst, vector, BLOCK);
             let tap = e.at(kx, ky, columns);
-            e.times(BLOCK, |e, o| {
-                let output = e.b.ins().iadd(output, o);
-                let byte = self.index(e, src, [output, channel, tap]);
-                // Even lanes are the first 32 outputs.
-                let half = e.b.ins().ushr_imm_u(o, 5);
-                let lane = e.b.ins().band_imm_s(o, 31);
-                let lane = e.at(half, lane, 2);
-                let to = e.b.ins().iadd(to, lane);
-                e.b.ins().istore8(MemFlagsData::new().with_notrap(), byte, to, 0);
-            });
+            looked::pack_vector(e, [to, output], BLOCK, |e, output| self.index(e, src, [output, channel, tap]));
         });
     }
 
@@ -249,7 +220,7 @@ impl Looked for LookUp<'_> {
         &self,
         e: &mut Emitter<'_, '_>,
         samples: [Value; 2],
-        [a, c]: [Samples; 2],
+        operands: [Samples; 2],
         packed: Value,
     ) -> Result<(), CodegenError> {
         let (g, s) = (&self.forward.g, &self.strips);
@@ -266,24 +237,15 @@ impl Looked for LookUp<'_> {
         for [first, count, positions] in s.parts() {
             all.push((first, count, self.strip(e, positions)?));
         }
-        let corner = self.levels.origin() as i64;
-        let corner = corner - (g.pads[0] * self.levels.row() + g.pads[1] * self.levels.pixel()) as i64;
-        e.range(samples[0], samples[1], 1, |e, n| {
-            let (corner, zero) = (e.b.ins().iconst(types::I64, corner), e.int(0));
-            let (from, to) = (a.at(e, n, corner), c.at(e, n, zero));
-            e.times(g.groups, |e, group| {
-                let outputs = g.outputs / g.groups;
-                let from = e.at(from, group, self.levels.group());
-                let packed = e.at(packed, group, outputs / BLOCK * self.block_bytes());
-                let to = e.at(to, group, outputs * 4);
-                for (first, count, strip) in &all {
-                    e.times(*count, |e, i| {
-                        let x = e.mul(i, strip.positions);
-                        let x = e.add(x, *first);
-                        self.columns(e, &m, strip, x, [from, packed, to]);
-                    });
-                }
-            });
+        let weights = (packed, BLOCK, self.block_bytes());
+        looked::each_group(e, (self.forward, self.levels), samples, operands, weights, |e, addresses| {
+            for (first, count, strip) in &all {
+                e.times(*count, |e, i| {
+                    let x = e.mul(i, strip.positions);
+                    let x = e.add(x, *first);
+                    self.columns(e, &m, strip, x, addresses);
+                });
+            }
         });
         Ok(())
     }

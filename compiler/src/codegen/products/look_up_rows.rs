@@ -5,7 +5,8 @@
 //! Cost: as `kernels::look_up`, twice to three times as fast as products of bytes. Limits: see [`LookUpRows::of`]. Needs AVX2 and
 //! BMI2, and is taken where there is no AVX-512.
 
-use super::{Forward, InputLayout, LINE, Looked, Operands, Samples, share};
+use super::looked::{self, Looked};
+use super::{Forward, LINE, Samples, share};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::image::FunctionId;
@@ -14,19 +15,16 @@ use crate::codegen::tiles::look_up_rows::{self as tiles, ENTRY, RowFinish, TAPS}
 use crate::codegen::tiles::quads_of_bytes::QuadsOfBytes;
 use crate::codegen::tiles::{CODES_ADDENDS, Lanes, PAIR};
 use crate::lower::pack::{self, LOOK_UP_TILE};
-use crate::lower::train::layouts::{Levels, Storage};
+use crate::lower::train::layouts::Levels;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
 
 /// Bytes of the ring and of a row's sums, which lie on the stack, at most.
 const MOST: usize = 96 << 10;
-/// Greatest code.
-const TOP: i32 = 3;
-
 /// A forward product that is looked up row by row.
 pub(super) struct LookUpRows<'a> {
     forward: &'a Forward,
     levels: &'a Levels,
-    top: i32,
+    planes: usize,
 }
 
 /// Addresses on the stack and of constants.
@@ -40,20 +38,16 @@ struct Memory {
 }
 
 impl<'a> LookUpRows<'a> {
-    /// The product, where a level has the instructions and it has the form: weights −1 and 1, codes 0 … 3 as bytes, channels of a
-    /// group by 8 and its outputs by 32, several positions, and rows that fit the stack.
+    /// The product, where a level has the instructions and it has the form: codes as [`looked::codes`] says, channels of a group by 8
+    /// and its outputs by 32, several positions, and rows that fit the stack.
     pub(super) fn of(forward: &'a Forward, level: &Level) -> Option<LookUpRows<'a>> {
-        let g = &forward.g;
-        let InputLayout::Levels(levels) = &forward.input else { return None };
-        let Operands::Levels { a, .. } = forward.operands else { return None };
+        let (g, (levels, planes)) = (&forward.g, looked::codes(forward)?);
         let machine = level.has_x86(x86::V3) && !level.has(x86::AVX512);
-        let codes = levels.storage == Storage::Bytes { bias: 0 } && (0..=TOP).contains(&a.greatest) && a.least >= 0;
         let blocks = (g.outputs / g.groups).is_multiple_of(PAIR) && (g.channels / g.groups).is_multiple_of(8);
-        let across = g.kernel[1] <= TAPS && g.dilations[1] == 1 && g.output[1] > 1 && !forward.over_batch();
-        let narrow = g.taps() * a.greatest.max(1) as usize <= u16::MAX.into();
-        let product = LookUpRows { forward, levels, top: a.greatest };
+        let across = g.kernel[1] <= TAPS && g.dilations[1] == 1 && g.output[1] > 1;
+        let product = LookUpRows { forward, levels, planes };
         let fits = product.slots() * (product.row() + 2 * product.pitch()) + tiles::stack(g.output[1]) <= MOST;
-        (machine && codes && blocks && across && narrow && forward.signs && fits).then_some(product)
+        (machine && blocks && across && fits).then_some(product)
     }
 
     /// Bytes of four channels of a group.
@@ -122,7 +116,7 @@ impl<'a> LookUpRows<'a> {
             stride: g.strides[1],
             quads: self.quads(),
             pixel: self.quads(),
-            limit: if self.top > 1 { 20 } else { 60 },
+            limit: pack::look_up_limit(self.planes),
             finish: RowFinish::Sums { pitch: self.forward.output.pixel(), factor: 2, add: false },
         }
     }
@@ -202,13 +196,9 @@ impl<'a> LookUpRows<'a> {
         });
         e.times(g.output[1], |e, x| {
             let (from, to) = (e.at(m.columns, x, 2 * g.strides[1]), e.at(m.frame, x, 4));
-            let column =
-                |kx: usize| e.b.ins().uload16(types::I32, MemFlagsData::new().with_notrap(), from, 2 * kx as i32);
-            let terms: Vec<Value> = (0..g.kernel[1]).map(column).collect();
-            if let Some(sum) = terms.into_iter().reduce(|a, b| e.b.ins().iadd(a, b)) {
-                let addend = e.b.ins().ineg(sum);
-                e.store(addend, to, CODES_ADDENDS);
-            }
+            let sum = e.sum_u16(from, (0..g.kernel[1]).map(|kx| 2 * kx as i32));
+            let addend = e.b.ins().ineg(sum);
+            e.store(addend, to, CODES_ADDENDS);
         });
     }
 }
@@ -229,16 +219,7 @@ impl Looked for LookUpRows<'_> {
             let (tap, block) = (e.b.ins().urem(rest, taps), e.b.ins().udiv(rest, taps));
             let (output, channel) = (e.mul(block, LOOK_UP_TILE), e.mul(pair, 8));
             let to = e.at(dst, vector, LOOK_UP_TILE);
-            e.times(LOOK_UP_TILE, |e, o| {
-                let output = e.b.ins().iadd(output, o);
-                let byte = self.index(e, src, [output, channel, tap]);
-                // Even lanes are the first 8 outputs.
-                let half = e.b.ins().ushr_imm_u(o, 3);
-                let lane = e.b.ins().band_imm_s(o, 7);
-                let lane = e.at(half, lane, 2);
-                let to = e.b.ins().iadd(to, lane);
-                e.b.ins().istore8(MemFlagsData::new().with_notrap(), byte, to, 0);
-            });
+            looked::pack_vector(e, [to, output], LOOK_UP_TILE, |e, output| self.index(e, src, [output, channel, tap]));
         });
     }
 
@@ -246,7 +227,7 @@ impl Looked for LookUpRows<'_> {
         &self,
         e: &mut Emitter<'_, '_>,
         samples: [Value; 2],
-        [a, c]: [Samples; 2],
+        operands: [Samples; 2],
         packed: Value,
     ) -> Result<(), CodegenError> {
         let g = &self.forward.g;
@@ -260,18 +241,9 @@ impl Looked for LookUpRows<'_> {
             frame: e.stack(tiles::frame(g.output[1]), 8),
             tables: e.data("look_up_tables", pack::paired_tables()),
         };
-        let corner = self.levels.origin() as i64;
-        let corner = corner - (g.pads[0] * self.levels.row() + g.pads[1] * self.levels.pixel()) as i64;
-        e.range(samples[0], samples[1], 1, |e, n| {
-            let (corner, zero) = (e.b.ins().iconst(types::I64, corner), e.int(0));
-            let (from, to) = (a.at(e, n, corner), c.at(e, n, zero));
-            e.times(g.groups, |e, group| {
-                let outputs = g.outputs / g.groups;
-                let from = e.at(from, group, self.levels.group());
-                let packed = e.at(packed, group, outputs / LOOK_UP_TILE * self.block_bytes());
-                let to = e.at(to, group, outputs * 4);
-                self.group(e, &m, [convert, tile], [from, packed, to]);
-            });
+        let weights = (packed, LOOK_UP_TILE, self.block_bytes());
+        looked::each_group(e, (self.forward, self.levels), samples, operands, weights, |e, addresses| {
+            self.group(e, &m, [convert, tile], addresses);
         });
         Ok(())
     }

@@ -10,6 +10,7 @@ mod forward;
 mod input_grad;
 mod look_up;
 mod look_up_rows;
+mod looked;
 mod outer;
 mod pack;
 mod patch_clif;
@@ -77,27 +78,6 @@ impl InputLayout {
             InputLayout::Planes(p) => [Loop { count: channels, stride: p.plane() as i64 }, taps[0], taps[1]],
         }
     }
-}
-
-/// A forward product by look-ups.
-trait Looked {
-    /// What it is called.
-    fn name(&self) -> &'static str;
-
-    /// Packs `part` of `parts` of the dense weights (O, C/groups, KH, KW), i16 levels.
-    fn pack(&self, e: &mut Emitter<'_, '_>, part: Value, parts: usize, src_dst: [Value; 2]);
-
-    /// The product of the samples [first, end), from the codes into the sums.
-    ///
-    /// # Errors
-    /// When the code generator fails.
-    fn emit(
-        &self,
-        e: &mut Emitter<'_, '_>,
-        samples: [Value; 2],
-        operands: [Samples; 2],
-        packed: Value,
-    ) -> Result<(), CodegenError>;
 }
 
 /// A buffer with a part for each sample.

@@ -5,6 +5,7 @@
 //! reading its weights.
 
 use super::look_up_lanes::Lanes;
+use super::look_up_sums::Accumulators;
 use super::{leaf, leaf_sse, repeat, tile};
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
@@ -44,11 +45,6 @@ const TABLE: usize = 8;
 const PART: usize = 9;
 const NIBBLES: usize = 10;
 const INDEX: usize = 11;
-/// While sums are stored: two widened parts, the addend and the factor.
-const WIDE: [usize; 2] = [4, 5];
-const ADDEND: usize = 6;
-const FACTOR: usize = 7;
-
 type Done = Result<(), IcedError>;
 
 impl LookUpFlat {
@@ -146,35 +142,14 @@ impl LookUpFlat {
 
     /// Stores the accumulators: of each 32 outputs the even bytes are the first sixteen.
     fn store(self, a: &mut CodeAssembler) -> Done {
-        let lanes = self.lanes;
-        let (even, odd, zero) = (SUMS[0], SUMS[1], TABLE);
-        lanes.zero(a, zero)?;
-        lanes.splat(a, ADDEND, ecx)?;
-        a.mov(eax, self.factor)?;
-        lanes.splat(a, FACTOR, eax)?;
-        for v in 0..self.vectors() {
-            lanes.load(a, even, self.totals(v, 0))?;
-            lanes.load(a, odd, self.totals(v, 1))?;
-            lanes.copy(a, PART, odd)?;
-            lanes.shift_left(a, PART, 8)?;
-            lanes.subtract(a, even, PART)?;
+        let LookUpFlat { lanes, factor, add, .. } = self;
+        let sums = Accumulators { lanes, factor, add };
+        sums.prepare(a)?;
+        sums.addend(a, ecx)?;
+        (0..self.vectors()).try_for_each(|v| {
             let at = v * lanes.bytes();
-            let first = at / 32 * 32 + at % 32 / 2;
-            for (sums, first) in [(even, first), (odd, first + 16)] {
-                lanes.widen(a, WIDE, [sums, zero])?;
-                for (half, wide) in WIDE.into_iter().enumerate() {
-                    let to = OUT + (4 * first + half * lanes.bytes()) as i32;
-                    lanes.multiply(a, wide, FACTOR)?;
-                    if self.add {
-                        lanes.load(a, PART, to)?;
-                        lanes.add_dwords(a, wide, PART)?;
-                    } else {
-                        lanes.add_dwords(a, wide, ADDEND)?;
-                    }
-                    lanes.store(a, to, wide)?;
-                }
-            }
-        }
-        Ok(())
+            let first = OUT + (4 * (at / 32 * 32 + at % 32 / 2)) as i32;
+            sums.store(a, [self.totals(v, 0), self.totals(v, 1)], first, [64, lanes.bytes()])
+        })
     }
 }

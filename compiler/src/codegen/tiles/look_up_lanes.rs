@@ -198,11 +198,6 @@ impl Lanes {
         }
     }
 
-    /// Bytes from what the first register of [`Lanes::widen`] holds to what the second does, where outputs lie in order.
-    pub(super) fn quarter(self) -> usize {
-        if self == Lanes::Xmm { 16 } else { 64 }
-    }
-
     /// to *= x by 32-bit lanes (SSE4.1).
     pub(super) fn multiply(self, a: &mut CodeAssembler, to: usize, x: usize) -> Done {
         match self {

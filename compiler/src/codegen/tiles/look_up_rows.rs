@@ -10,6 +10,7 @@ use super::look_up_avx2::{CODES_ADDENDS, LookUpCodes, OUT, codes_of_position};
 use super::look_up_chosen::RESIDUAL;
 use super::look_up_lanes::Lanes;
 use super::look_up_quads::{CODES, INLINE_TAPS, NIBBLES, SUMS, TABLE};
+use super::look_up_sums::{Accumulators, ZERO};
 use super::{leaf, leaf_sse, repeat, tile};
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
@@ -102,15 +103,6 @@ pub fn shift(width: usize) -> i32 {
 pub fn stack(width: usize) -> usize {
     (width + POSITIONS) * 64
 }
-
-/// Registers by number while sums are stored: of even and of odd bytes, what is free, two widened parts, the addend and the factor;
-/// [`TABLE`] is zero.
-const EVEN: usize = 0;
-const ODD: usize = 1;
-const PART: usize = 2;
-const WIDE: [usize; 2] = [3, 4];
-const ADDEND: usize = 5;
-const FACTOR: usize = 6;
 
 type Done = Result<(), IcedError>;
 
@@ -255,7 +247,9 @@ impl LookUpRows {
         a.set_label(&mut done)?;
         match self.finish {
             RowFinish::Codes(codes) => self.store_codes(a, codes),
-            RowFinish::Sums { pitch, factor, add } => self.store_sums(a, pitch, [factor, i32::from(add)]),
+            RowFinish::Sums { pitch, factor, add } => {
+                self.store_sums(a, pitch, Accumulators { lanes: self.lanes, factor, add })
+            }
         }
     }
 
@@ -286,7 +280,7 @@ impl LookUpRows {
     }
 
     /// Stores accumulators: of each block first its outputs 0 … 7, then the others.
-    fn store_sums(self, a: &mut CodeAssembler, pitch: usize, [factor, add]: [i32; 2]) -> Done {
+    fn store_sums(self, a: &mut CodeAssembler, pitch: usize, sums: Accumulators) -> Done {
         let lanes = self.lanes;
         a.mov(OUT, qword_ptr(r9))?;
         if lanes == Lanes::Xmm {
@@ -295,47 +289,21 @@ impl LookUpRows {
             a.shl(rbp, 5)?;
             a.add(OUT, rbp)?;
         }
-        lanes.zero(a, TABLE)?;
-        if add != 0 {
+        sums.prepare(a)?;
+        if sums.add {
             // What two tiles have is added once.
             let last = ROOM + self.index_bytes() + 2 * lanes.bytes() * self.positions() * (self.tiles() - 1);
             for part in 0..2 * self.overlap() {
-                lanes.store(a, rsp + (last + part * lanes.bytes()) as i32, TABLE)?;
+                lanes.store(a, rsp + (last + part * lanes.bytes()) as i32, ZERO)?;
             }
         }
-        let shift = u32::try_from(factor).ok().filter(|f| f.is_power_of_two()).map(u32::trailing_zeros);
-        if shift.is_none() {
-            a.mov(eax, factor)?;
-            lanes.splat(a, FACTOR, eax)?;
-        }
+        // The second part is the other half of the block with SSE, the other block's with AVX2.
+        let half = if lanes == Lanes::Xmm { 16 } else { 64 };
         self.each_tile(a, &[(OUT, pitch), (r9, 4)], |a| {
             for i in 0..self.positions() {
-                let [all, odd] = self.totals(i);
-                lanes.load(a, EVEN, all)?;
-                lanes.load(a, ODD, odd)?;
-                lanes.copy(a, PART, ODD)?;
-                lanes.shift_left(a, PART, 8)?;
-                lanes.subtract(a, EVEN, PART)?;
                 a.mov(eax, dword_ptr(r9 + (CODES_ADDENDS + 4 * i as i32)))?;
-                lanes.splat(a, ADDEND, eax)?;
-                for (sums, at) in [(EVEN, 0), (ODD, 32)] {
-                    lanes.widen(a, WIDE, [sums, TABLE])?;
-                    for (quarter, wide) in WIDE.into_iter().enumerate() {
-                        let to = OUT + (i * pitch + at + quarter * lanes.quarter()) as i32;
-                        match shift {
-                            Some(0) => {}
-                            Some(by) => lanes.shift_left_dwords(a, wide, by as i32)?,
-                            None => lanes.multiply(a, wide, FACTOR)?,
-                        }
-                        if add == 0 {
-                            lanes.add_dwords(a, wide, ADDEND)?;
-                        } else {
-                            lanes.load(a, PART, to)?;
-                            lanes.add_dwords(a, wide, PART)?;
-                        }
-                        lanes.store(a, to, wide)?;
-                    }
-                }
+                sums.addend(a, eax)?;
+                sums.store(a, self.totals(i), OUT + (i * pitch) as i32, [32, half])?;
             }
             Ok(())
         })?;

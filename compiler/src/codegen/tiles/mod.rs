@@ -20,6 +20,7 @@ pub mod look_up_flat;
 mod look_up_lanes;
 mod look_up_quads;
 pub mod look_up_rows;
+mod look_up_sums;
 pub mod outer_avx512;
 mod patch_grad;
 pub mod patches;

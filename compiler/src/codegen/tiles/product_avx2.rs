@@ -26,9 +26,23 @@ pub(super) struct Ymm {
 }
 
 /// All 16-bit lanes one.
-fn ones(a: &mut CodeAssembler, register: AsmRegisterYmm) -> Done {
+pub(super) fn ones(a: &mut CodeAssembler, register: AsmRegisterYmm) -> Done {
     a.vpcmpeqw(register, register, register)?;
     a.vpabsw(register, register)
+}
+
+/// Adds 16-bit sums, widened, to 32-bit ones in memory, and begins again at zero; `ones` is [`ones`], `spare` is overwritten.
+pub(super) fn widen(
+    a: &mut CodeAssembler,
+    sum: AsmRegisterYmm,
+    into: AsmMemoryOperand,
+    [ones, spare]: [AsmRegisterYmm; 2],
+) -> Done {
+    let into = ymmword_ptr(into);
+    a.vpmaddwd(spare, sum, ones)?;
+    a.vpaddd(spare, spare, into)?;
+    a.vmovdqu(into, spare)?;
+    a.vpxor(sum, sum, sum)
 }
 
 impl Ymm {
@@ -128,11 +142,7 @@ impl Registers for Ymm {
             ones(a, A)?;
         }
         for (half, sum) in SUMS[row].into_iter().enumerate() {
-            let into = ymmword_ptr(into + 32 * half as i32);
-            a.vpmaddwd(TEMPORARY, sum, A)?;
-            a.vpaddd(TEMPORARY, TEMPORARY, into)?;
-            a.vmovdqu(into, TEMPORARY)?;
-            a.vpxor(sum, sum, sum)?;
+            widen(a, sum, into + 32 * half as i32, [A, TEMPORARY])?;
         }
         Ok(())
     }

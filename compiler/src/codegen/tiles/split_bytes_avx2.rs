@@ -2,6 +2,7 @@
 //! stay 16 bits wide as long as they are sure to fit, and are then widened and added to 32-bit ones on the stack. Bound: 64 MAC a
 //! cycle, twice what i16 levels give.
 
+use super::product_avx2::{ones, widen};
 use super::split::{INPUT, SplitShape, WEIGHTS};
 use super::split_avx2::{self, SUMS};
 use iced_x86::IcedError;
@@ -30,7 +31,7 @@ pub(super) fn assemble(s: SplitShape, limit: usize, a: &mut CodeAssembler) -> Do
     a.mov(TOTALS, rsp)?;
     sums().try_for_each(|sum| a.vpxor(sum, sum, sum))?;
     if !at_once {
-        sums().enumerate().try_for_each(|(i, sum)| a.vmovdqu(total(i), sum))?;
+        sums().enumerate().try_for_each(|(i, sum)| a.vmovdqu(ymmword_ptr(total(i)), sum))?;
     }
     // As many parts of a run as hold, of about one length.
     let steps = s.loops[2];
@@ -48,12 +49,18 @@ pub(super) fn assemble(s: SplitShape, limit: usize, a: &mut CodeAssembler) -> Do
         }
         Ok(())
     };
-    s.nest_in_parts(a, chunk, step, |a| if at_once { Ok(()) } else { widen(a, sums()) })?;
+    s.nest_in_parts(a, chunk, step, |a| {
+        if at_once {
+            return Ok(());
+        }
+        ones(a, ONES)?;
+        sums().enumerate().try_for_each(|(i, sum)| widen(a, sum, total(i), [ONES, PRODUCT]))
+    })?;
     if at_once {
-        ones(a)?;
+        ones(a, ONES)?;
         sums().try_for_each(|sum| a.vpmaddwd(sum, sum, ONES))?;
     } else {
-        sums().enumerate().try_for_each(|(i, sum)| a.vmovdqu(sum, total(i)))?;
+        sums().enumerate().try_for_each(|(i, sum)| a.vmovdqu(sum, ymmword_ptr(total(i))))?;
     }
     a.add(rsp, bytes)?;
     split_avx2::constants(s, a)?;
@@ -68,22 +75,5 @@ pub(super) fn assemble(s: SplitShape, limit: usize, a: &mut CodeAssembler) -> Do
 
 /// Where a sum lies on the stack.
 fn total(i: usize) -> AsmMemoryOperand {
-    ymmword_ptr(TOTALS + 32 * i)
-}
-
-fn ones(a: &mut CodeAssembler) -> Done {
-    a.vpcmpeqw(ONES, ONES, ONES)?;
-    a.vpabsw(ONES, ONES)
-}
-
-/// Adds the 16-bit sums to the 32-bit ones and begins again at zero.
-fn widen(a: &mut CodeAssembler, sums: impl Iterator<Item = AsmRegisterYmm>) -> Done {
-    ones(a)?;
-    for (i, sum) in sums.enumerate() {
-        a.vpmaddwd(PRODUCT, sum, ONES)?;
-        a.vpaddd(PRODUCT, PRODUCT, total(i))?;
-        a.vmovdqu(total(i), PRODUCT)?;
-        a.vpxor(sum, sum, sum)?;
-    }
-    Ok(())
+    TOTALS + (32 * i) as i32
 }
