@@ -2,7 +2,7 @@
 //! constants. A table holds, for six channels of one input position, the sum Σ code·bit for each of the 64 ways of setting
 //! six weight bits; the tables of a strip's rows lie in a ring. It must never know an instruction set.
 
-use super::pack::comparisons;
+use super::pack::{comparisons, look_up_tables};
 use crate::graph::ops::Geometry;
 
 /// Channels of a table.
@@ -12,9 +12,34 @@ pub const BLOCK: usize = 64;
 /// Bytes of a table.
 pub const TABLE: usize = 64;
 
-/// Look-ups in tables of codes of 1 or 2 planes that a byte can sum.
+/// Look-ups in tables of codes of 1 or 2 planes that a byte can sum, whatever the weights.
 pub fn limit(planes: usize) -> usize {
-    255 / (SIX * if planes > 1 { 3 } else { 1 })
+    255 / (SIX * top(planes))
+}
+
+/// The greatest code of 1 or 2 planes.
+fn top(planes: usize) -> usize {
+    if planes > 1 { 3 } else { 1 }
+}
+
+/// Look-ups in tables of codes of so many planes that a byte can sum, given the weights as [`weights`] packs them: a multiple of
+/// the window's width wherever that is more than what [`limit`] allows any weights. An output adds its greatest code once for
+/// each bit that is set, which is half of them where weights are signs.
+pub fn proved_limit(g: &Geometry, packed: &[u8], planes: usize) -> usize {
+    let (any, width) = (limit(planes), g.kernel[1].max(1));
+    let sixes = (g.channels / g.groups).div_ceil(SIX);
+    let fits = |chunk: &[u8]| {
+        let mut sums = [0usize; BLOCK];
+        for indices in chunk.chunks(BLOCK) {
+            for (sum, index) in sums.iter_mut().zip(indices) {
+                *sum += index.count_ones() as usize * top(planes);
+            }
+        }
+        sums.iter().all(|&sum| sum <= 255)
+    };
+    let rows = || packed.chunks((sixes * width * BLOCK).max(1));
+    let proved = (any / width + 1..=sixes).rev().find(|n| rows().all(|row| row.chunks(n * width * BLOCK).all(fits)));
+    proved.map_or(any, |n| n * width)
 }
 
 /// Vertical strips of the output, each computed from top to bottom.
@@ -39,7 +64,7 @@ pub struct Strips {
 impl Strips {
     /// As even as possible, and as wide as the sums of a strip's row fit 32 vector registers.
     pub fn of(g: &Geometry) -> Strips {
-        let most = (30usize.saturating_sub(g.kernel[1]) / 3).clamp(1, 9);
+        let most = (27usize.saturating_sub(g.kernel[1]) / 3).clamp(1, 8);
         let width = g.output[1].max(1);
         let count = width.div_ceil(most);
         let (base, wider) = (width / count, width % count);
@@ -105,6 +130,32 @@ pub fn tables() -> Vec<u8> {
     counts.clone().chain(counts.map(|n| 2 * n)).collect()
 }
 
+/// Where the parts of [`quad_tables`] lie.
+pub struct QuadTables {
+    /// The sums of the channels 0 and 1 of a quad, 4 bytes for each byte of codes.
+    pub low_pairs: usize,
+    /// Those of the channels 2 and 3.
+    pub high_pairs: usize,
+    /// For each of 64 ways of setting six bits, the two upper ones.
+    pub spread_pair: usize,
+    /// The four upper ones.
+    pub spread_quad: usize,
+}
+
+/// Where the parts of [`quad_tables`] lie, behind the sums of a quad's channels, 16 bytes for each byte of codes.
+pub const QUAD_TABLES: QuadTables =
+    QuadTables { low_pairs: 4096, high_pairs: 4096 + 1024, spread_pair: 4096 + 2048, spread_quad: 4096 + 2048 + 64 };
+
+/// What builds a table from bytes of four channels, as the nibble layout has them; see [`QUAD_TABLES`].
+pub fn quad_tables() -> Vec<u8> {
+    let quads = look_up_tables();
+    let pairs = |step: usize| quads.chunks(16).flat_map(move |q| q.iter().step_by(step).take(4).copied());
+    let mut tables = quads.clone();
+    tables.extend(pairs(1).chain(pairs(4)));
+    tables.extend((0..64).map(|i| i >> 4).chain((0..64).map(|i| i >> 2)));
+    tables
+}
+
 /// Weight codes (O, C/groups, KH, KW) as table indices, high planes first: byte
 /// `(((((group·blocks + ob)·planes + planes−1−q)·KH + ky)·sixes + six)·KW + kx)·64 + j`, bit i = plane q of channel
 /// 6·six + i. Lane j is output j/2 + 32·(j % 2) of the block, so that even and odd lanes are neighbours each.
@@ -159,4 +210,49 @@ pub fn thresholds(rows: &[i64], [codes, top]: [usize; 2], [groups, outputs]: [us
         }
     }
     packed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::attrs::Attrs;
+    use crate::graph::types::Shape;
+
+    /// A layer of 64 channels and 3×3 windows whose weights are what `code` says.
+    fn layer(code: impl Fn(usize) -> i32) -> (Geometry, Vec<u8>) {
+        let g =
+            Geometry::new(&Attrs::new(), &Shape::batched(&[64, 8, 8]), &Shape::fixed(&[64, 64, 3, 3])).expect("fits");
+        let packed = weights(&g, &(0..64 * 64 * 9).map(code).collect::<Vec<_>>(), 1);
+        (g, packed)
+    }
+
+    #[test]
+    fn proved_limits_depend_on_the_weights() {
+        // All bits set is what any weights may be; none set adds nothing, in rows of 11 tables.
+        let (g, all) = layer(|_| 1);
+        assert_eq!((limit(2), proved_limit(&g, &all, 2)), (14, 14));
+        let (g, none) = layer(|_| 0);
+        assert_eq!(proved_limit(&g, &none, 2), 33);
+        // Half of them: 9 a look-up.
+        let (g, half) = layer(|i| (i / 9 % 2) as i32);
+        assert_eq!(proved_limit(&g, &half, 2), 27);
+        assert_eq!((limit(1), proved_limit(&g, &half, 1)), (42, 42));
+    }
+
+    #[test]
+    fn quads_make_the_tables_of_six_channels() {
+        let (constants, by_planes) = (quad_tables(), tables());
+        let QuadTables { low_pairs, high_pairs, spread_pair, spread_quad } = QUAD_TABLES;
+        let at = |i: usize| constants.get(i).copied().unwrap_or(u8::MAX);
+        for (first, second) in [(0x00, 0xFF), (0x1B, 0x72), (0xFF, 0xFF), (0x84, 0x39)] {
+            for i in 0..TABLE {
+                let (pair, quad) = (at(spread_pair + i) as usize, at(spread_quad + i) as usize);
+                let planes = |low: usize, high: usize| by_planes[low * 64 + i] + by_planes[4096 + high * 64 + i];
+                let even = at(first * 16 + i % 16) + at(low_pairs + second * 4 + pair);
+                assert_eq!(even, planes(first & 15 | (second & 3) << 4, first >> 4 | (second >> 4 & 3) << 4));
+                let odd = at(high_pairs + first * 4 + i % 4) + at(second * 16 + quad);
+                assert_eq!(odd, planes(first >> 2 & 3 | (second & 15) << 2, first >> 6 | (second >> 4) << 2));
+            }
+        }
+    }
 }

@@ -1,5 +1,5 @@
 //! Convolution by 64-entry tables made of the activations (layouts in [`crate::lower::strips`]): a byte permutation serves 64
-//! outputs × 6 channels. The image is computed in vertical strips of up to 9 columns; the tables of an input row are made
+//! outputs × 6 channels. The image is computed in vertical strips of up to 8 columns; the tables of an input row are made
 //! once a strip and lie in a ring in the worker's scratch memory. Reference: the sums of the bit-serial kernel.
 //!
 //! Where nothing but thresholds follow, the tile stores codes; else it leaves accumulators for the chain.
@@ -28,6 +28,7 @@ pub(super) struct LookUp64<'a, 'l> {
     layer: &'a IntLayer<'l>,
     strips: Strips,
     finish: Finish,
+    weights: Vec<u8>,
 }
 
 /// A strip's shape and its functions.
@@ -68,7 +69,7 @@ pub(super) fn fits(layer: &Layer<'_>, level: &Level) -> Result<(), String> {
     demand(exact, "its sums could pass 65535 before the chain reads them")
 }
 
-/// Channels by six and outputs by 64 are looked up, 250 MAC a cycle and weight bit; a table costs 3 cycles, and is made again
+/// Channels by six and outputs by 64 are looked up, 310 MAC a cycle and weight bit; a table costs 2.5 cycles, and is made again
 /// for the columns that neighbouring strips share. Codes are stored by the tile, sums go through the chain in wide lanes.
 pub(super) fn cycles(layer: &Layer<'_>) -> f64 {
     let (g, s) = (&layer.g, Strips::of(&layer.g));
@@ -78,13 +79,14 @@ pub(super) fn cycles(layer: &Layer<'_>) -> f64 {
         Finish::Codes { .. } => 0.0,
         Finish::Sums { .. } => layer.chain() / 3.0,
     };
-    layer.macs(strips::SIX, BLOCK) * layer.bits()[0] / 250.0 + tables * 3.0 + stored
+    layer.macs(strips::SIX, BLOCK) * layer.bits()[0] / 310.0 + tables * 2.5 + stored
 }
 
 impl<'a, 'l> LookUp64<'a, 'l> {
     /// The kernel on a layer that it fits.
     pub(super) fn new(layer: &'a IntLayer<'l>, about: &Layer<'_>) -> Self {
-        LookUp64 { layer, strips: Strips::of(&layer.g), finish: finish(about) }
+        let weights = strips::weights(&layer.g, layer.codes, layer.w.bits() as usize);
+        LookUp64 { layer, strips: Strips::of(&layer.g), finish: finish(about), weights }
     }
 
     fn blocks(&self) -> usize {
@@ -139,8 +141,8 @@ impl<'a, 'l> LookUp64<'a, 'l> {
             ring: scratch,
             sums: e.add(scratch, s.sums_at()),
             lanes: e.add(scratch, s.lanes_at()),
-            tables: e.data("look_up_tables", strips::tables()),
-            weights: e.data("weights", strips::weights(g, self.layer.codes, self.layer.w.bits() as usize)),
+            tables: e.data("quad_tables", strips::quad_tables()),
+            weights: e.data("weights", self.weights.clone()),
             thresholds,
             rows,
             addends,
@@ -160,7 +162,7 @@ impl<'a, 'l> LookUp64<'a, 'l> {
             dilation: g.dilations[1],
             columns,
             sixes: s.sixes,
-            limit: strips::limit(planes),
+            limit: strips::proved_limit(g, &self.weights, planes),
             planes: self.layer.w.bits() as usize,
             rows: g.kernel[0],
             factor: self.layer.a.step.wrapping_mul(self.layer.w.step),
