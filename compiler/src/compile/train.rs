@@ -69,9 +69,10 @@ pub fn compile_training(
             .map(|(name, v)| tensor_spec(training, name, *v))
             .collect(),
         levels: specs,
-        arena_fixed: plans.iter().map(|p| p.fixed).max().unwrap_or(0) + 64 * vectors + 64,
+        // A cache line more, as the workers' parts begin at one, from the end of an arena of any size.
+        arena_fixed: plans.iter().map(|p| p.fixed).max().unwrap_or(0) + 64 * vectors + 128,
         arena_per_sample: plans.iter().map(|p| p.per_sample).max().unwrap_or(0) + 4 * vectors,
-        arena_per_worker: 0,
+        arena_per_worker: plans.iter().map(|p| p.local).max().unwrap_or(0),
         metadata_json: serde_json::json!({ "name": training.name, "metadata": training.metadata }).to_string(),
         graph_hash: hash(&image),
         fma,
@@ -160,22 +161,16 @@ fn step_spec(graph: &Graph, plan: &Plan, (i, step): (usize, &train::Step), compi
             Tasks::Fixed(n) => TaskCount::Fixed(n as u64),
         },
         order: match () {
-            () if apart(graph, step) => Order::Apart,
+            () if train::apart(graph, step) => Order::Apart,
             () if train::beside(plan, i) => Order::Beside,
             () => Order::Alone,
         },
         macs: macs(graph, step),
         bytes: moved(&step.reads) + moved(&step.writes),
-        arena_offset: written.map_or(u64::MAX, |b| if let Place::Sample(o) = b.place { o } else { u64::MAX }),
+        arena_offset: written.and_then(|b| plan.of_sample(b.place)).unwrap_or(u64::MAX),
         dtype: 1,
         layout: written.map_or(0, |b| if let Form::Maps(_) = b.form { 1 } else { 0 }),
     }
-}
-
-/// Whether task i of a step is sample i alone.
-fn apart(graph: &Graph, step: &train::Step) -> bool {
-    let alone = |product| train::samples_per_task(graph, product).is_ok_and(|n| n == 1);
-    step.tasks == Tasks::Samples && !matches!(&step.work, Work::Product(product) if !alone(product))
 }
 
 /// Multiplications of a step on one sample.

@@ -53,6 +53,7 @@ fn steps(graph: &Graph, plan: &Plan) -> String {
             let one = |s: &crate::lower::train::Slot| {
                 let place = match plan.buffers.get(s).map(|b| b.place) {
                     Some(Place::Sample(o)) => format!("sample+{o}"),
+                    Some(Place::Local(o)) => format!("local+{o}"),
                     Some(Place::Fixed(o)) => format!("fixed+{o}"),
                     Some(Place::Vector(k)) => format!("vector {k}"),
                     Some(Place::State(o)) => format!("state+{o}"),

@@ -15,6 +15,8 @@ use iced_x86::code_asm::*;
 
 /// Groups of channels up to which a chunk is unrolled.
 const UNROLLED: usize = 8;
+/// Bytes of a cache line.
+const LINE: usize = 64;
 /// Look-ups whose products are added together.
 const GROUP: usize = 4;
 /// The most positions of a tile.
@@ -152,6 +154,7 @@ impl LookUp64 {
 
     pub(super) fn assemble(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
         leaf(a, &SAVED, |a| {
+            self.claim(a)?;
             self.all_planes(a)?;
             match self.finish {
                 Finish::Sums { pitch } => self.store_sums(a, pitch),
@@ -160,6 +163,20 @@ impl LookUp64 {
                 }
             }
         })
+    }
+
+    /// Asks for the lines that codes will be stored to: a store that waits for its line would hold up the next tables' stores
+    /// behind it.
+    fn claim(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
+        let Finish::Codes { pitch, .. } = self.finish else { return Ok(()) };
+        let mut asked = None;
+        for at in (0..self.positions).map(|r| r * pitch) {
+            if asked.is_none_or(|before| at - before >= LINE) || at + pitch >= self.positions * pitch {
+                a.prefetchw(byte_ptr(r9 + at as i32))?;
+                asked = Some(at);
+            }
+        }
+        Ok(())
     }
 
     /// The sums of all weight planes, the high ones first.

@@ -21,6 +21,8 @@ pub struct TablesShape {
     pub row: usize,
     /// Bytes from a position's table to that of the next six channels.
     pub pitch: usize,
+    /// Bytes from a row of the input to the next, whose codes are fetched meanwhile.
+    pub next: usize,
 }
 
 /// Quads of eight tables, which a loop makes.
@@ -41,8 +43,8 @@ impl TablesShape {
     /// The function `(codes, positions, tables, constants, sums)`: `positions` may be 0, `constants` is
     /// `lower::strips::quad_tables`, `sums` takes the sum of each position's codes as u16.
     pub fn function(self, image: &mut Image) -> Result<FunctionId, CodegenError> {
-        let TablesShape { quads, planes, row, pitch } = self;
-        let name = format!("tile.tables.avx512.{quads}x{planes}.{row}.{pitch}");
+        let TablesShape { quads, planes, row, pitch, next } = self;
+        let name = format!("tile.tables.avx512.{quads}x{planes}.{row}.{pitch}.{next}");
         tile(image, &name, |a| self.assemble(a))
     }
 
@@ -58,6 +60,9 @@ impl TablesShape {
             a.mov(SOURCE, rdi)?;
             a.mov(TABLES, rdx)?;
             a.xor(ebp, ebp)?;
+            for line in (0..self.quads).step_by(64) {
+                a.prefetcht0(byte_ptr(rdi + (self.next + line) as i32))?;
+            }
             repeat(a, r12d, self.quads / CHUNK, |a| {
                 self.chunk(a, CHUNK)?;
                 a.add(SOURCE, CHUNK as i32)?;

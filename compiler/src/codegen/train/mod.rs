@@ -37,6 +37,8 @@ pub(crate) mod at {
     pub const INPUTS: i32 = 32;
     pub const OUTPUTS: i32 = 40;
     pub const ARENA: i32 = 48;
+    pub const ARENA_SIZE: i32 = 56;
+    pub const PROFILE: i32 = 88;
     pub const TRAIN: i32 = 104;
     pub const STEP: i32 = 8;
     pub const SEED: i32 = 16;
@@ -74,6 +76,7 @@ pub(super) struct Frame<'g> {
     arena: Value,
     vector: Value,
     samples: Value,
+    worker: Value,
 }
 
 /// Emits the function of a step; returns its kernel's name.
@@ -91,8 +94,8 @@ pub fn emit_step(
     e.b.switch_to_block(entry);
     e.b.seal_block(entry);
     let params: Vec<Value> = e.b.block_params(entry).to_vec();
-    let [call, task, ..] = *params else { return Err((step.node, "the task has no parameters".to_owned())) };
-    let frame = Frame::new(e, graph, plan, step, call, task);
+    let [call, task, worker] = *params else { return Err((step.node, "the task has no parameters".to_owned())) };
+    let frame = Frame::new(e, graph, plan, step, [call, task, worker]);
     let name = frame.work(e).map_err(|m| (step.node, m))?;
     e.b.ins().return_(&[]);
     Ok(name)
@@ -104,8 +107,7 @@ impl<'g> Frame<'g> {
         graph: &'g Graph,
         plan: &'g Plan,
         step: &'g Step,
-        call: Value,
-        task: Value,
+        [call, task, worker]: [Value; 3],
     ) -> Frame<'g> {
         let train = e.read(types::I64, call, at::TRAIN);
         let batch = e.read(types::I64, call, at::BATCH);
@@ -116,7 +118,7 @@ impl<'g> Frame<'g> {
         let vector = e.mul(rounded, 4);
         let samples = e.add(arena, plan.fixed as usize);
         let samples = e.at(samples, vector, plan.vectors as usize);
-        Frame { graph, plan, step, call, train, batch, task, arena, vector, samples }
+        Frame { graph, plan, step, call, train, batch, task, arena, vector, samples, worker }
     }
 
     fn work(&self, e: &mut Emitter<'_, '_>) -> Result<&'static str, String> {
@@ -209,7 +211,26 @@ impl<'g> Frame<'g> {
                 let base = e.add(self.samples, offset as usize);
                 Samples { base, stride: stride(e, self.plan.per_sample as usize) }
             }
+            Place::Local(offset) => self.local(e, offset as usize),
         })
+    }
+
+    /// What lies `offset` bytes into the worker's part, counted from the arena's end, which the sample's overwrites the next; where a
+    /// hook asks for what each step made, in the parts of the samples.
+    fn local(&self, e: &mut Emitter<'_, '_>, offset: usize) -> Samples {
+        let plan = self.plan;
+        let size = e.read(types::I64, self.call, at::ARENA_SIZE);
+        let end = e.b.ins().iadd(self.arena, size);
+        let end = e.b.ins().band_imm_s(end, -64);
+        let worker = e.b.ins().uextend(types::I64, self.worker);
+        let below = e.add(worker, 1);
+        let below = e.mul(below, plan.local as usize);
+        let mine = e.b.ins().isub(end, below);
+        let each = e.add(self.samples, (plan.per_sample - plan.local) as usize);
+        let hook = e.read(types::I64, self.call, at::PROFILE);
+        let base = e.b.ins().select(hook, each, mine);
+        let (distance, none) = (e.int(plan.per_sample as usize), e.int(0));
+        Samples { base: e.add(base, offset), stride: e.b.ins().select(hook, distance, none) }
     }
 
     /// The address of a slot, of this task's sample where tasks are samples.

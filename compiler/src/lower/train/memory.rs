@@ -1,41 +1,55 @@
-//! Places the slots of a training step: those of one sample in the sample's part of the arena, the others in the fixed part;
-//! slots whose lifetimes do not overlap share memory.
+//! Places the slots of a training step: those of one sample in the sample's part of the arena, or in a worker's where no other run
+//! of steps wants them; the others in the fixed part. Slots whose lifetimes do not overlap share memory.
 
-use super::{Form, Place, Plan, Slot};
+use super::{Buffer, Form, Place, Plan, Slot};
 use crate::lower::arena;
 use std::collections::BTreeMap;
 
-/// Fills in the offsets of `plan`'s arena slots and the sizes of its parts.
-pub fn place(plan: &mut Plan) {
-    let mut life: BTreeMap<Slot, (usize, usize)> = BTreeMap::new();
+/// What is known of a slot's use.
+struct Life {
+    /// The first and the last step.
+    steps: (usize, usize),
+    /// The run that all of them belong to.
+    run: Option<usize>,
+}
+
+/// Fills in the offsets of `plan`'s arena slots and the sizes of its parts; `runs` says which steps take one sample after another
+/// through all of them.
+pub fn place(plan: &mut Plan, runs: &[Option<usize>]) {
+    let mut lives: BTreeMap<Slot, Life> = BTreeMap::new();
     for (at, step) in plan.steps.iter().enumerate() {
+        let run = runs.get(at).copied().flatten();
         for &slot in step.reads.iter().chain(&step.writes) {
-            let range = life.entry(slot).or_insert((at, at));
-            *range = (range.0.min(at), range.1.max(at));
+            let life = lives.entry(slot).or_insert(Life { steps: (at, at), run });
+            life.steps = (life.steps.0.min(at), life.steps.1.max(at));
+            life.run = life.run.filter(|_| life.run == run);
         }
     }
+    for (slot, buffer) in &mut plan.buffers {
+        if matches!(buffer.place, Place::Sample(_)) && lives.get(slot).is_some_and(|life| life.run.is_some()) {
+            buffer.place = Place::Local(0);
+        }
+    }
+    plan.fixed = fit(plan, &lives, Place::Fixed);
+    plan.local = fit(plan, &lives, Place::Local);
+    plan.per_sample = fit(plan, &lives, Place::Sample) + plan.local;
+}
+
+/// Offsets for the slots of one part, and its size.
+fn fit(plan: &mut Plan, lives: &BTreeMap<Slot, Life>, part: fn(u64) -> Place) -> u64 {
+    let here = |place: Place| std::mem::discriminant(&place) == std::mem::discriminant(&part(0));
     let last = plan.steps.len();
-    let wanted = |fixed: bool| {
-        let of = |(slot, buffer): (&Slot, &super::Buffer)| {
-            let here =
-                if fixed { matches!(buffer.place, Place::Fixed(_)) } else { matches!(buffer.place, Place::Sample(_)) };
-            // What the end of the step reports lives to the end.
-            let range = life.get(slot).map(|&(a, b)| if buffer.form == Form::Floats(1) { (a, last) } else { (a, b) });
-            here.then_some((buffer.form.bytes() as u64, *slot, range?))
-        };
-        plan.buffers.iter().filter_map(of).collect::<Vec<_>>()
+    let wanted = |(slot, buffer): (&Slot, &Buffer)| {
+        let (first, end) = lives.get(slot)?.steps;
+        // What the end of the step reports lives to the end.
+        let end = if buffer.form == Form::Floats(1) { last } else { end };
+        here(buffer.place).then_some((buffer.form.bytes() as u64, *slot, (first, end)))
     };
-    let (fixed, samples) = (arena::first_fit(wanted(true)), arena::first_fit(wanted(false)));
-    for (slot, offset) in fixed.0 {
-        if let Some(b) = plan.buffers.get_mut(&slot) {
-            b.place = Place::Fixed(offset);
+    let (offsets, size) = arena::first_fit(plan.buffers.iter().filter_map(wanted).collect());
+    for (slot, offset) in offsets {
+        if let Some(buffer) = plan.buffers.get_mut(&slot) {
+            buffer.place = part(offset);
         }
     }
-    for (slot, offset) in samples.0 {
-        if let Some(b) = plan.buffers.get_mut(&slot) {
-            b.place = Place::Sample(offset);
-        }
-    }
-    plan.fixed = fixed.1;
-    plan.per_sample = samples.1;
+    size
 }

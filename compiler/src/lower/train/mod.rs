@@ -17,7 +17,7 @@ mod schedule;
 mod spread;
 
 pub use gradients::gradients;
-pub use order::beside;
+pub use order::{apart, beside};
 pub use products::{Part, Plan as ProductPlan, Product, integer, plan, samples_per_task, storage};
 pub use schedule::{CHUNK, in_lanes};
 pub use spread::spread;
@@ -126,6 +126,9 @@ pub enum Place {
     Vector(u64),
     /// The sample's part of the arena.
     Sample(u64),
+    /// A worker's part of the arena, for what only one run of steps over samples reads and writes: the next sample overwrites
+    /// it while it is in the cache. Where steps go over all samples one by one, the end of the sample's part instead.
+    Local(u64),
 }
 
 /// A slot in memory.
@@ -261,8 +264,10 @@ pub struct Plan {
     pub fixed: u64,
     /// Vectors of one f32 a sample.
     pub vectors: u64,
-    /// Bytes of the arena a sample, vectors not included.
+    /// Bytes of the arena a sample, vectors not included: what lives from run to run, then [`Plan::local`].
     pub per_sample: u64,
+    /// Bytes of what lives in one run only, of one sample.
+    pub local: u64,
 }
 
 impl Plan {
@@ -278,6 +283,15 @@ impl Plan {
     pub fn factors(&self, slot: &Slot) -> Option<Slot> {
         let factors = Slot { kind: Kind::Scales, ..*slot };
         (slot.kind == Kind::Own && self.buffers.contains_key(&factors)).then_some(factors)
+    }
+
+    /// The byte of a sample's part of the arena where a slot lies while steps go over all samples one by one.
+    pub fn of_sample(&self, place: Place) -> Option<u64> {
+        match place {
+            Place::Sample(offset) => Some(offset),
+            Place::Local(offset) => Some(self.per_sample - self.local + offset),
+            _ => None,
+        }
     }
 
     /// Pieces of [`PIECE`] elements of a slot of floats: a task of `Work::Check` looks at each, slot after slot.
@@ -311,7 +325,8 @@ pub fn lower(graph: &Graph, states: &[State]) -> Result<Plan, Vec<LowerError>> {
     let mut plan = schedule::schedule(graph, states)?;
     order::first(&mut plan);
     order::group(&mut plan);
-    memory::place(&mut plan);
+    let runs = order::runs(graph, &plan);
+    memory::place(&mut plan, &runs);
     Ok(plan)
 }
 

@@ -2,7 +2,8 @@
 //! samples come in runs as long as what they read allows, so that a run can take one sample after another while its values are
 //! in the cache. Must never know what a step computes.
 
-use super::{Plan, Slot, Step, Tasks, Work};
+use super::{Plan, Slot, Step, Tasks, Work, samples_per_task};
+use crate::graph::Graph;
 
 /// Makes one step, with a task each, of the operators of one task that read nothing that a step before the updates
 /// writes.
@@ -63,6 +64,25 @@ pub(super) fn group(plan: &mut Plan) {
         }
     }
     plan.steps.extend(updates);
+}
+
+/// Whether task i of a step is sample i alone.
+pub fn apart(graph: &Graph, step: &Step) -> bool {
+    let alone = |product| samples_per_task(graph, product).is_ok_and(|n| n == 1);
+    step.tasks == Tasks::Samples && !matches!(&step.work, Work::Product(product) if !alone(product))
+}
+
+/// For each step that does so, the run of steps that take one sample after another through all of them; those behind the
+/// updates' start are runs by themselves.
+pub(super) fn runs(graph: &Graph, plan: &Plan) -> Vec<Option<usize>> {
+    let (mut run, mut before) = (0, false);
+    let of = |(i, step): (usize, &Step)| {
+        let now = apart(graph, step);
+        run += usize::from(!(before && now && i < plan.updates));
+        before = now;
+        now.then_some(run)
+    };
+    plan.steps.iter().enumerate().map(of).collect()
 }
 
 /// Whether a step is several whole operators.
