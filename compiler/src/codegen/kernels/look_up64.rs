@@ -154,7 +154,13 @@ impl<'a, 'l> LookUp64<'a, 'l> {
         let (g, s) = (&self.layer.g, &self.strips);
         let columns = s.columns(positions);
         let planes = self.layer.input.buffer.planes;
-        let build = TablesShape { quads: self.quads(), planes, row: g.channels / 4, pitch: columns * TABLE, next: g.input[1] * g.channels / 4 };
+        let build = TablesShape {
+            quads: self.quads(),
+            planes,
+            row: g.channels / 4,
+            pitch: columns * TABLE,
+            next: g.input[1] * g.channels / 4,
+        };
         let tile = look_up_avx512::LookUp64 {
             positions,
             kernel: g.kernel[1],

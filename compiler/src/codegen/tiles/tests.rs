@@ -203,7 +203,7 @@ fn look_up_tiles_hold_no_more_than_vbmi() -> Result<(), IcedError> {
             let rows = kernel;
             let shape =
                 LookUp64 { positions, kernel, stride, dilation, columns, sixes, limit, planes, rows, factor, finish };
-            only_level_4(&assembler(|a| shape.assemble(a))?, &["Vpermb", "Kmovd", "Vpblendmw", "Vmovdqu16"]);
+            only_level_4(&assembler(|a| shape.assemble(a))?, &["Vpermb", "Kmovd", "Vpblendmw", "Vmovdqu16", "Prefetchw"]);
         }
     }
     for (channels, planes) in [(6, 1), (48, 2), (60, 2), (128, 2), (385, 1)] {
@@ -211,10 +211,10 @@ fn look_up_tiles_hold_no_more_than_vbmi() -> Result<(), IcedError> {
         only_level_4(&assembler(|a| shape.assemble(a))?, &["Vmovdqu8", "Vptestmb", "Vpbroadcastb"]);
     }
     for (quads, planes) in [(1, 2), (7, 1), (8, 2), (12, 2), (67, 2)] {
-        let shape = TablesShape { quads, planes, row: quads, pitch: 640 };
+        let shape = TablesShape { quads, planes, row: quads, pitch: 640, next: 56 * quads };
         only_level_4(
             &assembler(|a| shape.assemble(a))?,
-            &["Vpermb", "Vbroadcasti32x4", "Vpbroadcastd", "Vmovd", "Vmovdqa"],
+            &["Vpermb", "Vbroadcasti32x4", "Vpbroadcastd", "Vmovd", "Vmovdqa", "Prefetcht0"],
         );
     }
     Ok(())
