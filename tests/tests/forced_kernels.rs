@@ -226,6 +226,29 @@ fn planes_by_rows_of_look_ups() {
     }
 }
 
+/// Codes of 3 and 4 bits, in bit planes, are two rings of 64-entry tables, where weights have one bit.
+#[test]
+fn planes_by_rings_of_tables() {
+    let kernels = [Kernel::LookUp64];
+    for (channels, size, outputs, conv) in [
+        (64, 9, 64, "@w: f32[64, 64, 3, 3], bits=1), pads=[1, 1, 1, 1]"),
+        (128, 8, 64, "@w: f32[64, 64, 3, 3], bits=1), groups=2, pads=[1, 1, 1, 1]"),
+        (36, 11, 96, "@w: f32[96, 36, 5, 5], bits=1), strides=[1, 2], pads=[2, 2, 2, 2]"),
+        (48, 20, 128, "@w: f32[128, 48, 3, 3], bits=1), dilations=[2, 2], pads=[2, 2, 2, 2]"),
+    ] {
+        for (a, b) in [(3, 4), (4, 2)] {
+            let layer = format!("c = conv(a, quantize_weights({conv}); n = mul(c, @g: f32[{outputs}, 1, 1])");
+            let codes = format!("{layer}; q = quantize_activation(n, bits={b})");
+            let tail = format!("y = conv(q, quantize_weights(@v: f32[64, {outputs}, 1, 1], bits=1))");
+            for weights in Fill::ALL {
+                let input = format!("quantize_activation(x, bits={a})");
+                let graph = network(channels, size, &input, &format!("{codes}; {tail}"), weights);
+                assert_eq!(force(&kernels, &graph, channels, size), here(&kernels), "{conv}");
+            }
+        }
+    }
+}
+
 /// A layer of codes to which its own input is added before the quantiser: the residual's codes choose among its thresholds.
 #[test]
 fn residual_adds_by_every_kernel() {

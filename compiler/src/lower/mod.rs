@@ -285,17 +285,18 @@ fn scratch(graph: &Graph, plan: &Plan) -> u64 {
     let integer = |s: &&Step| s.main.and_then(|id| graph.node(id)).is_some_and(|n| is(n, &["int_conv"]));
     let bytes = plan.steps.iter().filter(integer).filter_map(|s| {
         let g = geometry(graph, s.main?)?;
-        let tables = if looks_up(graph, plan, s) { strips::Strips::of(&g).scratch() } else { 0 };
+        let tables = looks_up(graph, plan, s).map_or(0, |halves| strips::Strips::of(&g, halves).scratch());
         Some(tables.max(if g.output == [1, 1] { 0 } else { amx::scratch(&g) }))
     });
     bytes.max().unwrap_or(0).next_multiple_of(64) as u64
 }
 
-/// Whether a step is a convolution that reads codes by table look-ups.
-fn looks_up(graph: &Graph, plan: &Plan, step: &Step) -> bool {
-    let Some(main) = step.main.filter(|&id| graph.node(id).is_some_and(|n| is(n, &["int_conv"]))) else { return false };
-    let input = graph.operands(main).first().and_then(|v| plan.buffers.get(v));
-    input.is_some_and(|b| b.layout == Layout::Nibbles)
+/// The rings of tables that a convolution of several positions can read its codes by.
+fn looks_up(graph: &Graph, plan: &Plan, step: &Step) -> Option<usize> {
+    let main = step.main.filter(|&id| graph.node(id).is_some_and(|n| is(n, &["int_conv"])))?;
+    let input = graph.operands(main).first().and_then(|v| plan.buffers.get(v))?;
+    geometry(graph, main).filter(|g| g.output != [1, 1] && g.kernel[1] <= strips::WIDEST)?;
+    strips::halves(input)
 }
 
 fn geometry(graph: &Graph, id: NodeId) -> Option<ops::Geometry> {
@@ -319,7 +320,7 @@ fn task_count(graph: &Graph, plan: &Plan, step: &Step) -> usize {
     let work = step.main.map_or(1, |id| taps(graph, id)) * c * h * w;
     if h > 1 {
         let wanted = (work / 100_000).max(1);
-        if !looks_up(graph, plan, step) {
+        if looks_up(graph, plan, step).is_none() {
             return wanted.min(16).min(h);
         }
         // The tasks of a layer that makes tables of its input rows make those at their borders again. They are so large that 2,

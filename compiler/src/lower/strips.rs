@@ -2,13 +2,17 @@
 //! constants. A table holds, for six channels of one input position, the sum Σ code·bit for each of the 64 ways of setting
 //! six weight bits; the tables of a strip's rows lie in a ring. It must never know an instruction set.
 
+use super::Buffer;
 use super::pack::{comparisons, look_up_tables};
 use crate::graph::ops::Geometry;
+use crate::graph::types::Layout;
 
 /// Channels of a table.
 pub const SIX: usize = 6;
 /// Outputs that are looked up together.
 pub const BLOCK: usize = 64;
+/// Greatest number of horizontal taps whose indices stay in registers.
+pub const WIDEST: usize = 7;
 /// Bytes of a table.
 pub const TABLE: usize = 64;
 
@@ -42,6 +46,15 @@ pub fn proved_limit(g: &Geometry, packed: &[u8], planes: usize) -> usize {
     proved.map_or(any, |n| n * width)
 }
 
+/// Pairs of bits of codes that lie so, for tables; `None` where they are neither nibbles nor planes of up to 4 bits.
+pub fn halves(b: &Buffer) -> Option<usize> {
+    match b.layout {
+        Layout::Nibbles => Some(1),
+        Layout::Bits if b.planes <= 4 => Some(b.planes.div_ceil(2)),
+        _ => None,
+    }
+}
+
 /// Vertical strips of the output, each computed from top to bottom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Strips {
@@ -55,6 +68,8 @@ pub struct Strips {
     pub slots: usize,
     /// Tables of a position and group.
     pub sixes: usize,
+    /// Rings: two bits of the codes each.
+    pub halves: usize,
     groups: usize,
     outputs: usize,
     stride: usize,
@@ -62,8 +77,9 @@ pub struct Strips {
 }
 
 impl Strips {
-    /// As even as possible, and as wide as the sums of a strip's row fit 32 vector registers.
-    pub fn of(g: &Geometry) -> Strips {
+    /// As even as possible, and as wide as the sums of a strip's row fit 32 vector registers; tables of so many pairs of bits of
+    /// the codes.
+    pub fn of(g: &Geometry, halves: usize) -> Strips {
         let most = (27usize.saturating_sub(g.kernel[1]) / 3).clamp(1, 8);
         let width = g.output[1].max(1);
         let count = width.div_ceil(most);
@@ -75,6 +91,7 @@ impl Strips {
             narrow: count - wide,
             slots: (g.kernel[0] - 1) * g.dilations[0] + 1,
             sixes: (g.channels / g.groups).div_ceil(SIX),
+            halves,
             groups: g.groups,
             outputs: g.outputs,
             stride: g.strides[1],
@@ -103,19 +120,24 @@ impl Strips {
         self.outputs.next_multiple_of(16) + BLOCK
     }
 
-    /// Bytes of the ring of tables, `[slot][group][six][column][64]`.
-    fn ring(&self) -> usize {
+    /// Bytes of a ring of tables, `[slot][group][six][column][64]`.
+    pub fn ring(&self) -> usize {
         self.slots * self.groups * self.sixes * self.columns(self.positions) * TABLE
     }
 
-    /// Where the sums of codes lie in the scratch memory: u16 `[slot][group][sums_pitch]`.
+    /// Where the sums of codes lie in the scratch memory: u16 `[half][slot][group][sums_pitch]`.
     pub fn sums_at(&self) -> usize {
-        self.ring()
+        self.halves * self.ring()
+    }
+
+    /// Bytes of the sums of a half.
+    pub fn sums(&self) -> usize {
+        self.slots * self.groups * self.sums_pitch() * 2
     }
 
     /// Where the accumulators of a strip's row lie: i32 `[position][lanes_pitch]`.
     pub fn lanes_at(&self) -> usize {
-        self.sums_at() + (self.slots * self.groups * self.sums_pitch() * 2).next_multiple_of(64)
+        self.sums_at() + (self.halves * self.sums()).next_multiple_of(64)
     }
 
     /// Bytes of scratch memory that a worker needs.

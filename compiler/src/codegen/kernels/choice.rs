@@ -116,7 +116,7 @@ impl Kernel {
     /// The layouts that the layer's input may have; the first is what a layer that is to have this kernel asks for.
     pub fn reads(self) -> &'static [Layout] {
         match self {
-            Kernel::LookUp64 => &[Layout::Nibbles],
+            Kernel::LookUp64 => &[Layout::Nibbles, Layout::Bits],
             Kernel::LookUp16Avx2 | Kernel::LookUp16 => &[Layout::Nibbles, Layout::Bits],
             Kernel::LookUpFlatAvx2 | Kernel::LookUpFlat => &[Layout::Bits],
             Kernel::PopcountAvx512 | Kernel::Popcount => &[Layout::Bits],

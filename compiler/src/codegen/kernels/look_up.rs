@@ -12,7 +12,8 @@
 
 use super::int_conv::IntLayer;
 use super::layer::{Codes, Layer, codes_behind, demand, whole_words};
-use super::look_up_rows::{self, Source};
+use super::look_up_rows;
+use super::spread::Source;
 use super::{KernelError, Task};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, I32X4};

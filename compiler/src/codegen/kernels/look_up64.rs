@@ -4,11 +4,13 @@
 //!
 //! Where nothing but thresholds follow, the tile stores codes; else it leaves accumulators for the chain.
 //!
-//! Cost: see [`cycles`]. Limits: code 0 is level 0, codes of at most 2
-//! bits in the nibble layout, the greatest sum of products of codes 65 535, 32 outputs a group. Needs AVX-512 with VBMI.
+//! Codes of 3 or 4 bits, which lie in bit planes, have two rings of 2 bits each.
+//!
+//! Cost: see [`cycles`]. Limits: code 0 is level 0, codes of at most 2 bits, or of 4 where weights have one, the greatest sum of products of codes 65 535, 32 outputs a group. Needs AVX-512 with VBMI.
 
 use super::int_conv::IntLayer;
 use super::layer::{Layer, codes_behind, demand, whole_words};
+use super::spread::Source;
 use super::{KernelError, Task};
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::target::{Level, x86};
@@ -16,17 +18,15 @@ use crate::codegen::tiles::TablesShape;
 use crate::codegen::tiles::look_up_avx512::{self, ADDENDS, Finish, ROW_ENTRY, Residual, Store};
 use crate::codegen::{CodegenError, FunctionId};
 use crate::graph::types::Layout;
-use crate::lower::strips::{self, BLOCK, Strips, TABLE};
+use crate::lower::strips::{self, BLOCK, Strips, TABLE, WIDEST};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, StackSlotData, StackSlotKind, Value, types};
-
-/// Greatest number of horizontal taps whose indices stay in registers.
-const WIDEST: usize = 7;
 
 /// The kernel on one layer.
 pub(super) struct LookUp64<'a, 'l> {
     layer: &'a IntLayer<'l>,
     strips: Strips,
+    source: Source,
     finish: Finish,
     weights: Vec<u8>,
 }
@@ -35,7 +35,8 @@ pub(super) struct LookUp64<'a, 'l> {
 struct Strip {
     positions: usize,
     columns: usize,
-    build: FunctionId,
+    /// What makes the tables, of each two bits of the codes.
+    build: Vec<FunctionId>,
     tile: FunctionId,
 }
 
@@ -47,10 +48,11 @@ struct Memory {
     tables: Value,
     weights: Value,
     thresholds: Option<Value>,
-    /// On the stack: the list of valid rows, the positions' addends, the sums of columns.
+    /// On the stack: the list of valid rows, the positions' addends, the sums of columns, a row's codes from bit planes.
     rows: Value,
     addends: Value,
     column_sums: Value,
+    codes: Option<Value>,
 }
 
 /// Whether level and layer allow the kernel.
@@ -62,6 +64,12 @@ pub(super) fn fits(layer: &Layer<'_>, level: &Level) -> Result<(), String> {
     demand(c.a.offset == 0, "its activation code 0 is not level 0")?;
     demand(g.kernel[1] <= WIDEST, "its window is wider than 7")?;
     demand(g.output != [1, 1], "it has one position")?;
+    let halves = strips::halves(layer.input);
+    demand(
+        halves.is_some_and(|n| n == 1 || c.w.bits() == 1),
+        "its codes have more than 2 bits, its weights more than 1",
+    )?;
+    demand((g.channels / g.groups).is_multiple_of(4), "the channels of a group are no multiple of 4")?;
     demand(outputs >= 32 && outputs.is_multiple_of(16), "the outputs of a group are no 32 or more by 16")?;
     // All weight planes are summed in 16 bits; accumulators that fit signed ones may wrap on the way.
     let greatest = (g.taps() as u64).saturating_mul(u64::from(c.a.top)).saturating_mul(c.w.top.into());
@@ -69,32 +77,42 @@ pub(super) fn fits(layer: &Layer<'_>, level: &Level) -> Result<(), String> {
     demand(exact, "its sums could pass 65535 before the chain reads them")
 }
 
-/// Channels by six and outputs by 64 are looked up, 310 MAC a cycle and weight bit; a table costs 2.5 cycles, and is made again
+/// Channels by six and outputs by 64 are looked up for each two bits of the codes, 310 MAC a cycle and weight bit; a table costs 2.5 cycles, and is made again
 /// for the columns that neighbouring strips share. Codes are stored by the tile, sums go through the chain in wide lanes.
 pub(super) fn cycles(layer: &Layer<'_>) -> f64 {
-    let (g, s) = (&layer.g, Strips::of(&layer.g));
+    let halves = strips::halves(layer.input).unwrap_or(1);
+    let (g, s) = (&layer.g, Strips::of(&layer.g, halves));
     let columns: usize = s.parts().map(|[_, count, positions]| count * s.columns(positions)).sum();
     let tables = (columns * g.input[0] * g.groups * s.sixes) as f64;
     let stored = match finish(layer) {
         Finish::Codes { .. } => 0.0,
         Finish::Sums { .. } => layer.chain() / 3.0,
     };
-    layer.macs(strips::SIX, BLOCK) * layer.bits()[0] / 310.0 + tables * 2.5 + stored
+    halves as f64 * (layer.macs(strips::SIX, BLOCK) * layer.bits()[0] / 310.0 + tables * 2.5) + stored
 }
 
 impl<'a, 'l> LookUp64<'a, 'l> {
     /// The kernel on a layer that it fits.
     pub(super) fn new(layer: &'a IntLayer<'l>, about: &Layer<'_>) -> Self {
-        let weights = strips::weights(&layer.g, layer.codes, layer.w.bits() as usize);
-        LookUp64 { layer, strips: Strips::of(&layer.g), finish: finish(about), weights }
+        let (g, b) = (&layer.g, &layer.input.buffer);
+        let weights = strips::weights(g, layer.codes, layer.w.bits() as usize);
+        // What `fits` allows has a source.
+        let source = Source::of(g, b).unwrap_or(Source { halves: 1, quads: 0, group: 0, pixel: 0 });
+        LookUp64 { layer, strips: Strips::of(g, source.halves), source, finish: finish(about), weights }
     }
 
     fn blocks(&self) -> usize {
         (self.layer.g.outputs / self.layer.g.groups).div_ceil(BLOCK)
     }
 
-    fn quads(&self) -> usize {
-        self.layer.g.channels / self.layer.g.groups / 4
+    /// Whether the codes lie in bit planes.
+    fn planes(&self) -> bool {
+        self.layer.input.buffer.layout == Layout::Bits
+    }
+
+    /// Bytes of a strip's row of codes from bit planes, of one half.
+    fn codes(&self) -> usize {
+        self.strips.columns(self.strips.positions) * self.source.pixel
     }
 
     fn box_sums(&self) -> bool {
@@ -129,6 +147,7 @@ impl<'a, 'l> LookUp64<'a, 'l> {
         };
         let (rows, addends) = (stack(g.kernel[0] * ROW_ENTRY), stack(ADDENDS + 8));
         let column_sums = stack(s.sums_pitch() * 2);
+        let codes = self.planes().then(|| stack(self.source.halves * self.codes()));
         let thresholds = match self.finish {
             Finish::Codes { top, residual, .. } => {
                 let t = codes_behind(task.graph, task.step).map_or(&[][..], |c| c.rows);
@@ -147,20 +166,23 @@ impl<'a, 'l> LookUp64<'a, 'l> {
             rows,
             addends,
             column_sums,
+            codes,
         }
     }
 
     fn strip(&self, e: &mut Emitter<'_, '_>, positions: usize) -> Result<Strip, CodegenError> {
         let (g, s) = (&self.layer.g, &self.strips);
         let columns = s.columns(positions);
-        let planes = self.layer.input.buffer.planes;
-        let build = TablesShape {
-            quads: self.quads(),
-            planes,
-            row: g.channels / 4,
+        let (source, planes) = (self.source, self.layer.input.buffer.planes);
+        let next = (!self.planes()).then_some(g.input[1] * source.pixel);
+        let table = |half: usize| TablesShape {
+            quads: source.quads,
+            planes: (planes - 2 * half).min(2),
+            row: source.pixel,
             pitch: columns * TABLE,
-            next: g.input[1] * g.channels / 4,
+            next,
         };
+        let build = (0..source.halves).map(|half| table(half).function(e.image)).collect::<Result<_, _>>()?;
         let tile = look_up_avx512::LookUp64 {
             positions,
             kernel: g.kernel[1],
@@ -168,13 +190,14 @@ impl<'a, 'l> LookUp64<'a, 'l> {
             dilation: g.dilations[1],
             columns,
             sixes: s.sixes,
-            limit: strips::proved_limit(g, &self.weights, planes),
+            limit: strips::proved_limit(g, &self.weights, planes.min(2)),
             planes: self.layer.w.bits() as usize,
+            half: (source.halves > 1).then_some(s.ring()),
             rows: g.kernel[0],
             factor: self.layer.a.step.wrapping_mul(self.layer.w.step),
             finish: self.finish,
         };
-        Ok(Strip { positions, columns, build: build.function(e.image)?, tile: tile.function(e.image)? })
+        Ok(Strip { positions, columns, build, tile: tile.function(e.image)? })
     }
 
     /// One strip from column `x` of the result on.
@@ -239,13 +262,16 @@ impl<'a, 'l> LookUp64<'a, 'l> {
             let x = e.b.ins().iadd(left, column);
             let outside = e.b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, x, g.input[1] as i64);
             e.when(outside, |e| {
-                let first = e.at(m.ring, column, TABLE);
-                e.times(s.slots * g.groups * s.sixes, |e, i| {
-                    let table = e.at(first, i, strip.columns * TABLE);
-                    (0..TABLE as i32).step_by(16).for_each(|at| e.store(zero, table, at));
+                e.times(s.halves, |e, half| {
+                    let first = e.at(m.ring, half, s.ring());
+                    let first = e.at(first, column, TABLE);
+                    e.times(s.slots * g.groups * s.sixes, |e, i| {
+                        let table = e.at(first, i, strip.columns * TABLE);
+                        (0..TABLE as i32).step_by(16).for_each(|at| e.store(zero, table, at));
+                    });
                 });
                 let first = e.at(m.sums, column, 2);
-                e.times(s.slots * g.groups, |e, i| {
+                e.times(s.halves * s.slots * g.groups, |e, i| {
                     let sum = e.at(first, i, s.sums_pitch() * 2);
                     e.store(none, sum, 0);
                 });
@@ -267,21 +293,33 @@ impl<'a, 'l> LookUp64<'a, 'l> {
         let count = e.b.ins().isub(until, skipped);
         let count = e.b.ins().smax(count, zero);
         let column = e.b.ins().iadd(left, skipped);
-        let bytes = g.channels / 4;
         e.range(from, to, 1, |e, y| {
             let slot = self.slot(e, y);
             let position = e.at(column, y, g.input[1]);
-            let codes = e.at(self.layer.input.base, position, bytes);
+            let codes = self.row(e, m, position, count);
             e.times(g.groups, |e, group| {
-                let codes = e.at(codes, group, self.quads());
+                let codes = e.at(codes, group, self.source.group);
                 let row = e.at(group, slot, g.groups);
                 let tables = e.at(m.ring, row, self.row_bytes(strip));
                 let tables = e.at(tables, skipped, TABLE);
                 let sums = e.at(m.sums, row, s.sums_pitch() * 2);
                 let sums = e.at(sums, skipped, 2);
-                e.call(strip.build, &[codes, count, tables, m.tables, sums]);
+                for (half, &build) in strip.build.iter().enumerate() {
+                    let codes = e.add(codes, half * self.codes());
+                    let (tables, sums) = (e.add(tables, half * s.ring()), e.add(sums, half * s.sums()));
+                    e.call(build, &[codes, count, tables, m.tables, sums]);
+                }
             });
         });
+    }
+
+    /// The codes of so many positions, as bytes of four channels; of the halves behind the first, [`Self::codes`] bytes apart.
+    fn row(&self, e: &mut Emitter<'_, '_>, m: &Memory, position: Value, count: Value) -> Value {
+        let (base, b) = (self.layer.input.base, &self.layer.input.buffer);
+        let Some(to) = m.codes else { return e.at(base, position, self.source.pixel) };
+        let from = e.at(base, position, b.pixel());
+        self.source.spread(e, b, count, [from, to], self.codes());
+        to
     }
 
     fn slot(&self, e: &mut Emitter<'_, '_>, y: Value) -> Value {
@@ -325,8 +363,11 @@ impl<'a, 'l> LookUp64<'a, 'l> {
             let entry = e.at(m.rows, i, ROW_ENTRY);
             let sums = e.load(types::I64, entry, 16);
             for (v, &vector) in vectors.iter().enumerate() {
-                let row = e.load(types::I16X8, sums, 16 * v as i32);
-                e.accumulate(vector, row);
+                for half in 0..self.strips.halves {
+                    let row = e.load(types::I16X8, sums, (half * self.strips.sums() + 16 * v) as i32);
+                    let row = e.b.ins().ishl_imm_u(row, 2 * half as i64);
+                    e.accumulate(vector, row);
+                }
             }
         });
         for (v, &vector) in vectors.iter().enumerate() {
@@ -379,7 +420,7 @@ impl<'a, 'l> LookUp64<'a, 'l> {
 
 /// Codes where only thresholds follow that 16 bits can compare, and the stored codes lie by whole blocks.
 fn finish(layer: &Layer<'_>) -> Finish {
-    let sums = Finish::Sums { pitch: Strips::of(&layer.g).lanes_pitch() * 4 };
+    let sums = Finish::Sums { pitch: Strips::of(&layer.g, 1).lanes_pitch() * 4 };
     let Some(t) = codes_behind(layer.graph, layer.step) else { return sums };
     let Some(acc) = layer.codes.map(|c| c.acc) else { return sums };
     let (b, g, top) = (layer.result, &layer.g, t.top);

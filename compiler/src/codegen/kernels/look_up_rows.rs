@@ -7,7 +7,7 @@
 use super::int_conv::IntLayer;
 use super::look_up::{Frame, plane_bytes};
 use super::split_input::zeros;
-use super::spread::{WORD_QUADS, spread};
+use super::spread::Source;
 use super::{KernelError, Task};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, I32X4};
@@ -43,32 +43,7 @@ struct Rows<'a, 'l> {
     tables: Value,
 }
 
-/// How a position's codes lie in the ring, in bytes of four channels.
-#[derive(Clone, Copy)]
-pub(super) struct Source {
-    /// Rings: two bits of the codes each.
-    pub halves: usize,
-    /// Bytes that a group has, to the next group, and to the next position.
-    quads: usize,
-    group: usize,
-    pixel: usize,
-}
-
 impl Source {
-    /// Of codes that lie so, `None` where they are neither nibbles nor planes of up to 4 bits.
-    pub(super) fn of(g: &Geometry, b: &Buffer) -> Option<Source> {
-        let inner = g.channels / g.groups;
-        match b.layout {
-            Layout::Nibbles => Some(Source { halves: 1, quads: inner / 4, group: inner / 4, pixel: g.channels / 4 }),
-            Layout::Bits if b.planes <= 4 => {
-                let group = inner.div_ceil(64) * WORD_QUADS;
-                let halves = b.planes.div_ceil(2);
-                Some(Source { halves, quads: inner.div_ceil(4), group, pixel: g.groups * group })
-            }
-            _ => None,
-        }
-    }
-
     /// Bytes of a row with its padding, and what a copy writes too far.
     fn row(self, g: &Geometry) -> usize {
         (columns(g).max(g.pads[1] + g.input[1]) * self.pixel + 2 * VECTOR).next_multiple_of(VECTOR)
@@ -256,25 +231,10 @@ impl Rows<'_, '_> {
     /// Copies a row from a position on from bit planes, two to a ring.
     fn copy_planes(&self, e: &mut Emitter<'_, '_>, position: Value, out: Value) {
         let (g, b) = (&self.layer.g, &self.layer.input.buffer);
-        let (words, plane) = (self.source.pixel / WORD_QUADS, b.words() * 8);
-        let source = e.at(self.layer.input.base, position, b.pixel());
+        let from = e.at(self.layer.input.base, position, b.pixel());
         let to = e.add(out, g.pads[1] * self.source.pixel);
-        let (source, to) = (e.var(source), e.var(to));
-        e.times(g.input[1], |e, _| {
-            e.times(words, |e, word| {
-                let from = e.b.use_var(source);
-                let (from, to) = (e.at(from, word, 8), e.b.use_var(to));
-                let to = e.at(to, word, WORD_QUADS);
-                let planes: Vec<Value> = (0..b.planes).map(|p| e.read(types::I64, from, (p * plane) as i32)).collect();
-                for (half, pair) in planes.chunks(2).enumerate() {
-                    let to = e.add(to, half * self.half());
-                    spread(e, pair, to);
-                }
-            });
-            let (next, moved) = (e.int(b.pixel()), e.int(self.source.pixel));
-            e.accumulate(source, next);
-            e.accumulate(to, moved);
-        });
+        let count = e.int(g.input[1]);
+        self.source.spread(e, b, count, [from, to], self.half());
     }
 
     /// Σ of each column's codes of each group of a row.

@@ -2,10 +2,64 @@
 //! looked up.
 
 use crate::codegen::emitter::Emitter;
-use cranelift_codegen::ir::{InstBuilder, Value};
+use crate::graph::ops::Geometry;
+use crate::graph::types::Layout;
+use crate::lower::Buffer;
+use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 /// Bytes that a word of 64 channels becomes.
 pub(super) const WORD_QUADS: usize = 16;
+
+/// How a position's codes lie where tables are chosen by bytes of four channels: as they are, or spread from bit planes.
+#[derive(Clone, Copy)]
+pub(super) struct Source {
+    /// How many there are of a position: two bits of the codes each.
+    pub halves: usize,
+    /// Bytes that a group has.
+    pub quads: usize,
+    /// Bytes from a group to the next.
+    pub group: usize,
+    /// Bytes from a position to the next.
+    pub pixel: usize,
+}
+
+impl Source {
+    /// Of codes that lie so, `None` where they are neither nibbles nor planes of up to 4 bits.
+    pub(super) fn of(g: &Geometry, b: &Buffer) -> Option<Source> {
+        let inner = g.channels / g.groups;
+        match b.layout {
+            Layout::Nibbles => Some(Source { halves: 1, quads: inner / 4, group: inner / 4, pixel: g.channels / 4 }),
+            Layout::Bits if b.planes <= 4 => {
+                let group = inner.div_ceil(64) * WORD_QUADS;
+                let halves = b.planes.div_ceil(2);
+                Some(Source { halves, quads: inner.div_ceil(4), group, pixel: g.groups * group })
+            }
+            _ => None,
+        }
+    }
+
+    /// Spreads so many positions from bit planes, two to a byte of four channels: the lower ones to the second address, the upper
+    /// ones `half` bytes behind.
+    pub(super) fn spread(self, e: &mut Emitter<'_, '_>, b: &Buffer, count: Value, [from, to]: [Value; 2], half: usize) {
+        let (words, plane) = (self.pixel / WORD_QUADS, b.words() * 8);
+        let (zero, source, to) = (e.int(0), e.var(from), e.var(to));
+        e.range(zero, count, 1, |e, _| {
+            e.times(words, |e, word| {
+                let from = e.b.use_var(source);
+                let (from, to) = (e.at(from, word, 8), e.b.use_var(to));
+                let to = e.at(to, word, WORD_QUADS);
+                let planes: Vec<Value> = (0..b.planes).map(|p| e.read(types::I64, from, (p * plane) as i32)).collect();
+                for (i, pair) in planes.chunks(2).enumerate() {
+                    let to = e.add(to, i * half);
+                    spread(e, pair, to);
+                }
+            });
+            let (next, moved) = (e.int(b.pixel()), e.int(self.pixel));
+            e.accumulate(source, next);
+            e.accumulate(to, moved);
+        });
+    }
+}
 
 /// Writes the bytes of 64 channels from a word of one plane or of two, the first in the lower bits of each byte.
 pub(super) fn spread(e: &mut Emitter<'_, '_>, planes: &[Value], to: Value) {

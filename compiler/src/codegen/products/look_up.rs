@@ -13,15 +13,13 @@ use crate::codegen::image::FunctionId;
 use crate::codegen::target::{Level, x86};
 use crate::codegen::tiles::look_up_avx512::{ADDENDS, Finish, LookUp64, ROW_ENTRY};
 use crate::codegen::tiles::tables_bytes::ByteTables;
-use crate::lower::strips::{self, BLOCK, SIX, Strips, TABLE};
+use crate::lower::strips::{self, BLOCK, SIX, Strips, TABLE, WIDEST};
 use crate::lower::train::layouts::Levels;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
 
 /// Bytes of tables up to which they lie on the stack.
 const MOST: usize = 256 << 10;
-/// Greatest number of horizontal taps whose indices stay in registers.
-const WIDEST: usize = 7;
 
 /// A forward product that is looked up.
 pub(super) struct LookUp<'a> {
@@ -55,7 +53,7 @@ impl<'a> LookUp<'a> {
         let (g, (levels, planes)) = (&forward.g, looked::codes(forward)?);
         let machine = level.has_x86(x86::V4 | x86::VBMI) && !level.has_x86(x86::AMX);
         let form = (g.outputs / g.groups).is_multiple_of(BLOCK) && g.kernel[1] <= WIDEST;
-        let strips = Strips::of(g);
+        let strips = Strips::of(g, 1);
         (machine && form && strips.lanes_at() <= MOST).then_some(LookUp { forward, levels, strips, planes })
     }
 
@@ -107,6 +105,7 @@ impl<'a> LookUp<'a> {
             sixes: s.sixes,
             limit: strips::limit(planes),
             planes: 1,
+            half: None,
             rows: g.kernel[0],
             factor: 2,
             finish: Finish::Sums { pitch: self.forward.output.pixel() },

@@ -41,6 +41,8 @@ pub struct LookUp64 {
     pub limit: usize,
     /// Weight planes.
     pub planes: usize,
+    /// Bytes from the tables of the codes' low pair of bits to those of their high pair, where they have one; of one weight plane.
+    pub half: Option<usize>,
     /// Vertical taps, valid or not: rows of a plane's weights.
     pub rows: usize,
     /// The accumulator is this times the sum, plus the position's addend.
@@ -105,6 +107,8 @@ const Y: [AsmRegisterYmm; 32] = [
 const SAVED: [AsmRegister64; 6] = [rbx, rbp, r12, r13, r14, r15];
 const TABLES: AsmRegister64 = r10;
 const INDICES: AsmRegister64 = r11;
+/// Where the tables of the pair of bits at hand lie from those of the low one.
+const HALF: AsmRegister64 = r14;
 
 impl LookUp64 {
     /// The function `(rows, count, weights, thresholds, addends, out)`: `rows` is a list of `count` entries of
@@ -123,7 +127,8 @@ impl LookUp64 {
                 }
             }
         };
-        let shape = format!("{positions}x{rows}x{kernel}s{stride}d{dilation}c{columns}x{sixes}w{planes}");
+        let half = self.half.map_or(String::new(), |bytes| format!("h{bytes}"));
+        let shape = format!("{positions}x{rows}x{kernel}s{stride}d{dilation}c{columns}x{sixes}w{planes}{half}");
         let name = format!("tile.look_up.avx512.{shape}.{}.{}.{finish}", self.limit, self.factor);
         tile(image, &name, |a| self.assemble(a))
     }
@@ -185,6 +190,9 @@ impl LookUp64 {
             let sum = Z[self.positions + i];
             a.vpxord(sum, sum, sum)?;
         }
+        if let Some(half) = self.half {
+            return self.halves(a, half);
+        }
         if self.planes == 1 {
             return self.plane(a);
         }
@@ -203,6 +211,24 @@ impl LookUp64 {
         a.set_label(&mut last)
     }
 
+    /// The sums of both pairs of bits of the codes, the high one first.
+    fn halves(self, a: &mut CodeAssembler, half: usize) -> Result<(), IcedError> {
+        let (mut again, mut last) = (a.create_label(), a.create_label());
+        a.mov(HALF, half as u64)?;
+        a.set_label(&mut again)?;
+        self.plane(a)?;
+        a.test(HALF, HALF)?;
+        a.jz(last)?;
+        for i in 0..2 * self.positions {
+            let sum = Z[self.positions + i];
+            a.vpsllw(sum, sum, 2)?;
+        }
+        a.xor(r14d, r14d)?;
+        a.jmp(again)?;
+        a.set_label(&mut last)?;
+        a.zero_bytes()
+    }
+
     /// All valid rows of one weight plane.
     fn plane(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
         let (mut next, mut done) = (a.create_label(), a.create_label());
@@ -212,6 +238,9 @@ impl LookUp64 {
         a.jz(done)?;
         a.set_label(&mut next)?;
         a.mov(TABLES, qword_ptr(rbx))?;
+        if self.half.is_some() {
+            a.add(TABLES, HALF)?;
+        }
         a.mov(INDICES, qword_ptr(rbx + 8))?;
         a.add(INDICES, rdx)?;
         a.add(rbx, ROW_ENTRY as i32)?;

@@ -21,8 +21,8 @@ pub struct TablesShape {
     pub row: usize,
     /// Bytes from a position's table to that of the next six channels.
     pub pitch: usize,
-    /// Bytes from a row of the input to the next, whose codes are fetched meanwhile.
-    pub next: usize,
+    /// Bytes from a row of the input to the next, whose codes are fetched meanwhile, if it lies there.
+    pub next: Option<usize>,
 }
 
 /// Quads of eight tables, which a loop makes.
@@ -44,7 +44,7 @@ impl TablesShape {
     /// `lower::strips::quad_tables`, `sums` takes the sum of each position's codes as u16.
     pub fn function(self, image: &mut Image) -> Result<FunctionId, CodegenError> {
         let TablesShape { quads, planes, row, pitch, next } = self;
-        let name = format!("tile.tables.avx512.{quads}x{planes}.{row}.{pitch}.{next}");
+        let name = format!("tile.tables.avx512.{quads}x{planes}.{row}.{pitch}.{next:?}");
         tile(image, &name, |a| self.assemble(a))
     }
 
@@ -60,8 +60,9 @@ impl TablesShape {
             a.mov(SOURCE, rdi)?;
             a.mov(TABLES, rdx)?;
             a.xor(ebp, ebp)?;
-            for line in (0..self.quads).step_by(64) {
-                a.prefetcht0(byte_ptr(rdi + (self.next + line) as i32))?;
+            if let Some(next) = self.next {
+                let mut lines = (0..self.quads).step_by(64);
+                lines.try_for_each(|line| a.prefetcht0(byte_ptr(rdi + (next + line) as i32)))?;
             }
             repeat(a, r12d, self.quads / CHUNK, |a| {
                 self.chunk(a, CHUNK)?;

@@ -200,10 +200,25 @@ fn look_up_tiles_hold_no_more_than_vbmi() -> Result<(), IcedError> {
         for (positions, kernel, stride, limit, factor) in [(8, 3, 1, 14, 2), (6, 7, 2, 42, 1), (1, 5, 3, 2, -3i32)] {
             let (columns, sixes, planes) = ((positions - 1) * stride + kernel, 11, factor.unsigned_abs() as usize);
             let dilation = 1;
-            let rows = kernel;
-            let shape =
-                LookUp64 { positions, kernel, stride, dilation, columns, sixes, limit, planes, rows, factor, finish };
-            only_level_4(&assembler(|a| shape.assemble(a))?, &["Vpermb", "Kmovd", "Vpblendmw", "Vmovdqu16", "Prefetchw"]);
+            let (rows, half) = (kernel, (planes == 1).then_some(40960));
+            let shape = LookUp64 {
+                positions,
+                kernel,
+                stride,
+                dilation,
+                columns,
+                sixes,
+                limit,
+                planes,
+                half,
+                rows,
+                factor,
+                finish,
+            };
+            only_level_4(
+                &assembler(|a| shape.assemble(a))?,
+                &["Vpermb", "Kmovd", "Vpblendmw", "Vmovdqu16", "Prefetchw"],
+            );
         }
     }
     for (channels, planes) in [(6, 1), (48, 2), (60, 2), (128, 2), (385, 1)] {
@@ -211,7 +226,7 @@ fn look_up_tiles_hold_no_more_than_vbmi() -> Result<(), IcedError> {
         only_level_4(&assembler(|a| shape.assemble(a))?, &["Vmovdqu8", "Vptestmb", "Vpbroadcastb"]);
     }
     for (quads, planes) in [(1, 2), (7, 1), (8, 2), (12, 2), (67, 2)] {
-        let shape = TablesShape { quads, planes, row: quads, pitch: 640, next: 56 * quads };
+        let shape = TablesShape { quads, planes, row: quads, pitch: 640, next: (planes == 2).then_some(56 * quads) };
         only_level_4(
             &assembler(|a| shape.assemble(a))?,
             &["Vpermb", "Vbroadcasti32x4", "Vpbroadcastd", "Vmovd", "Vmovdqa", "Prefetcht0"],
