@@ -1,8 +1,13 @@
 //! The thread pool behind a compiled model's `parallel_for`.
 //!
-//! One word holds the number of unclaimed tasks. Whoever lowers it by one owns a task, so a thread that comes late either
-//! finds 0 or claims a task of the current job, never of a finished one: the job's fields change only when no task is
-//! outstanding. The caller takes part as worker 0; the others spin about 30 µs after their last task and then sleep.
+//! Each thread has a block of neighbouring tasks, and a word with the number of those that are unclaimed; a thread whose own block
+//! is done goes on with the others'. Tasks are rows or samples, so what a thread wrote in one job it mostly reads itself in the
+//! next: fetching it from another core's cache costs more than a small layer's arithmetic. Whoever lowers a word by one owns a
+//! task, so a thread that comes late either finds 0 or claims a task of the current job, never of a finished one: the job's
+//! fields change only when no task is outstanding. The caller takes part as worker 0; the others spin about 30 µs after their
+//! last task and then sleep.
+//!
+//! What a thread must know of a job lies on one cache line of its own, as each line costs a journey between the cores.
 #![allow(unsafe_code)]
 
 use crate::abi;
@@ -10,7 +15,6 @@ use std::any::Any;
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -35,15 +39,29 @@ pub struct PoolError {
     source: std::io::Error,
 }
 
-/// What the threads share.
-struct Shared {
+/// On cache lines of its own, as cores fetch them: two at a time.
+#[repr(align(128))]
+struct Apart<T>(T);
+
+/// A thread's tasks of the current job.
+#[derive(Default)]
+struct Block {
     /// Tasks nobody has claimed.
     unclaimed: AtomicU64,
-    /// Tasks finished of the current job.
-    finished: AtomicU64,
-    n: AtomicU64,
+    /// The first task behind them.
+    end: AtomicU64,
     task: AtomicPtr<c_void>,
     data: AtomicPtr<c_void>,
+    /// Counts jobs: what the thread looks at while it is idle.
+    jobs: AtomicU64,
+}
+
+/// What the threads share.
+struct Shared {
+    /// One a thread.
+    blocks: Vec<Apart<Block>>,
+    /// Tasks finished of the current job.
+    finished: Apart<AtomicU64>,
     busy: AtomicBool,
     stop: AtomicBool,
     sleepers: AtomicUsize,
@@ -59,32 +77,41 @@ pub struct Pool {
 }
 
 impl Shared {
-    /// Claims and runs tasks until none is left.
+    /// Claims and runs tasks until none is left, those of the worker's own block first.
     fn work(&self, worker: u32) {
-        let mut left = self.unclaimed.load(Ordering::Acquire);
-        while left != 0 {
-            match self.unclaimed.compare_exchange_weak(left, left - 1, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => {
-                    let i = self.n.load(Ordering::Relaxed) - left;
-                    let task = self.task.load(Ordering::Relaxed);
-                    let data = self.data.load(Ordering::Relaxed);
-                    // SAFETY: `task` was stored from an `abi::Task` before `unclaimed` was published (release), which the
-                    // successful exchange acquired; the job stays until this task is counted as finished.
-                    unsafe { run_one(std::mem::transmute::<*mut c_void, abi::Task>(task), data, i, worker) };
-                    self.finished.fetch_add(1, Ordering::Release);
-                    left = self.unclaimed.load(Ordering::Acquire);
+        let own = worker as usize;
+        for Apart(block) in self.blocks.iter().skip(own).chain(self.blocks.iter().take(own)) {
+            let mut done = 0;
+            let mut left = block.unclaimed.load(Ordering::Acquire);
+            while left != 0 {
+                match block.unclaimed.compare_exchange_weak(left, left - 1, Ordering::AcqRel, Ordering::Acquire) {
+                    Ok(_) => {
+                        let i = block.end.load(Ordering::Relaxed) - left;
+                        let task = block.task.load(Ordering::Relaxed);
+                        let data = block.data.load(Ordering::Relaxed);
+                        // SAFETY: `task` was stored from an `abi::Task` before `unclaimed` was published (release), which the
+                        // successful exchange acquired; the job stays until this task is counted as finished.
+                        unsafe { run_one(std::mem::transmute::<*mut c_void, abi::Task>(task), data, i, worker) };
+                        done += 1;
+                        left = block.unclaimed.load(Ordering::Acquire);
+                    }
+                    Err(now) => left = now,
                 }
-                Err(now) => left = now,
+            }
+            if done != 0 {
+                self.finished.0.fetch_add(done, Ordering::Release);
             }
         }
     }
 
     /// A worker's life.
     fn serve(&self, worker: u32) {
+        let Some(Apart(Block { jobs, .. })) = self.blocks.get(worker as usize) else { return };
         loop {
+            let seen = jobs.load(Ordering::Acquire);
             self.work(worker);
             let idle = Instant::now();
-            while self.unclaimed.load(Ordering::Acquire) == 0 && idle.elapsed() < SPIN {
+            while jobs.load(Ordering::Acquire) == seen && idle.elapsed() < SPIN {
                 for _ in 0..16 {
                     std::hint::spin_loop();
                 }
@@ -92,14 +119,28 @@ impl Shared {
             if self.stop.load(Ordering::Acquire) {
                 return;
             }
-            if self.unclaimed.load(Ordering::Acquire) == 0 {
+            if jobs.load(Ordering::Acquire) == seen {
                 let mut guard = self.door.lock().unwrap_or_else(PoisonError::into_inner);
                 self.sleepers.fetch_add(1, Ordering::SeqCst);
-                while self.unclaimed.load(Ordering::SeqCst) == 0 && !self.stop.load(Ordering::SeqCst) {
+                while jobs.load(Ordering::SeqCst) == seen && !self.stop.load(Ordering::SeqCst) {
                     guard = self.bell.wait(guard).unwrap_or_else(PoisonError::into_inner);
                 }
                 self.sleepers.fetch_sub(1, Ordering::SeqCst);
             }
+        }
+    }
+
+    /// Gives each thread its block of `n` tasks, the caller its own last.
+    fn publish(&self, task: abi::Task, data: *mut c_void, n: u64) {
+        let threads = self.blocks.len() as u128;
+        // No more than `n`.
+        let start = |block: usize| (u128::from(n) * block as u128 / threads.max(1)) as u64;
+        for (i, Apart(block)) in self.blocks.iter().enumerate().rev() {
+            block.end.store(start(i + 1), Ordering::Relaxed);
+            block.task.store(task as *mut c_void, Ordering::Relaxed);
+            block.data.store(data, Ordering::Relaxed);
+            block.unclaimed.store(start(i + 1) - start(i), Ordering::Release);
+            block.jobs.fetch_add(1, Ordering::SeqCst);
         }
     }
 
@@ -114,18 +155,15 @@ impl Shared {
             }
             return;
         }
-        self.n.store(n, Ordering::Relaxed);
-        self.task.store(task as *mut c_void, Ordering::Relaxed);
-        self.data.store(data, Ordering::Relaxed);
-        self.finished.store(0, Ordering::Relaxed);
-        self.unclaimed.store(n, Ordering::SeqCst);
+        self.finished.0.store(0, Ordering::Relaxed);
+        self.publish(task, data, n);
         if self.sleepers.load(Ordering::SeqCst) != 0 {
             let _guard = self.door.lock().unwrap_or_else(PoisonError::into_inner);
             self.bell.notify_all();
         }
         self.work(0);
         let mut spins = 0u32;
-        while self.finished.load(Ordering::Acquire) != n {
+        while self.finished.0.load(Ordering::Acquire) != n {
             spins = spins.saturating_add(1);
             if spins < 2000 {
                 std::hint::spin_loop();
@@ -156,11 +194,8 @@ impl Pool {
             n => n,
         };
         let shared = Arc::new(Shared {
-            unclaimed: AtomicU64::new(0),
-            finished: AtomicU64::new(0),
-            n: AtomicU64::new(0),
-            task: AtomicPtr::new(null_mut()),
-            data: AtomicPtr::new(null_mut()),
+            blocks: (0..threads.max(1)).map(|_| Apart(Block::default())).collect(),
+            finished: Apart(AtomicU64::new(0)),
             busy: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             sleepers: AtomicUsize::new(0),
