@@ -71,7 +71,7 @@ pub fn compile_training(
         levels: specs,
         // A cache line more, as the workers' parts begin at one, from the end of an arena of any size.
         arena_fixed: plans.iter().map(|p| p.fixed).max().unwrap_or(0) + 64 * vectors + 128,
-        arena_per_sample: plans.iter().map(|p| p.per_sample).max().unwrap_or(0) + 4 * vectors,
+        arena_per_sample: plans.iter().map(|p| p.per_sample + p.local).max().unwrap_or(0) + 4 * vectors,
         arena_per_worker: plans.iter().map(|p| p.local).max().unwrap_or(0),
         metadata_json: serde_json::json!({ "name": training.name, "metadata": training.metadata }).to_string(),
         graph_hash: hash(&image),
@@ -167,7 +167,7 @@ fn step_spec(graph: &Graph, plan: &Plan, (i, step): (usize, &train::Step), compi
         },
         macs: macs(graph, step),
         bytes: moved(&step.reads) + moved(&step.writes),
-        arena_offset: written.and_then(|b| plan.of_sample(b.place)).unwrap_or(u64::MAX),
+        arena_offset: written.map_or(u64::MAX, |b| if let Place::Sample(o) = b.place { o } else { u64::MAX }),
         dtype: 1,
         layout: written.map_or(0, |b| if let Form::Maps(_) = b.form { 1 } else { 0 }),
     }

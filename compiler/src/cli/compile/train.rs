@@ -33,7 +33,8 @@ pub fn run(args: &Args, graph: &Graph, target: &Target, mut emit: Emit) -> Outco
 /// What the step holds.
 fn summary(graph: &Graph, compiled: &CompiledTraining) -> String {
     let [train, evaluate] = &compiled.plans;
-    let bytes = train.per_sample.max(evaluate.per_sample) + 4 * train.vectors.max(evaluate.vectors);
+    let sample = |plan: &Plan| plan.per_sample + plan.local;
+    let bytes = sample(train).max(sample(evaluate)) + 4 * train.vectors.max(evaluate.vectors);
     format!(
         "training step: {} steps, {} states; evaluation: {} steps; arena {:.2} MiB + {:.1} KiB a sample",
         train.steps.len(),

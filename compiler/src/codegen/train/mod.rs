@@ -215,8 +215,8 @@ impl<'g> Frame<'g> {
         })
     }
 
-    /// What lies `offset` bytes into the worker's part, counted from the arena's end, which the sample's overwrites the next; where a
-    /// hook asks for what each step made, in the parts of the samples.
+    /// What lies `offset` bytes into the worker's part, at the arena's end; where a hook asks for what each step made, into the
+    /// sample's second part, behind the first ones of all samples. Only one of the two is ever touched.
     fn local(&self, e: &mut Emitter<'_, '_>, offset: usize) -> Samples {
         let plan = self.plan;
         let size = e.read(types::I64, self.call, at::ARENA_SIZE);
@@ -226,10 +226,10 @@ impl<'g> Frame<'g> {
         let below = e.add(worker, 1);
         let below = e.mul(below, plan.local as usize);
         let mine = e.b.ins().isub(end, below);
-        let each = e.add(self.samples, (plan.per_sample - plan.local) as usize);
+        let each = e.at(self.samples, self.batch, plan.per_sample as usize);
         let hook = e.read(types::I64, self.call, at::PROFILE);
         let base = e.b.ins().select(hook, each, mine);
-        let (distance, none) = (e.int(plan.per_sample as usize), e.int(0));
+        let (distance, none) = (e.int(plan.local as usize), e.int(0));
         Samples { base: e.add(base, offset), stride: e.b.ins().select(hook, distance, none) }
     }
 

@@ -5,6 +5,10 @@ use super::{Buffer, Form, Place, Plan, Slot};
 use crate::lower::arena;
 use std::collections::BTreeMap;
 
+/// Bytes of a page, and of a cache line.
+const PAGE: u64 = 4096;
+const LINE: u64 = 64;
+
 /// What is known of a slot's use.
 struct Life {
     /// The first and the last step.
@@ -32,7 +36,9 @@ pub fn place(plan: &mut Plan, runs: &[Option<usize>]) {
     }
     plan.fixed = fit(plan, &lives, Place::Fixed);
     plan.local = fit(plan, &lives, Place::Local);
-    plan.per_sample = fit(plan, &lives, Place::Sample) + plan.local;
+    let kept = fit(plan, &lives, Place::Sample);
+    // Samples that began at the same byte of a page would meet in the same sets of the first cache.
+    plan.per_sample = if kept.is_multiple_of(PAGE) { kept + LINE } else { kept };
 }
 
 /// Offsets for the slots of one part, and its size.
@@ -52,4 +58,41 @@ fn fit(plan: &mut Plan, lives: &BTreeMap<Slot, Life>, part: fn(u64) -> Place) ->
         }
     }
     size
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{NodeId, Value};
+    use crate::lower::train::{Step, Tasks, Work};
+
+    #[test]
+    fn what_one_run_alone_uses_is_a_workers() {
+        let slot = |i: u32| Slot::own(Value { node: NodeId(i), port: 0 });
+        let step = |tasks, reads: &[u32], write: u32| Step {
+            node: NodeId(write),
+            work: Work::Check(Vec::new()),
+            tasks,
+            reads: reads.iter().map(|&i| slot(i)).collect(),
+            writes: vec![slot(write)],
+        };
+        let (samples, fixed) = (Tasks::Samples, Tasks::Fixed(1));
+        let steps = vec![
+            step(samples, &[], 0),
+            step(samples, &[0], 1),
+            step(fixed, &[1], 2),
+            step(samples, &[1, 2], 3),
+            step(samples, &[3], 4),
+        ];
+        let buffer = |i: u32| {
+            let place = if i == 2 { Place::Fixed(0) } else { Place::Sample(0) };
+            (slot(i), Buffer { place, form: Form::Bytes(100) })
+        };
+        let mut plan = Plan { steps, updates: 5, buffers: (0..5).map(buffer).collect(), ..Plan::default() };
+        place(&mut plan, &[Some(1), Some(1), None, Some(2), Some(2)]);
+        let places: Vec<Place> = plan.buffers.values().map(|b| b.place).collect();
+        // 0 ends before 3 begins, 4 lies beside 3.
+        let want = [Place::Local(0), Place::Sample(0), Place::Fixed(0), Place::Local(0), Place::Local(128)];
+        assert_eq!((&*places, plan.local, plan.per_sample), (&want[..], 256, 128));
+    }
 }

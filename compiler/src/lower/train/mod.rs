@@ -127,7 +127,7 @@ pub enum Place {
     /// The sample's part of the arena.
     Sample(u64),
     /// A worker's part of the arena, for what only one run of steps over samples reads and writes: the next sample overwrites
-    /// it while it is in the cache. Where steps go over all samples one by one, the end of the sample's part instead.
+    /// it while it is in the cache. Where steps go over all samples one by one, a part for each sample behind all others'.
     Local(u64),
 }
 
@@ -264,7 +264,7 @@ pub struct Plan {
     pub fixed: u64,
     /// Vectors of one f32 a sample.
     pub vectors: u64,
-    /// Bytes of the arena a sample, vectors not included: what lives from run to run, then [`Plan::local`].
+    /// Bytes of the arena a sample, vectors and [`Plan::local`] not included.
     pub per_sample: u64,
     /// Bytes of what lives in one run only, of one sample.
     pub local: u64,
@@ -283,15 +283,6 @@ impl Plan {
     pub fn factors(&self, slot: &Slot) -> Option<Slot> {
         let factors = Slot { kind: Kind::Scales, ..*slot };
         (slot.kind == Kind::Own && self.buffers.contains_key(&factors)).then_some(factors)
-    }
-
-    /// The byte of a sample's part of the arena where a slot lies while steps go over all samples one by one.
-    pub fn of_sample(&self, place: Place) -> Option<u64> {
-        match place {
-            Place::Sample(offset) => Some(offset),
-            Place::Local(offset) => Some(self.per_sample - self.local + offset),
-            _ => None,
-        }
     }
 
     /// Pieces of [`PIECE`] elements of a slot of floats: a task of `Work::Check` looks at each, slot after slot.
