@@ -249,6 +249,28 @@ fn planes_by_rings_of_tables() {
     }
 }
 
+/// Codes of 1 and 2 bits lie in bit planes where a fully connected layer reads them too.
+#[test]
+fn planes_that_others_read_by_tables() {
+    let kernels = [Kernel::LookUp64];
+    let flat = 64 * 81;
+    for a in [1, 2] {
+        let conv = "c = conv(a, quantize_weights(@w: f32[64, 64, 3, 3], bits=2), pads=[1, 1, 1, 1])";
+        let codes = format!("{conv}; n = mul(c, @g: f32[64, 1, 1]); q = quantize_activation(n, bits=2)");
+        let read = |of: &str, to: &str| {
+            format!(
+                "{to}f = reshape({of}, shape=[{flat}]); {to} = matmul({to}f, quantize_weights(@{to}w: f32[16, {flat}], bits=1))"
+            )
+        };
+        let tail = format!("{}; {}; y = add(z, v)", read("a", "z"), read("q", "v"));
+        for weights in Fill::ALL {
+            let input = format!("quantize_activation(x, bits={a})");
+            let graph = network(64, 9, &input, &format!("{codes}; {tail}"), weights);
+            assert_eq!(force(&kernels, &graph, 64, 9), here(&kernels), "{a}");
+        }
+    }
+}
+
 /// A layer of codes to which its own input is added before the quantiser: the residual's codes choose among its thresholds.
 #[test]
 fn residual_adds_by_every_kernel() {

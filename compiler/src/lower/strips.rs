@@ -11,7 +11,7 @@ use crate::graph::types::Layout;
 pub const SIX: usize = 6;
 /// Outputs that are looked up together.
 pub const BLOCK: usize = 64;
-/// Greatest number of horizontal taps whose indices stay in registers.
+/// Greatest number of horizontal taps.
 pub const WIDEST: usize = 7;
 /// Bytes of a table.
 pub const TABLE: usize = 64;
@@ -71,6 +71,8 @@ pub struct Strips {
     /// Rings: two bits of the codes each.
     pub halves: usize,
     groups: usize,
+    /// Of 64 channels, of a position and group.
+    words: usize,
     outputs: usize,
     stride: usize,
     span: usize,
@@ -93,6 +95,7 @@ impl Strips {
             sixes: (g.channels / g.groups).div_ceil(SIX),
             halves,
             groups: g.groups,
+            words: (g.channels / g.groups).div_ceil(64),
             outputs: g.outputs,
             stride: g.strides[1],
             span: (g.kernel[1] - 1) * g.dilations[1] + 1,
@@ -140,9 +143,19 @@ impl Strips {
         self.sums_at() + (self.halves * self.sums()).next_multiple_of(64)
     }
 
+    /// Where a row's codes lie that were spread from bit planes, of each half.
+    pub fn codes_at(&self) -> usize {
+        (self.lanes_at() + self.positions * self.lanes_pitch() * 4).next_multiple_of(64)
+    }
+
+    /// Bytes of a row's codes of one half: four channels a byte, words of 64 channels of each group.
+    pub fn codes(&self) -> usize {
+        self.columns(self.positions) * self.groups * self.words * 16
+    }
+
     /// Bytes of scratch memory that a worker needs.
     pub fn scratch(&self) -> usize {
-        self.lanes_at() + self.positions * self.lanes_pitch() * 4
+        self.codes_at() + self.halves * self.codes()
     }
 }
 

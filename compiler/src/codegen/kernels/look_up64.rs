@@ -6,7 +6,8 @@
 //!
 //! Codes of 3 or 4 bits, which lie in bit planes, have two rings of 2 bits each.
 //!
-//! Cost: see [`cycles`]. Limits: code 0 is level 0, codes of at most 2 bits, or of 4 where weights have one, the greatest sum of products of codes 65 535, 32 outputs a group. Needs AVX-512 with VBMI.
+//! Cost: see [`cycles`]. Limits: code 0 is level 0, codes of at most 2 bits, or of 4 where weights have one, the greatest sum of
+//! products of codes 65 535, 32 outputs a group. Needs AVX-512 with VBMI.
 
 use super::int_conv::IntLayer;
 use super::layer::{Layer, codes_behind, demand, whole_words};
@@ -48,11 +49,12 @@ struct Memory {
     tables: Value,
     weights: Value,
     thresholds: Option<Value>,
-    /// On the stack: the list of valid rows, the positions' addends, the sums of columns, a row's codes from bit planes.
+    /// A row's codes from bit planes, of each half.
+    codes: Value,
+    /// On the stack: the list of valid rows, the positions' addends, the sums of columns.
     rows: Value,
     addends: Value,
     column_sums: Value,
-    codes: Option<Value>,
 }
 
 /// Whether level and layer allow the kernel.
@@ -77,8 +79,9 @@ pub(super) fn fits(layer: &Layer<'_>, level: &Level) -> Result<(), String> {
     demand(exact, "its sums could pass 65535 before the chain reads them")
 }
 
-/// Channels by six and outputs by 64 are looked up for each two bits of the codes, 310 MAC a cycle and weight bit; a table costs 2.5 cycles, and is made again
-/// for the columns that neighbouring strips share. Codes are stored by the tile, sums go through the chain in wide lanes.
+/// Channels by six and outputs by 64 are looked up for each two bits of the codes, 310 MAC a cycle and weight bit; a table costs
+/// 2.5 cycles, and is made again for the columns that neighbouring strips share. Codes are stored by the tile, sums go through the
+/// chain in wide lanes.
 pub(super) fn cycles(layer: &Layer<'_>) -> f64 {
     let halves = strips::halves(layer.input).unwrap_or(1);
     let (g, s) = (&layer.g, Strips::of(&layer.g, halves));
@@ -108,11 +111,6 @@ impl<'a, 'l> LookUp64<'a, 'l> {
     /// Whether the codes lie in bit planes.
     fn planes(&self) -> bool {
         self.layer.input.buffer.layout == Layout::Bits
-    }
-
-    /// Bytes of a strip's row of codes from bit planes, of one half.
-    fn codes(&self) -> usize {
-        self.strips.columns(self.strips.positions) * self.source.pixel
     }
 
     fn box_sums(&self) -> bool {
@@ -147,7 +145,6 @@ impl<'a, 'l> LookUp64<'a, 'l> {
         };
         let (rows, addends) = (stack(g.kernel[0] * ROW_ENTRY), stack(ADDENDS + 8));
         let column_sums = stack(s.sums_pitch() * 2);
-        let codes = self.planes().then(|| stack(self.source.halves * self.codes()));
         let thresholds = match self.finish {
             Finish::Codes { top, residual, .. } => {
                 let t = codes_behind(task.graph, task.step).map_or(&[][..], |c| c.rows);
@@ -160,13 +157,13 @@ impl<'a, 'l> LookUp64<'a, 'l> {
             ring: scratch,
             sums: e.add(scratch, s.sums_at()),
             lanes: e.add(scratch, s.lanes_at()),
+            codes: e.add(scratch, s.codes_at()),
             tables: e.data("quad_tables", strips::quad_tables()),
             weights: e.data("weights", self.weights.clone()),
             thresholds,
             rows,
             addends,
             column_sums,
-            codes,
         }
     }
 
@@ -305,7 +302,7 @@ impl<'a, 'l> LookUp64<'a, 'l> {
                 let sums = e.at(m.sums, row, s.sums_pitch() * 2);
                 let sums = e.at(sums, skipped, 2);
                 for (half, &build) in strip.build.iter().enumerate() {
-                    let codes = e.add(codes, half * self.codes());
+                    let codes = e.add(codes, half * s.codes());
                     let (tables, sums) = (e.add(tables, half * s.ring()), e.add(sums, half * s.sums()));
                     e.call(build, &[codes, count, tables, m.tables, sums]);
                 }
@@ -313,13 +310,15 @@ impl<'a, 'l> LookUp64<'a, 'l> {
         });
     }
 
-    /// The codes of so many positions, as bytes of four channels; of the halves behind the first, [`Self::codes`] bytes apart.
+    /// The codes of so many positions, as bytes of four channels; of the halves behind the first, [`Strips::codes`] bytes apart.
     fn row(&self, e: &mut Emitter<'_, '_>, m: &Memory, position: Value, count: Value) -> Value {
-        let (base, b) = (self.layer.input.base, &self.layer.input.buffer);
-        let Some(to) = m.codes else { return e.at(base, position, self.source.pixel) };
-        let from = e.at(base, position, b.pixel());
-        self.source.spread(e, b, count, [from, to], self.codes());
-        to
+        let b = &self.layer.input.buffer;
+        let from = e.at(self.layer.input.base, position, b.pixel());
+        if !self.planes() {
+            return from;
+        }
+        self.source.spread(e, b, count, [from, m.codes], self.strips.codes());
+        m.codes
     }
 
     fn slot(&self, e: &mut Emitter<'_, '_>, y: Value) -> Value {
