@@ -149,16 +149,26 @@ fn step_errors(graph: &Graph, errors: Vec<StepError>) -> CompileError {
     CompileError::Unsupported(problems)
 }
 
-/// Multiplications of a step on one sample.
-pub fn macs(graph: &Graph, step: &lower::Step) -> u64 {
-    let Some(id) = step.main else { return 0 };
+/// The geometry of a step's layer, if it has weights.
+fn geometry(graph: &Graph, step: &lower::Step) -> Option<crate::graph::ops::Geometry> {
+    let id = step.main?;
     let types: Vec<_> = graph.operands(id).iter().filter_map(|&v| graph.value_type(v)).collect();
     match (graph.node(id), &*types) {
         (Some(node), [x, w, ..]) if ["conv", "matmul", "int_conv"].contains(&node.op.name) => {
-            crate::graph::ops::Geometry::new(&node.attrs, &x.shape, &w.shape).map_or(0, |g| g.macs())
+            crate::graph::ops::Geometry::new(&node.attrs, &x.shape, &w.shape).ok()
         }
-        _ => 0,
+        _ => None,
     }
+}
+
+/// Multiplications of a step on one sample.
+pub fn macs(graph: &Graph, step: &lower::Step) -> u64 {
+    geometry(graph, step).map_or(0, |g| g.macs())
+}
+
+/// Whether a step's kernels may read weights once for several samples: those of layers of one position.
+fn shares_weights(graph: &Graph, step: &lower::Step) -> bool {
+    geometry(graph, step).is_some_and(|g| g.output == [1, 1])
 }
 
 fn step_specs(graph: &Graph, plan: &Plan, steps: &[CompiledStep]) -> Vec<StepSpec> {
@@ -169,7 +179,7 @@ fn step_specs(graph: &Graph, plan: &Plan, steps: &[CompiledStep]) -> Vec<StepSpe
             kernel: compiled.kernel.to_owned(),
             task: compiled.task,
             tasks: TaskCount::PerSample(step.tasks as u64),
-            order: Order::Alone,
+            order: if shares_weights(graph, step) { Order::Alone } else { Order::Apart },
             macs: macs(graph, step),
             bytes: buffer.map_or(0, |b| b.bytes() as u64),
             arena_offset: buffer.map_or(0, |b| if let Place::Arena(o) = b.place { o } else { u64::MAX }),

@@ -54,7 +54,7 @@ impl TaskCount {
 pub enum Order {
     /// All of them between those of the step before and those of the step behind.
     Alone,
-    /// Call i reads and writes what belongs to sample i alone, and what no such step writes.
+    /// The calls of sample i read and write what belongs to that sample alone, and what no such step writes.
     Apart,
     /// The same as for [`Order::Alone`], but the steps with calls apart that follow may go on at the same time.
     Beside,

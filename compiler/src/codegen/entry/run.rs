@@ -2,9 +2,10 @@
 
 use super::super::{CodegenError, FunctionId, Image, import_function, stubs};
 use super::{ModelSpec, Order, StepSpec, TaskCount, build, signature};
+use crate::codegen::kernels::MANY;
 use crate::codegen::target::Arch;
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
+use cranelift_codegen::ir::{FuncRef, InstBuilder, MemFlagsData, Value, types};
 use cranelift_frontend::FunctionBuilder;
 
 /// Offsets in `dorefac_call`.
@@ -160,9 +161,10 @@ fn define_level(
     step: FunctionId,
 ) -> Result<FunctionId, CodegenError> {
     let calls = calls(image, &format!("{index}"), steps, first_layer)?;
+    let chains = chains(image, &format!("{index}"), &calls)?;
     let id = image.declare_function(format!("dorefac_level_{index}"));
     build(image, id, signature(&[types::I64], Some(types::I32)), |b, params| {
-        emit_calls(b, params[0], step, &calls);
+        emit_chained(b, params[0], step, [&calls, &chains], MANY);
         let ok = b.ins().iconst(types::I32, 0);
         b.ins().return_(&[ok]);
     })?;
@@ -218,13 +220,18 @@ pub(super) fn chains(image: &mut Image, label: &str, calls: &[StepCall]) -> Resu
         let task = image.declare_function(&name);
         build(image, task, signature(&parameters, None), |b, params| {
             for step in run {
-                let step = import_function(b.func, step.task, signature(&parameters, None));
-                b.ins().call(step, params);
+                let task = import_function(b.func, step.task, signature(&parameters, None));
+                match step.tasks {
+                    TaskCount::PerSample(n) if n > 1 => parts(b, task, params, n as i64),
+                    _ => {
+                        b.ins().call(task, params);
+                    }
+                }
             }
             b.ins().return_(&[]);
         })?;
         let wrapped = stubs::wrap_mode(image, format!("{name}_task"), task)?;
-        chained.push(StepCall { task, wrapped, ..first.clone() });
+        chained.push(StepCall { task, wrapped, tasks: TaskCount::PerSample(1), ..first.clone() });
     }
     let mut all: Vec<StepCall> = Vec::new();
     for call in chained {
@@ -239,6 +246,21 @@ pub(super) fn chains(image: &mut Image, label: &str, calls: &[StepCall]) -> Resu
         }
     }
     Ok(all)
+}
+
+/// Calls the `n` tasks of sample `params[1]`.
+fn parts(b: &mut FunctionBuilder<'_>, task: FuncRef, params: &[Value], n: i64) {
+    let first = b.ins().imul_imm_s(params[1], n);
+    let end = b.ins().iadd_imm_s(first, n);
+    let (body, done) = (b.create_block(), b.create_block());
+    b.ins().jump(body, &[first.into()]);
+    let i = b.append_block_param(body, types::I64);
+    b.switch_to_block(body);
+    b.ins().call(task, &[params[0], i, params[2]]);
+    let next = b.ins().iadd_imm_s(i, 1);
+    let more = b.ins().icmp(IntCC::UnsignedLessThan, next, end);
+    b.ins().brif(more, body, &[next.into()], done, &[]);
+    b.switch_to_block(done);
 }
 
 /// The first tasks are those of a step, the others those of the run behind it.
@@ -266,16 +288,24 @@ fn beside(
     Ok(StepCall { task, wrapped, ..run.clone() })
 }
 
-/// Calls the steps in order, or in chains where no hook asks for what each step made.
+/// Calls the steps in order, or in chains where no hook asks for what each step made and the batch is `least` samples or more.
 pub(super) fn emit_chained(
     b: &mut FunctionBuilder<'_>,
     call: Value,
     step: FunctionId,
     [calls, chains]: [&[StepCall]; 2],
+    least: i64,
 ) {
+    if calls.len() == chains.len() {
+        return emit_calls(b, call, step, calls);
+    }
     let hook = b.ins().load(types::I64, flags(), call, at::PROFILE);
+    let batch = b.ins().load(types::I64, flags(), call, at::BATCH);
+    let few = b.ins().icmp_imm_u(IntCC::UnsignedLessThan, batch, least);
+    let few = b.ins().uextend(types::I64, few);
+    let apart = b.ins().bor(hook, few);
     let (each, together, done) = (b.create_block(), b.create_block(), b.create_block());
-    b.ins().brif(hook, each, &[], together, &[]);
+    b.ins().brif(apart, each, &[], together, &[]);
     for (block, calls) in [(each, calls), (together, chains)] {
         b.switch_to_block(block);
         emit_calls(b, call, step, calls);

@@ -63,11 +63,11 @@ pub(super) fn define_level(
         let (first, second) = (b.create_block(), b.create_block());
         b.ins().brif(evaluating, second, &[], first, &[]);
         b.switch_to_block(second);
-        emit_chained(b, call, step, [&evaluation, &evaluation_chains]);
+        emit_chained(b, call, step, [&evaluation, &evaluation_chains], 1);
         report(b, call, state, evaluate);
         finish(b, 0);
         b.switch_to_block(first);
-        emit_chained(b, call, step, [before, &train_chains]);
+        emit_chained(b, call, step, [before, &train_chains], 1);
         report(b, call, state, train);
         refuse_infinite(b, call, state, train, first_layer);
         let asked = b.ins().load(types::I64, flags(), state, train_at::GRADS);

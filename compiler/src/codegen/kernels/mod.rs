@@ -88,8 +88,8 @@ pub struct Task<'g> {
 }
 
 /// Samples from which on they are work enough for all threads: rows are not divided, as what neighbouring rows read would be
-/// prepared for both parts.
-const MANY: i64 = 16;
+/// prepared for both parts, and a sample goes through one step after another while its values are in the cache.
+pub const MANY: i64 = 16;
 
 // Offsets of `dorefac_call`.
 const BATCH: i32 = 16;
