@@ -26,8 +26,16 @@ fn top(planes: usize) -> usize {
     if planes > 1 { 3 } else { 1 }
 }
 
-/// Look-ups in tables of codes of so many planes that a byte can sum, given the weights as [`weights`] packs them: a multiple of
-/// the window's width wherever that is more than what [`limit`] allows any weights. An output adds its greatest code once for
+/// How the tables of a row are divided into chunks of at most `most` that bytes sum: as even as possible, so that none is short.
+/// Numbers of chunks and of their tables, in order.
+pub fn chunks(tables: usize, most: usize) -> [[usize; 2]; 2] {
+    let count = tables.div_ceil(most.max(1)).max(1);
+    let (least, more) = (tables / count, tables % count);
+    [[more, least + 1], [count - more, least]]
+}
+
+/// Look-ups in tables of codes of so many planes that a byte can sum, given the weights as [`weights`] packs them: those of a
+/// chunk wherever they are more than what [`limit`] allows any weights. An output adds its greatest code once for
 /// each bit that is set, which is half of them where weights are signs.
 pub fn proved_limit(g: &Geometry, packed: &[u8], planes: usize) -> usize {
     let (any, width) = (limit(planes), g.kernel[1].max(1));
@@ -41,9 +49,15 @@ pub fn proved_limit(g: &Geometry, packed: &[u8], planes: usize) -> usize {
         }
         sums.iter().all(|&sum| sum <= 255)
     };
-    let rows = || packed.chunks((sixes * width * BLOCK).max(1));
-    let proved = (any / width + 1..=sixes).rev().find(|n| rows().all(|row| row.chunks(n * width * BLOCK).all(fits)));
-    proved.map_or(any, |n| n * width)
+    let table = width * BLOCK;
+    let proves = |n: &usize| {
+        packed.chunks((sixes * table).max(1)).all(|mut row| {
+            let sizes = chunks(sixes, *n).into_iter().flat_map(|[count, size]| std::iter::repeat_n(size, count));
+            { sizes }.all(|size| row.split_off(..size * table).is_none_or(fits))
+        })
+    };
+    let proved = (any / width + 1..=sixes).rev().find(proves);
+    proved.map_or(any, |n| any.max(sixes.div_ceil(sixes.div_ceil(n)) * width))
 }
 
 /// Pairs of bits of codes that lie so, for tables; `None` where they are neither nibbles nor planes of up to 4 bits.
@@ -263,15 +277,27 @@ mod tests {
 
     #[test]
     fn proved_limits_depend_on_the_weights() {
-        // All bits set is what any weights may be; none set adds nothing, in rows of 11 tables.
+        // All bits set is what any weights may be: chunks of 4 of the 11 tables of a row. None set adds nothing.
         let (g, all) = layer(|_| 1);
         assert_eq!((limit(2), proved_limit(&g, &all, 2)), (14, 14));
+        assert_eq!(chunks(11, 14 / 3), [[2, 4], [1, 3]]);
         let (g, none) = layer(|_| 0);
         assert_eq!(proved_limit(&g, &none, 2), 33);
-        // Half of them: 9 a look-up.
+        // Half of them, 9 a look-up: chunks of 6 tables and 5.
         let (g, half) = layer(|i| (i / 9 % 2) as i32);
-        assert_eq!(proved_limit(&g, &half, 2), 27);
+        assert_eq!(proved_limit(&g, &half, 2), 18);
         assert_eq!((limit(1), proved_limit(&g, &half, 1)), (42, 42));
+    }
+
+    #[test]
+    fn limits_are_proved_for_the_chunks_that_bytes_sum() {
+        // The last 32 of 68 channels, in 12 tables: bytes hold what 8 and 4 of these sum, but not 6 and 6.
+        let g =
+            Geometry::new(&Attrs::new(), &Shape::batched(&[68, 8, 8]), &Shape::fixed(&[64, 68, 3, 3])).expect("fits");
+        let codes: Vec<i32> = (0..64 * 68 * 9).map(|i| i32::from(i / 9 % 68 >= 36)).collect();
+        assert_eq!(proved_limit(&g, &weights(&g, &codes, 1), 2), 14);
+        assert_eq!(chunks(12, 8), [[0, 7], [2, 6]]);
+        assert_eq!(chunks(22, 7), [[2, 6], [2, 5]]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::vectors::ZMM as Z;
 use super::{leaf, look_up_codes, repeat, tile};
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
-use crate::lower::strips::{BLOCK, TABLE};
+use crate::lower::strips::{self, BLOCK, TABLE};
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
@@ -255,10 +255,7 @@ impl LookUp64 {
             })?;
         } else {
             let most = (self.limit / self.kernel).min(self.sixes);
-            // As even as possible, so that none is short.
-            let chunks = self.sixes.div_ceil(most);
-            let (least, more) = (self.sixes / chunks, self.sixes % chunks);
-            for (count, sixes) in [(more, least + 1), (chunks - more, least)] {
+            for [count, sixes] in strips::chunks(self.sixes, most) {
                 repeat(a, r12d, count, |a| self.chunk(a, &taps, sixes))?;
             }
         }
