@@ -18,6 +18,8 @@ enum Fill {
     Mixed,
     /// No small multiples of anything.
     Rough,
+    /// The greatest for the last 32 of 68 channels under windows of 9 taps, else the least: no part of a sum has its share.
+    Uneven,
 }
 
 impl Fill {
@@ -29,6 +31,8 @@ impl Fill {
             Fill::Least => -1.0,
             Fill::Mixed => ((i * 7919 + 13) % 97) as f32 / 48.0 - 1.0,
             Fill::Rough => (i as f32 * 1.7).sin(),
+            Fill::Uneven if i / 9 % 68 >= 36 => 1.0,
+            Fill::Uneven => -1.0,
         }
     }
 }
@@ -223,6 +227,19 @@ fn planes_by_rows_of_look_ups() {
                 assert_eq!(force(&kernels, &graph, channels, size), here(&kernels), "{conv}");
             }
         }
+    }
+}
+
+/// Sums of bytes are widened as seldom as the weights allow, so it matters which channels have them.
+#[test]
+fn uneven_weights_by_every_kernel() {
+    for (a, b) in [(2, 2), (1, 4), (4, 1)] {
+        let conv = "c = conv(a, quantize_weights(@w: f32[64, 68, 3, 3], bits=1), pads=[1, 1, 1, 1])";
+        let codes = format!("{conv}; n = mul(c, @g: f32[64, 1, 1]); q = quantize_activation(n, bits={b})");
+        let tail = "y = conv(q, quantize_weights(@v: f32[16, 64, 1, 1], bits=1))";
+        let input = format!("quantize_activation(x, bits={a})");
+        let graph = network(68, 9, &input, &format!("{codes}; {tail}"), Fill::Uneven);
+        assert!(force_all(&graph, 68, 9).len() > 1, "{a}");
     }
 }
 
