@@ -1,10 +1,9 @@
-//! Bit planes as bytes of four channels, two bits a channel, which choose the table of a 16-entry look-up. Must never know what is
-//! looked up.
+//! Bit planes as bytes of four channels, two bits a channel, by which look-ups choose tables. Must never know what is looked up.
 
 use crate::codegen::emitter::Emitter;
 use crate::graph::ops::Geometry;
 use crate::graph::types::Layout;
-use crate::lower::Buffer;
+use crate::lower::{Buffer, strips};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 /// Bytes that a word of 64 channels becomes.
@@ -26,16 +25,12 @@ pub(super) struct Source {
 impl Source {
     /// Of codes that lie so, `None` where they are neither nibbles nor planes of up to 4 bits.
     pub(super) fn of(g: &Geometry, b: &Buffer) -> Option<Source> {
-        let inner = g.channels / g.groups;
-        match b.layout {
-            Layout::Nibbles => Some(Source { halves: 1, quads: inner / 4, group: inner / 4, pixel: g.channels / 4 }),
-            Layout::Bits if b.planes <= 4 => {
-                let group = inner.div_ceil(64) * WORD_QUADS;
-                let halves = b.planes.div_ceil(2);
-                Some(Source { halves, quads: inner.div_ceil(4), group, pixel: g.groups * group })
-            }
-            _ => None,
-        }
+        let (inner, halves) = (g.channels / g.groups, strips::halves(b)?);
+        let [quads, group] = match b.layout {
+            Layout::Nibbles => [inner / 4; 2],
+            _ => [inner.div_ceil(4), inner.div_ceil(64) * WORD_QUADS],
+        };
+        Some(Source { halves, quads, group, pixel: g.groups * group })
     }
 
     /// Spreads so many positions from bit planes, two to a byte of four channels: the lower ones to the second address, the upper
