@@ -9,11 +9,13 @@ pub use train::{CompiledStep as CompiledTraining, compile_training};
 use crate::codegen::CodegenError;
 use crate::codegen::entry::{self, LevelSpec, ModelSpec, Order, StepSpec, TaskCount, TensorSpec};
 use crate::codegen::image::Image;
+use crate::codegen::kernels::one_position;
 use crate::codegen::steps::{CompiledStep, StepError, compile_steps};
 use crate::codegen::target::Level;
 use crate::graph::draw::Draw;
+use crate::graph::ops::Geometry;
 use crate::graph::types::{Dim, Layout};
-use crate::graph::{Graph, Value};
+use crate::graph::{Graph, Node, Value};
 use crate::lower::{self, LowerError, Place, Plan};
 use dorefa_runtime::abi::{F32, U8};
 use std::collections::BTreeMap;
@@ -150,15 +152,10 @@ fn step_errors(graph: &Graph, errors: Vec<StepError>) -> CompileError {
 }
 
 /// The geometry of a step's layer, if it has weights.
-fn geometry(graph: &Graph, step: &lower::Step) -> Option<crate::graph::ops::Geometry> {
-    let id = step.main?;
-    let types: Vec<_> = graph.operands(id).iter().filter_map(|&v| graph.value_type(v)).collect();
-    match (graph.node(id), &*types) {
-        (Some(node), [x, w, ..]) if ["conv", "matmul", "int_conv"].contains(&node.op.name) => {
-            crate::graph::ops::Geometry::new(&node.attrs, &x.shape, &w.shape).ok()
-        }
-        _ => None,
-    }
+fn geometry(graph: &Graph, step: &lower::Step) -> Option<Geometry> {
+    let layer = |n: &Node| ["conv", "matmul", "int_conv"].contains(&n.op.name);
+    let id = step.main.filter(|&id| graph.node(id).is_some_and(layer))?;
+    lower::geometry(graph, id)
 }
 
 /// Multiplications of a step on one sample.
@@ -168,7 +165,7 @@ pub fn macs(graph: &Graph, step: &lower::Step) -> u64 {
 
 /// Whether a step's kernels may read weights once for several samples: those of layers of one position.
 fn shares_weights(graph: &Graph, step: &lower::Step) -> bool {
-    geometry(graph, step).is_some_and(|g| g.output == [1, 1])
+    geometry(graph, step).is_some_and(|g| one_position(&g))
 }
 
 fn step_specs(graph: &Graph, plan: &Plan, steps: &[CompiledStep]) -> Vec<StepSpec> {

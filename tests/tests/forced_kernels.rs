@@ -207,27 +207,32 @@ fn codes_by_rows_of_look_ups() {
     }
 }
 
+/// Forces `kernels` on layers of codes of 3 and 4 bits, in bit planes, with every filling; `last` outputs of the layer behind.
+fn force_on_planes(kernels: &[Kernel], last: usize, layers: &[(usize, usize, usize, &str)]) {
+    for &(channels, size, outputs, conv) in layers {
+        for (a, b) in [(3, 4), (4, 2)] {
+            let layer = format!("c = conv(a, quantize_weights({conv}); n = mul(c, @g: f32[{outputs}, 1, 1])");
+            let codes = format!("{layer}; q = quantize_activation(n, bits={b})");
+            let tail = format!("y = conv(q, quantize_weights(@v: f32[{last}, {outputs}, 1, 1], bits=1))");
+            for weights in Fill::ALL {
+                let input = format!("quantize_activation(x, bits={a})");
+                let graph = network(channels, size, &input, &format!("{codes}; {tail}"), weights);
+                assert_eq!(force(kernels, &graph, channels, size), here(kernels), "{conv}");
+            }
+        }
+    }
+}
+
 /// Codes of 3 and 4 bits, in bit planes, are two rows of look-ups: of odd channels, groups, strides and several planes of weights.
 #[test]
 fn planes_by_rows_of_look_ups() {
-    let kernels = [Kernel::LookUp16Avx2, Kernel::LookUp16];
-    for (channels, size, outputs, conv) in [
+    let layers = [
         (64, 9, 32, "@w: f32[32, 64, 3, 3], bits=1), pads=[1, 1, 1, 1]"),
         (128, 8, 64, "@w: f32[64, 64, 3, 3], bits=2), groups=2, pads=[1, 1, 1, 1]"),
         (70, 8, 64, "@w: f32[64, 70, 3, 3], bits=2), pads=[1, 1, 1, 1]"),
         (13, 16, 32, "@w: f32[32, 13, 5, 5], bits=1), strides=[1, 2], pads=[2, 2, 2, 2]"),
-    ] {
-        for (a, b) in [(3, 4), (4, 2)] {
-            let layer = format!("c = conv(a, quantize_weights({conv}); n = mul(c, @g: f32[{outputs}, 1, 1])");
-            let codes = format!("{layer}; q = quantize_activation(n, bits={b})");
-            let tail = format!("y = conv(q, quantize_weights(@v: f32[16, {outputs}, 1, 1], bits=1))");
-            for weights in Fill::ALL {
-                let input = format!("quantize_activation(x, bits={a})");
-                let graph = network(channels, size, &input, &format!("{codes}; {tail}"), weights);
-                assert_eq!(force(&kernels, &graph, channels, size), here(&kernels), "{conv}");
-            }
-        }
-    }
+    ];
+    force_on_planes(&[Kernel::LookUp16Avx2, Kernel::LookUp16], 16, &layers);
 }
 
 /// Sums of bytes are widened as seldom as the weights allow, so it matters which channels have them.
@@ -246,24 +251,13 @@ fn uneven_weights_by_every_kernel() {
 /// Codes of 3 and 4 bits, in bit planes, are two rings of 64-entry tables, where weights have one bit.
 #[test]
 fn planes_by_rings_of_tables() {
-    let kernels = [Kernel::LookUp64];
-    for (channels, size, outputs, conv) in [
+    let layers = [
         (64, 9, 64, "@w: f32[64, 64, 3, 3], bits=1), pads=[1, 1, 1, 1]"),
         (128, 8, 64, "@w: f32[64, 64, 3, 3], bits=1), groups=2, pads=[1, 1, 1, 1]"),
         (36, 11, 96, "@w: f32[96, 36, 5, 5], bits=1), strides=[1, 2], pads=[2, 2, 2, 2]"),
         (48, 20, 128, "@w: f32[128, 48, 3, 3], bits=1), dilations=[2, 2], pads=[2, 2, 2, 2]"),
-    ] {
-        for (a, b) in [(3, 4), (4, 2)] {
-            let layer = format!("c = conv(a, quantize_weights({conv}); n = mul(c, @g: f32[{outputs}, 1, 1])");
-            let codes = format!("{layer}; q = quantize_activation(n, bits={b})");
-            let tail = format!("y = conv(q, quantize_weights(@v: f32[64, {outputs}, 1, 1], bits=1))");
-            for weights in Fill::ALL {
-                let input = format!("quantize_activation(x, bits={a})");
-                let graph = network(channels, size, &input, &format!("{codes}; {tail}"), weights);
-                assert_eq!(force(&kernels, &graph, channels, size), here(&kernels), "{conv}");
-            }
-        }
-    }
+    ];
+    force_on_planes(&[Kernel::LookUp64], 64, &layers);
 }
 
 /// Codes of 1 and 2 bits lie in bit planes where a fully connected layer reads them too.

@@ -2,6 +2,7 @@
 //!
 //! Must never know: graphs, layers' meaning, file formats (`emit`).
 
+mod call;
 mod chain;
 mod check;
 mod emitter;

@@ -299,7 +299,8 @@ fn looks_up(graph: &Graph, plan: &Plan, step: &Step) -> Option<usize> {
     strips::halves(input)
 }
 
-fn geometry(graph: &Graph, id: NodeId) -> Option<ops::Geometry> {
+/// The geometry of a node with weights.
+pub(crate) fn geometry(graph: &Graph, id: NodeId) -> Option<ops::Geometry> {
     let types: Vec<_> = graph.operands(id).iter().filter_map(|&v| graph.value_type(v)).collect();
     let [x, w, ..] = *types else { return None };
     ops::Geometry::new(&graph.node(id)?.attrs, &x.shape, &w.shape).ok()

@@ -2,31 +2,12 @@
 
 use super::super::{CodegenError, FunctionId, Image, import_function, stubs};
 use super::{ModelSpec, Order, StepSpec, TaskCount, build, signature};
+pub(super) use crate::codegen::call as at;
 use crate::codegen::kernels::MANY;
 use crate::codegen::target::Arch;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{FuncRef, InstBuilder, MemFlagsData, Value, types};
 use cranelift_frontend::FunctionBuilder;
-
-/// Offsets in `dorefac_call`.
-pub(super) mod at {
-    pub const ABI: i32 = 0;
-    pub const SIZE: i32 = 4;
-    pub const FEATURES: i32 = 8;
-    pub const BATCH: i32 = 16;
-    pub const INPUTS: i32 = 32;
-    pub const OUTPUTS: i32 = 40;
-    pub const ARENA: i32 = 48;
-    pub const ARENA_SIZE: i32 = 56;
-    pub const PARALLEL_FOR: i32 = 64;
-    pub const POOL: i32 = 72;
-    pub const WORKERS: i32 = 80;
-    pub const LEVEL: i32 = 84;
-    pub const PROFILE: i32 = 88;
-    pub const PROFILE_CTX: i32 = 96;
-    pub const TRAIN: i32 = 104;
-    pub const STRUCT: i64 = 112;
-}
 
 pub(super) fn flags() -> MemFlagsData {
     MemFlagsData::trusted()

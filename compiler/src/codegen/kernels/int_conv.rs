@@ -40,7 +40,7 @@ pub(super) fn emit(
     let layer = IntLayer { g: about.g.clone(), a: codes.a.clone(), w: codes.w.clone(), codes: codes.values, input };
     match kernel {
         Kernel::Amx | Kernel::SplitAmx => amx::emit(e, task, &layer, about, kernel),
-        Kernel::LookUp64 => look_up64::LookUp64::new(&layer, about).emit(e, task),
+        Kernel::LookUp64 => look_up64::LookUp64::new(&layer, about)?.emit(e, task),
         Kernel::LookUp16Avx2 => look_up::emit(e, task, &layer, true),
         Kernel::LookUp16 => look_up::emit(e, task, &layer, false),
         Kernel::LookUpFlatAvx2 => look_up_flat::emit(e, task, &layer, true),

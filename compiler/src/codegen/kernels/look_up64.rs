@@ -30,6 +30,8 @@ pub(super) struct LookUp64<'a, 'l> {
     source: Source,
     finish: Finish,
     weights: Vec<u8>,
+    /// Look-ups that a byte can sum.
+    limit: usize,
 }
 
 /// A strip's shape and its functions.
@@ -95,13 +97,18 @@ pub(super) fn cycles(layer: &Layer<'_>) -> f64 {
 }
 
 impl<'a, 'l> LookUp64<'a, 'l> {
-    /// The kernel on a layer that it fits.
-    pub(super) fn new(layer: &'a IntLayer<'l>, about: &Layer<'_>) -> Self {
+    /// The kernel on a layer.
+    ///
+    /// # Errors
+    /// When it does not fit the layer.
+    pub(super) fn new(layer: &'a IntLayer<'l>, about: &Layer<'_>) -> Result<Self, KernelError> {
         let (g, b) = (&layer.g, &layer.input.buffer);
+        let source =
+            Source::of(g, b).ok_or((about.node, "its codes do not lie as tables are made of them".to_owned()))?;
         let weights = strips::weights(g, layer.codes, layer.w.bits() as usize);
-        // What `fits` allows has a source.
-        let source = Source::of(g, b).unwrap_or(Source { halves: 1, quads: 0, group: 0, pixel: 0 });
-        LookUp64 { layer, strips: Strips::of(g, source.halves), source, finish: finish(about), weights }
+        let limit = strips::proved_limit(g, &weights, b.planes.min(2));
+        let strips = Strips::of(g, source.halves);
+        Ok(LookUp64 { layer, strips, source, finish: finish(about), weights, limit })
     }
 
     fn blocks(&self) -> usize {
@@ -187,7 +194,7 @@ impl<'a, 'l> LookUp64<'a, 'l> {
             dilation: g.dilations[1],
             columns,
             sixes: s.sixes,
-            limit: strips::proved_limit(g, &self.weights, planes.min(2)),
+            limit: self.limit,
             planes: self.layer.w.bits() as usize,
             half: (source.halves > 1).then_some(s.ring()),
             rows: g.kernel[0],

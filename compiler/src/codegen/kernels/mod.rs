@@ -27,7 +27,9 @@ mod store;
 mod wide_chain;
 
 pub use moves::Gather;
+pub use samples::one_position;
 
+use super::call::{ARENA, BATCH, INPUTS, OUTPUTS, PARALLEL_FOR};
 use super::chain::Chain;
 use super::emitter::{Emitter, F32X4, I32X4};
 use crate::graph::types::Layout;
@@ -90,13 +92,6 @@ pub struct Task<'g> {
 /// Samples from which on they are work enough for all threads: rows are not divided, as what neighbouring rows read would be
 /// prepared for both parts, and a sample goes through one step after another while its values are in the cache.
 pub const MANY: i64 = 16;
-
-// Offsets of `dorefac_call`.
-const BATCH: i32 = 16;
-const INPUTS: i32 = 32;
-const OUTPUTS: i32 = 40;
-const ARENA: i32 = 48;
-const PARALLEL_FOR: i32 = 64;
 
 /// Emits the body of a step's task function `(call, i, worker)`, a layer with weights by `kernel`, which fits it; returns the
 /// kernel's name for the report.

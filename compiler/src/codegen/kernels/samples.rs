@@ -11,7 +11,7 @@ use cranelift_codegen::ir::{InstBuilder, Type, Value};
 pub(super) const WORD: usize = 64;
 
 /// Whether a layer has one position of one group, whose taps all lie in the image.
-pub(super) fn one_position(g: &Geometry) -> bool {
+pub fn one_position(g: &Geometry) -> bool {
     g.output == [1, 1] && g.groups == 1 && g.pads == [0; 4]
 }
 

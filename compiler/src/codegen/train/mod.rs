@@ -33,13 +33,7 @@ pub type StepProblem = (NodeId, String);
 
 /// Offsets of `dorefac_call` and `dorefac_train`.
 pub(crate) mod at {
-    pub const BATCH: i32 = 16;
-    pub const INPUTS: i32 = 32;
-    pub const OUTPUTS: i32 = 40;
-    pub const ARENA: i32 = 48;
-    pub const ARENA_SIZE: i32 = 56;
-    pub const PROFILE: i32 = 88;
-    pub const TRAIN: i32 = 104;
+    pub use crate::codegen::call::{ARENA, ARENA_SIZE, BATCH, INPUTS, OUTPUTS, PROFILE, TRAIN};
     pub const STEP: i32 = 8;
     pub const SEED: i32 = 16;
     pub const SAMPLE0: i32 = 32;
