@@ -8,7 +8,7 @@
 use super::amx::Walk;
 use super::rows::Grid;
 use super::tile::{COLUMNS, Finish, Loop, Tile};
-use super::{InputGrad, Samples, each_unit, group_sizes, unit_parts, within_tiles};
+use super::{InputGrad, Samples, each_unit, group_sizes, unit_parts, winograd, within_tiles};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
@@ -35,6 +35,11 @@ impl InputGrad {
         packed: Value,
         input: Samples,
     ) -> Result<(), CodegenError> {
+        if winograd::multiplies(e.level)
+            && let Some(data) = self.transformed()
+        {
+            return self.emit_filtered(e, &data, [samples, units], [gradient, input], packed);
+        }
         let (g, packing) = (&self.g, self.packing());
         let [inner, outputs] = group_sizes(g);
         let (blocks, bytes) = (packing.blocks(), packing.unit_bytes());

@@ -39,9 +39,10 @@ mod tile;
 mod tile_clif;
 mod weight_amx;
 mod weight_grad;
+mod winograd;
 
 pub use relayout::{emit_planes_from_dense, emit_planes_from_levels, emit_planes_from_maps, emit_strips_from_levels};
-pub use tile::{Arithmetic, Finish, Loop, Tile, Units};
+pub use tile::{Arithmetic, Finish, Loop, Tile, Units, Winograd};
 
 pub(crate) use crate::lower::train::requirements::group_sizes;
 pub use crate::lower::train::requirements::{

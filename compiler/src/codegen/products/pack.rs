@@ -4,7 +4,7 @@
 
 use super::relayout::interleave;
 use super::tile::COLUMNS;
-use super::{group_sizes, share, unit_parts};
+use super::{group_sizes, share, unit_parts, winograd};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::target::x86;
@@ -83,7 +83,7 @@ impl Packing<'_> {
                 self.vector(e, &Source { column: 1, ..source }, from, last, 1);
             }
         });
-        Ok(())
+        if self.filtered && winograd::multiplies(e.level) { self.filters(e, [first, end], dst) } else { Ok(()) }
     }
 
     /// Whether each of the dense weights is read once, as by the only tap of a layer without groups.

@@ -11,8 +11,9 @@ use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::image::FunctionId;
 use crate::codegen::target::{Arch, Level, x86};
-use crate::codegen::tiles::product;
+use crate::codegen::tiles::{product, winograd};
 pub use crate::lower::train::requirements::COLUMNS;
+use crate::lower::train::requirements::winograd::VALUES;
 
 /// Steps after which widening sums costs little.
 const SHORTEST: usize = 8;
@@ -82,6 +83,17 @@ pub struct Tile {
     /// The first of the loops whose sums of two products of bytes add up to an i16 each, where the tile makes use of that; see
     /// [`Tile::narrow`].
     pub narrow: Option<usize>,
+    /// Set where a row is a tile of Winograd's minimal filtering; only of bytes that vpdpbusd multiplies.
+    pub winograd: Option<Winograd>,
+}
+
+/// The distances of a row of transformed values, each of which has a vector of B in every step and one at the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Winograd {
+    /// Bytes of A from one value to the next.
+    pub a: usize,
+    /// Bytes of C from one result to the next.
+    pub c: usize,
 }
 
 /// Units side by side: blocks of 16 columns.
@@ -127,6 +139,23 @@ impl Tile {
             end: false,
             units: Units::ONE,
             narrow: None,
+            winograd: None,
+        }
+    }
+
+    /// Of Winograd's minimal filtering, where the level has the instructions (`product::multiplies_quads`); the sums start at vectors of B.
+    pub fn filtering(loops: &[Loop], distances: Winograd, finish: Finish) -> Tile {
+        Tile {
+            arithmetic: Arithmetic::Quads,
+            rows: winograd::ROWS,
+            loops: joined(loops),
+            b_step: VALUES * COLUMNS * 4,
+            finish,
+            start: true,
+            end: false,
+            units: Units::ONE,
+            narrow: None,
+            winograd: Some(distances),
         }
     }
 
@@ -196,7 +225,7 @@ impl Tile {
 
     /// A name that equal tiles share.
     pub fn name(&self, kind: &str) -> String {
-        let Tile { arithmetic, rows, loops, b_step, finish, start, end, units, narrow } = self;
+        let Tile { arithmetic, rows, loops, b_step, finish, start, end, units, narrow, winograd } = self;
         let loops: Vec<_> = loops.iter().map(|l| format!("{}x{}", l.count, l.stride)).collect();
         let start = if *start { ".start" } else { "" };
         let end = if *end { ".end" } else { "" };
@@ -204,6 +233,7 @@ impl Tile {
         let beside = if *count > 1 { format!(".{count}x{b}x{c}") } else { String::new() };
         let loops = loops.join(".");
         let narrow = narrow.map_or(String::new(), |depth| format!(".narrow{depth}"));
+        let kind = winograd.map_or(kind.to_owned(), |w| format!("{kind}.winograd{}x{}", w.a, w.c));
         format!("tile.product.{kind}.{arithmetic:?}.{finish:?}.{rows}.{loops}.{b_step}{start}{end}{beside}{narrow}")
     }
 }

@@ -1,7 +1,7 @@
 //! The product tile: the frame, the rows and the loops that both widths share. What one step does is said by `product_avx2`
 //! and `product_avx512`. Reference: `products::tile_clif`; each sum has the same order, so the bits are the same.
 
-use super::{leaf, product_avx2, product_avx512, tile};
+use super::{leaf, product_avx2, product_avx512, tile, winograd};
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
 use crate::codegen::products::{Arithmetic, Finish, Tile};
@@ -91,6 +91,11 @@ pub fn multiplies_pairs(level: &Level) -> bool {
     level.has_x86(x86::AVX2) && Dot::of(level, width(level)) == Dot::Multiply
 }
 
+/// Whether `level` adds products of bytes by fours in vectors of 512 bits.
+pub fn multiplies_quads(level: &Level) -> bool {
+    level.has_x86(x86::AVX512) && Dot::of(level, 512) == Dot::Evex
+}
+
 /// Rows of a tile of one unit at `level`.
 pub fn rows(level: &Level) -> usize {
     if level.has(x86::AVX512) { product_avx512::ROWS } else { product_avx2::ROWS }
@@ -118,6 +123,9 @@ pub fn function(t: &Tile, level: &Level, image: &mut Image) -> Result<FunctionId
 }
 
 pub(super) fn assemble(t: &Tile, width: usize, dot: Dot, a: &mut CodeAssembler) -> Done {
+    if let Some(distances) = t.winograd {
+        return leaf(a, &SAVED, |a| all(t, &winograd::Zmm(distances), a));
+    }
     if width == 512 {
         let Tile { arithmetic, units, .. } = *t;
         let (vnni, narrow) = (dot == Dot::Evex, t.narrow.is_some());
@@ -224,7 +232,7 @@ fn reduction(t: &Tile, r: &impl Registers, a: &mut CodeAssembler) -> Done {
         }
     }
     if t.start {
-        a.add(rsi, 64)?;
+        a.add(rsi, if t.winograd.is_some() { t.b_step } else { 64 } as i32)?;
     }
     if !t.loops.is_empty() {
         a.xor(r13d, r13d)?;

@@ -432,8 +432,18 @@ fn avx2_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
             for loops in [nest, vec![Loop { count: 1, stride: 4 }]] {
                 let start = finish == Finish::Store;
                 let units = Units::ONE;
-                let shape =
-                    Tile { arithmetic, rows: 6, loops, b_step: 64, finish, start, end: start, units, narrow: None };
+                let shape = Tile {
+                    arithmetic,
+                    rows: 6,
+                    loops,
+                    b_step: 64,
+                    finish,
+                    start,
+                    end: start,
+                    units,
+                    narrow: None,
+                    winograd: None,
+                };
                 only_avx2(&assembler(|a| product::assemble(&shape, 256, Dot::Multiply, a))?);
                 let wide = Tile { rows: 12, ..shape.clone() };
                 only_level_4(&assembler(|a| product::assemble(&wide, 512, Dot::Multiply, a))?, &products);

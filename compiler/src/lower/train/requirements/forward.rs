@@ -56,7 +56,14 @@ impl Forward {
 
     /// Its packed weights, whose units tasks may share.
     pub fn packing(&self) -> Packing<'_> {
-        Packing { g: &self.g, operands: self.operands, transposed: false, sequences: &self.taps, bias: self.bias }
+        Packing {
+            g: &self.g,
+            operands: self.operands,
+            transposed: false,
+            sequences: &self.taps,
+            bias: self.bias,
+            filtered: false,
+        }
     }
 
     /// Whether tasks should take all samples and some of the units, because a sample has few rows.

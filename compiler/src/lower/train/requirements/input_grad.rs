@@ -71,7 +71,7 @@ impl Phase {
     }
 
     /// First and last output position that it reads.
-    fn reach(&self) -> [i64; 2] {
+    pub(super) fn reach(&self) -> [i64; 2] {
         let far = self.output + self.step * (self.taps.len() as i64 - 1).max(0);
         [self.output.min(far), self.output.max(far) + self.count as i64 - 1]
     }
@@ -89,6 +89,8 @@ pub struct InputGrad {
     sequences: Vec<Vec<usize>>,
     /// Input positions of a phase of the stride, and of the least that is a phase of its own.
     positions: [usize; 2],
+    /// The most products of a sum.
+    terms: usize,
 }
 
 /// Rows of a task's least phase after which its idle rows do not matter.
@@ -117,7 +119,8 @@ impl InputGrad {
         let sequences: Vec<Vec<usize>> = pairs(&phases)
             .map(|(y, x)| y.taps.iter().flat_map(|ky| x.taps.iter().map(move |kx| ky * g.kernel[1] + kx)).collect())
             .collect();
-        operands.check(sequences.iter().map(Vec::len).max().unwrap_or(0) * (g.outputs / g.groups))?;
+        let terms = sequences.iter().map(Vec::len).max().unwrap_or(0) * (g.outputs / g.groups);
+        operands.check(terms)?;
         let mut border = [0; 4];
         for i in 0..2 {
             for reach in phases[i].iter().filter(|p| !p.taps.is_empty()).map(Phase::reach) {
@@ -128,7 +131,17 @@ impl InputGrad {
         let gradient = InputLayout::new(operands, g.outputs, g.groups, g.output, border)?;
         let input = Maps::new(g.channels, g.groups, g.input)?;
         let positions = [whole, rows * columns];
-        Ok(InputGrad { gradient, input, g: g.clone(), operands, phases, sequences, positions })
+        Ok(InputGrad { gradient, input, g: g.clone(), operands, phases, sequences, positions, terms })
+    }
+
+    /// The phases of rows and of columns.
+    pub(super) fn phases(&self) -> &[Vec<Phase>; 2] {
+        &self.phases
+    }
+
+    /// The most products of a sum.
+    pub(super) fn terms(&self) -> usize {
+        self.terms
     }
 
     /// Phases of rows with those of columns, in the order in which their weights are packed.
@@ -138,7 +151,15 @@ impl InputGrad {
 
     /// Its packed weights, whose units tasks may share.
     pub fn packing(&self) -> Packing<'_> {
-        Packing { g: &self.g, operands: self.operands, transposed: true, sequences: &self.sequences, bias: false }
+        let filtered = self.filtered();
+        Packing {
+            g: &self.g,
+            operands: self.operands,
+            transposed: true,
+            sequences: &self.sequences,
+            bias: false,
+            filtered,
+        }
     }
 
     /// Whether tasks should take all samples and some of the units, because a sample has few rows.

@@ -7,6 +7,7 @@ mod input_grad;
 mod packing;
 pub mod patch_grad;
 mod weight_grad;
+pub(crate) mod winograd;
 
 pub use forward::Forward;
 pub use input_grad::InputGrad;

@@ -1,5 +1,6 @@
 //! The sizes of packed weights.
 
+use super::winograd::{TAPS, VALUES};
 use super::{COLUMNS, Operands, group_sizes, separable};
 use crate::graph::ops::Geometry;
 
@@ -19,6 +20,9 @@ pub struct Packing<'a> {
     pub(crate) sequences: &'a [Vec<usize>],
     /// A bias, a float an output, follows; only where the columns are outputs.
     pub(crate) bias: bool,
+    /// Behind the units lie those of the transformed filters ([`super::winograd`]), for levels that multiply them: sequence by
+    /// sequence what the sums of each value start at, then row by row of taps, step by step, a vector a value.
+    pub(crate) filtered: bool,
 }
 
 impl Packing<'_> {
@@ -58,6 +62,23 @@ impl Packing<'_> {
 
     /// Bytes of all units, and of what a tile that begins in the last step reads behind them.
     pub fn bytes(&self) -> usize {
+        let filters = if self.filtered { self.units() * self.filter_bytes() } else { 0 };
+        self.filters_at() + filters
+    }
+
+    /// Where the first unit of transformed filters lies.
+    pub(crate) fn filters_at(&self) -> usize {
         self.units() * self.unit_bytes() + BEHIND
+    }
+
+    /// Bytes of a sequence of `taps` taps as transformed filters.
+    pub(crate) fn filter_sequence(&self, taps: usize) -> usize {
+        let steps = self.sizes()[0].div_ceil(self.operands.together());
+        (1 + steps * (taps / TAPS)) * VALUES * COLUMNS * 4
+    }
+
+    /// Bytes of a unit of transformed filters.
+    pub(crate) fn filter_bytes(&self) -> usize {
+        self.sequences.iter().map(|taps| self.filter_sequence(taps.len())).sum()
     }
 }

@@ -1,0 +1,97 @@
+//! The product tile of Winograd's minimal filtering along x, AVX-512 VNNI: 6 rows × 16 columns, where a row stands for neighbouring
+//! results of one transformed tile of four values, each with a vector of B and a sum of its own. What the sums become is the
+//! inverse transform; `products::winograd` has the formulas. Bound: as many products a cycle as the plain tile, of which there are
+//! two thirds as many. Reference: the plain products.
+
+use super::product::{Done, Registers};
+use super::vectors::ZMM;
+use crate::codegen::products::{Finish, Winograd};
+use crate::lower::train::requirements::winograd::VALUES;
+use iced_x86::code_asm::*;
+
+/// Rows of a tile.
+pub const ROWS: usize = 6;
+/// Bytes of a vector.
+const VECTOR: usize = 64;
+/// A value's vector each, behind the sums.
+const B: [AsmRegisterZmm; VALUES] = [zmm24, zmm25, zmm26, zmm27];
+const A: AsmRegisterZmm = zmm28;
+
+/// The registers of the tile.
+pub(super) struct Zmm(pub Winograd);
+
+impl Zmm {
+    /// The sums of a row, one a value.
+    fn sums(row: usize) -> [AsmRegisterZmm; VALUES] {
+        std::array::from_fn(|i| ZMM[row * VALUES + i])
+    }
+}
+
+impl Registers for Zmm {
+    fn prepare(&self, _: &mut CodeAssembler) -> Done {
+        Ok(())
+    }
+
+    fn start(&self, a: &mut CodeAssembler, row: usize, from: Option<AsmMemoryOperand>) -> Done {
+        Zmm::sums(row).into_iter().enumerate().try_for_each(|(i, sum)| match from {
+            Some(from) => a.vmovdqu32(sum, zmmword_ptr(from + i * VECTOR)),
+            None => a.vpxord(sum, sum, sum),
+        })
+    }
+
+    fn load(&self, a: &mut CodeAssembler, b: AsmMemoryOperand) -> Done {
+        B.into_iter().enumerate().try_for_each(|(i, vector)| a.vmovdqu32(vector, zmmword_ptr(b + i * VECTOR)))
+    }
+
+    fn combine(&self, a: &mut CodeAssembler, row: usize, from: AsmMemoryOperand, _: AsmMemoryOperand) -> Done {
+        Zmm::sums(row).into_iter().zip(B).enumerate().try_for_each(|(i, (sum, b))| {
+            a.vpbroadcastd(A, dword_ptr(from + i * self.0.a))?;
+            a.vpdpbusd(sum, A, b)
+        })
+    }
+
+    /// Two neighbouring results of F(2,3).
+    fn finish(&self, a: &mut CodeAssembler, row: usize, finish: Finish, to: AsmMemoryOperand) -> Done {
+        debug_assert_eq!(finish, Finish::Store);
+        let [m0, m1, m2, m3] = Zmm::sums(row);
+        a.vpaddd(m0, m0, m1)?;
+        a.vpaddd(m0, m0, m2)?;
+        a.vpsubd(m1, m1, m2)?;
+        a.vpsubd(m1, m1, m3)?;
+        for (i, result) in [m0, m1].into_iter().enumerate() {
+            a.vpsrad(result, result, 1)?;
+            a.vmovdqu32(zmmword_ptr(to + i * self.0.c), result)?;
+        }
+        Ok(())
+    }
+
+    fn scale(&self, _: &mut CodeAssembler, _: AsmMemoryOperand) -> Done {
+        Ok(())
+    }
+
+    // What no tile of levels that starts at vectors of B and stores its results asks for.
+
+    fn add(&self, _: &mut CodeAssembler, _: usize, _: AsmMemoryOperand) -> Done {
+        Ok(())
+    }
+
+    fn widen(&self, _: &mut CodeAssembler, _: usize, _: AsmMemoryOperand) -> Done {
+        Ok(())
+    }
+
+    fn widened(&self, _: &mut CodeAssembler, _: usize) -> Done {
+        Ok(())
+    }
+
+    fn add_start(&self, _: &mut CodeAssembler, _: usize, _: AsmMemoryOperand) -> Done {
+        Ok(())
+    }
+
+    fn spill(&self, _: &mut CodeAssembler, _: usize, _: AsmMemoryOperand) -> Done {
+        Ok(())
+    }
+
+    fn single(&self, _: &mut CodeAssembler, _: usize, _: bool, _: [AsmMemoryOperand; 2]) -> Done {
+        Ok(())
+    }
+}
