@@ -35,6 +35,8 @@ mod tests_look_up;
 mod tests_narrow;
 #[cfg(test)]
 mod tests_outer;
+#[cfg(test)]
+mod tests_winograd;
 mod tile;
 mod tile_clif;
 mod weight_amx;

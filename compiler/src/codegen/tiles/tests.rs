@@ -10,8 +10,9 @@ use super::product::Dot;
 use super::product_amx::{ProductShape, Rows};
 use super::split::Instructions;
 use super::weight_amx::{ShiftShape, Taps, WeightShape};
+use super::winograd_transforms::{DataTransform, FilterTransform};
 use super::*;
-use crate::codegen::products::{Arithmetic, Finish, Loop, Tile, Units};
+use crate::codegen::products::{Arithmetic, Finish, Loop, Tile, Units, Winograd};
 
 /// Every instruction of a tile is legal on a machine with AVX2 and FMA and no more.
 pub(in crate::codegen) fn only_avx2(a: &CodeAssembler) {
@@ -462,5 +463,14 @@ fn avx2_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
             }
         }
     }
+    // Winograd's filtering: VNNI besides.
+    let filtering = ["Vpdpbusd", "Vpsubd", "Vpsrad", "Vpslld", "Vpsubb", "Vpbroadcastb", "Vmovdqu8"];
+    let tile = Tile::filtering(&[Loop { count: 3, stride: 900 }], Winograd { a: 70, c: 320 }, Finish::Store);
+    only_level_4(&assembler(|a| product::assemble(&tile, 512, Dot::Evex, a))?, &filtering);
+    for pixel in [64, 200, 12] {
+        let data = DataTransform { tiles: 9, odd: true, pixel, bias: 63 };
+        only_level_4(&assembler(|a| data.assemble(a))?, &filtering);
+    }
+    only_level_4(&assembler(|a| FilterTransform { rows: 3, steps: 16 }.assemble(a))?, &filtering);
     Ok(())
 }
