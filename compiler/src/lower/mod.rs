@@ -4,6 +4,7 @@
 pub mod amx;
 pub mod arena;
 pub mod early;
+pub mod line;
 pub mod pack;
 pub mod split;
 pub mod strips;

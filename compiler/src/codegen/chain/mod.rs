@@ -8,8 +8,8 @@ use super::emitter::{Emitter, F32X4, I32X4};
 use super::lanes;
 use crate::graph::ops::scale_offset;
 use crate::graph::types::{CodeType, Elem, Shape};
-use crate::graph::{Graph, NodeId, Value as GraphValue};
-use crate::lower::pack;
+use crate::graph::{Graph, Node, NodeId, Value as GraphValue};
+use crate::lower::{line, pack};
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 use dorefa_runtime::tensor::Tensor;
@@ -41,6 +41,15 @@ struct Link<'g> {
     tables: Vec<Value>,
     /// The scale of a `decode` that is one for all channels.
     scale: Option<f64>,
+    /// Whether thresholds are the slopes and offsets of lines (`lower::line`).
+    line: bool,
+}
+
+/// The lines of a `threshold`'s thresholds, one a channel, if they lie on lines.
+fn lines(graph: &Graph, node: &Node, rows: &[i64]) -> Option<Vec<[f32; 2]>> {
+    let accumulators = graph.value_type(*graph.operands(node.id).first()?)?.acc()?;
+    let top = usize::try_from(node.attrs.int("top", 1)).ok().filter(|_| node.op.name == "threshold")?;
+    line::lines(rows, top, [accumulators.lo, accumulators.hi])
 }
 
 impl Link<'_> {
@@ -98,7 +107,15 @@ impl<'g> Chain<'g> {
         let own = ty.shape.per_sample().first().copied().unwrap_or(1);
         let inner = channels / own.max(1);
         let operands = graph.operands(id);
-        let mut link = Link { id, op: node.op.name, channels, constants: Vec::new(), tables: Vec::new(), scale: None };
+        let mut link = Link {
+            id,
+            op: node.op.name,
+            channels,
+            constants: Vec::new(),
+            tables: Vec::new(),
+            scale: None,
+            line: false,
+        };
         let tensors: Vec<_> = operands.iter().map(|&v| graph.constant(v)).collect();
         match node.op.name {
             "batch_norm" => {
@@ -121,6 +138,12 @@ impl<'g> Chain<'g> {
                 let t = t.as_i64().ok_or("thresholds must be integers")?;
                 let narrow = |v: i64| v.clamp(i32::MIN.into(), i32::MAX.into()) as i32;
                 let all: Vec<i32> = t.iter().map(|&v| narrow(v)).collect();
+                if let Some(lines) = lines(graph, node, t) {
+                    let parts = [0, 1].map(|i| lines.iter().map(|l| l[i]).collect::<Vec<f32>>());
+                    link.line = true;
+                    link.tables = parts.iter().map(|part| e.data("line", pack::per_channel(part, channels))).collect();
+                    return Ok(link);
+                }
                 let rows = pack::transposed(&all, channels, width, i32::MAX);
                 link.tables = vec![e.data("thresholds", pack::i32_bytes(&rows))];
                 if t.iter().skip(width - 1).step_by(width).all(|&d| d == 1) {
@@ -231,6 +254,7 @@ impl<'g> Chain<'g> {
                 let p = e.b.ins().fmul(x, s);
                 e.b.ins().fadd(p, o)
             }
+            "threshold" if link.line => along(e, [table(0)?, table(1)?], x, channel, attrs.int("top", 1)),
             "threshold" => threshold(e, link, table(0)?, [x, x], channel, [1, attrs.int("top", 1) as usize]),
             "residual_threshold" => {
                 let codes = link.residual_codes(self.graph).ok_or("its residual holds no codes")?;
@@ -290,6 +314,22 @@ fn lookup(e: &mut Emitter<'_, '_>, table: Value, codes: Value, channel: Value, [
         out = e.b.ins().insertlane(out, v, lane);
     }
     out
+}
+
+/// The code of an accumulator along its channel's line.
+fn along(e: &mut Emitter<'_, '_>, tables: [Value; 2], acc: Value, channel: Value, top: i64) -> Value {
+    let [slope, offset] = tables.map(|table| {
+        let at = e.at(table, channel, 4);
+        e.load(F32X4, at, 0)
+    });
+    let acc = e.b.ins().fcvt_from_sint(F32X4, acc);
+    let scaled = e.b.ins().fmul(acc, slope);
+    let shifted = e.b.ins().fadd(scaled, offset);
+    // Towards zero is downwards, but for what is limited to zero.
+    let code = e.b.ins().fcvt_to_sint_sat(I32X4, shifted);
+    let (zero, top) = (e.splat_i32(0), e.splat_i32(top as i32));
+    let code = e.b.ins().smax(code, zero);
+    e.b.ins().smin(code, top)
 }
 
 /// How many thresholds the accumulator reaches: of `top` thresholds for each of so many codes those of code `r`.

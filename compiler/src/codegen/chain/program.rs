@@ -60,6 +60,14 @@ impl Chain<'_> {
                 let scaled = p.fmul(x, scale?);
                 Some(p.fadd(scaled, offset?))
             }
+            "threshold" if link.line => {
+                let [slope, offset] = [0, 1].map(|i| link.tables.get(i).map(|&t| by_channel(p, t, Element::F32, 0)));
+                let acc = p.unary(Unary::ToFloat, x);
+                let scaled = p.fmul(acc, slope?);
+                let shifted = p.fadd(scaled, offset?);
+                let limited = operators::clip(p, shifted, 0.0, node.attrs.int("top", 1) as f32);
+                Some(p.unary(Unary::ToInteger, limited))
+            }
             "threshold" => threshold(p, link, [x, x], [1, node.attrs.int("top", 1) as usize]),
             "residual_threshold" => {
                 let r = inputs.get(1).copied().flatten()?;

@@ -21,8 +21,8 @@ use crate::codegen::target::{Level, x86};
 use crate::codegen::tiles::SplitFinish;
 use crate::codegen::tiles::amx::with_tiles;
 use crate::codegen::tiles::amx_conv::{AmxConv, Place, Store};
-use crate::codegen::tiles::amx_unpack::{AmxUnpack, Planes};
 use crate::codegen::tiles::patches::Patches;
+use crate::codegen::tiles::unpack_avx512::{Planes, Unpack};
 use crate::codegen::{CodegenError, FunctionId};
 use crate::graph::Value as GraphValue;
 use crate::graph::ops::Geometry;
@@ -427,13 +427,9 @@ fn by_outputs(g: &Geometry, tiles: &Tiles, tasks: usize, channels: usize) -> boo
     shared && tiles.rows(g, g.output[0]) == g.output[0] && (cut > 1.1 * whole || g.output[0] == 1)
 }
 
-fn unpack(input: &super::Operand, tiles: &Tiles) -> AmxUnpack {
+fn unpack(input: &super::Operand, tiles: &Tiles) -> Unpack {
     let b = &input.buffer;
-    let planes = match b.layout {
-        Layout::Nibbles => Planes::Nibbles,
-        _ => Planes::Bits { apart: b.words() * 8, planes: b.planes },
-    };
-    AmxUnpack { planes, from: b.pixel(), blocks: tiles.pixel / 64 }
+    Unpack { planes: Planes::of(b), from: b.pixel(), blocks: tiles.pixel / 64 }
 }
 
 fn patches(g: &Geometry, tiles: &Tiles) -> Patches {

@@ -24,6 +24,7 @@ use crate::graph::Value as GraphValue;
 use crate::graph::ops::Geometry;
 use crate::graph::types::Layout;
 use crate::lower::split::{self, Products, TILE};
+use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 /// Bytes of a strip that leave room for weights in the first-level cache.
@@ -366,22 +367,28 @@ fn row(
             return blocks(e, task, layer, [at, out], words, &[]);
         }
         blocks(e, task, layer, [at, layer.buffer], words, &[]);
-        let left = e.b.ins().isub(end, x);
-        let (zero, most) = (e.int(0), e.int(positions));
-        let count = e.min(left, most);
-        let mut one = |e: &mut Emitter<'_, '_>, i: Value| {
-            let x = e.b.ins().iadd(x, i);
+        let ty = if matches!(layer.finish, Finish::Decode { .. }) { F32X4 } else { I32X4 };
+        let (mut whole, mut rest) = (Ok(()), Ok(()));
+        let mut all = |e: &mut Emitter<'_, '_>| {
             let p = task.position(e, y, x);
-            let lanes = e.at(layer.buffer, i, layer.pitch * 4);
-            let ty = if matches!(layer.finish, Finish::Decode { .. }) { F32X4 } else { I32X4 };
-            let done = task.finish_from(e, p, words, lanes, ty);
-            result = std::mem::replace(&mut result, Ok(())).and(done);
+            whole = task.finish_row(e, p, positions, (layer.buffer, layer.pitch * 4), ty, words);
         };
-        if positions == 1 {
-            one(e, zero);
+        if g.output[1].is_multiple_of(positions) {
+            all(e);
         } else {
-            e.range(zero, count, 1, one);
+            let (left, most) = (e.b.ins().isub(end, x), e.int(positions));
+            let fits = e.b.ins().icmp(IntCC::SignedGreaterThanOrEqual, left, most);
+            e.branch(fits, all, |e| {
+                let zero = e.int(0);
+                e.range(zero, left, 1, |e, i| {
+                    let x = e.b.ins().iadd(x, i);
+                    let p = task.position(e, y, x);
+                    let lanes = e.at(layer.buffer, i, layer.pitch * 4);
+                    rest = task.finish_from(e, p, words, lanes, ty);
+                });
+            });
         }
+        result = std::mem::replace(&mut result, Ok(())).and(whole).and(rest);
     });
     result
 }

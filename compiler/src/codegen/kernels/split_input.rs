@@ -2,9 +2,12 @@
 //! in any layout.
 
 use super::int_conv::IntLayer;
+use super::layer::whole_words;
 use super::{Operand, load_lanes_at};
 use crate::codegen::chain::levels;
 use crate::codegen::emitter::{Emitter, I32X4};
+use crate::codegen::image::FunctionId;
+use crate::codegen::tiles::unpack_avx512::{Planes, Unpack};
 use crate::graph::types::Layout;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
@@ -108,6 +111,11 @@ fn pixels(e: &mut Emitter<'_, '_>, layer: &IntLayer<'_>, element: usize, [from, 
             append(e, element, constant, to, c * element);
         });
     }
+    if let Some(unpack) = unpacked(e, layer, element) {
+        let from = e.at(input.base, from, input.buffer.pixel());
+        e.call(unpack, &[from, to, count]);
+        return;
+    }
     e.range(zero, count, 1, |e, x| {
         let flat = e.b.ins().iadd(from, x);
         let to = e.at(to, x, channels * element);
@@ -130,6 +138,19 @@ fn pixels(e: &mut Emitter<'_, '_>, layer: &IntLayer<'_>, element: usize, [from, 
         });
         append(e, element, constant, to, c * element);
     });
+}
+
+/// What makes bytes of whole vectors of codes, which must be the levels, where the level has it.
+fn unpacked(e: &mut Emitter<'_, '_>, layer: &IntLayer<'_>, element: usize) -> Option<FunctionId> {
+    let (b, a, c) = (&layer.input.buffer, &layer.a, layer.g.channels);
+    let packed = matches!(b.layout, Layout::Bits | Layout::Nibbles) && (b.layout == Layout::Nibbles || whole_words(b));
+    let same = element == 1 && (a.step, a.offset) == (1, 0) && b.image.0 == c && c.is_multiple_of(64);
+    let planes = Planes::of(b);
+    if !packed || !same || !planes.fits(e.level) {
+        return None;
+    }
+    // A distance that fits no instruction leaves it to the loop.
+    Unpack { planes, from: b.pixel(), blocks: c / 64 }.function(e.image).ok()
 }
 
 /// Interleaves three planes of bytes, sixteen positions at a time; gives how many positions that were.

@@ -8,7 +8,6 @@
 pub mod amx;
 pub mod amx_conv;
 mod amx_digits;
-pub mod amx_unpack;
 mod float_avx2;
 mod float_avx512;
 mod look_up_avx2;
@@ -42,6 +41,7 @@ pub mod tables_bytes;
 #[cfg(test)]
 pub(super) mod tests;
 pub mod transpose_avx512;
+pub mod unpack_avx512;
 pub(super) mod vectors;
 pub mod weight_amx;
 pub mod winograd;

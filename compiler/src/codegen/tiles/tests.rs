@@ -1,7 +1,6 @@
 //! The bytes of every tile: what each level's tiles may hold, on whatever machine the tests run.
 
 use super::amx_conv::{AmxConv, Place, Store};
-use super::amx_unpack::{AmxUnpack, Planes};
 use super::look_up_avx512::{self as look_up, LookUp64};
 use super::look_up_flat::LookUpFlat;
 use super::outer_avx512::{GatherShape, OuterShape, TableShape};
@@ -9,6 +8,7 @@ use super::patches::Patches;
 use super::product::Dot;
 use super::product_amx::{ProductShape, Rows};
 use super::split::Instructions;
+use super::unpack_avx512::{Planes, Unpack};
 use super::weight_amx::{ShiftShape, Taps, WeightShape};
 use super::winograd_transforms::{DataTransform, FilterTransform};
 use super::*;
@@ -274,7 +274,7 @@ fn amx_tiles_hold_no_more_than_amx_and_vbmi() -> Result<(), IcedError> {
         }
     }
     for planes in [Planes::Nibbles, Planes::Bits { apart: 8, planes: 1 }, Planes::Bits { apart: 40, planes: 8 }] {
-        let shape = AmxUnpack { planes, from: 80, blocks: 5 };
+        let shape = Unpack { planes, from: 80, blocks: 5 };
         let more = ["Vpmovzxwq", "Vpmultishiftqb", "Vpternlogq", "Vmovdqu8"];
         only_level_4(&assembler(|a| shape.assemble(a))?, &more);
     }

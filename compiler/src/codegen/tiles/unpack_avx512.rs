@@ -1,5 +1,5 @@
-//! Codes in bit planes to the bytes that AMX tiles read: a row of neighbouring positions of one group, 64 channels at a time.
-//! Channels beyond the group's last meet weights of zero, whatever they hold. Reference: `kernels::load_lanes_at`.
+//! Codes in bit planes to the bytes that tiles of products read: a row of neighbouring positions of one group, 64 channels at a
+//! time. Reference: `kernels::load_lanes_at`. Needs AVX-512, for nibbles with VBMI.
 //!
 //! Cost: 5 instructions for 64 channels of two planes.
 
@@ -7,6 +7,9 @@ use super::vectors::ZMM;
 use super::{repeat, tile};
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
+use crate::codegen::target::{Level, x86};
+use crate::graph::types::Layout;
+use crate::lower::Buffer;
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
@@ -24,9 +27,24 @@ pub enum Planes {
     Nibbles,
 }
 
+impl Planes {
+    /// How a buffer's codes lie.
+    pub fn of(b: &Buffer) -> Planes {
+        match b.layout {
+            Layout::Nibbles => Planes::Nibbles,
+            _ => Planes::Bits { apart: b.words() * 8, planes: b.planes },
+        }
+    }
+
+    /// Whether `level` has the instructions.
+    pub fn fits(self, level: &Level) -> bool {
+        level.has_x86(if self == Planes::Nibbles { x86::V4 | x86::VBMI } else { x86::V4 })
+    }
+}
+
 /// What the function is specialised to; distances in bytes.
 #[derive(Clone, Copy, Debug)]
-pub struct AmxUnpack {
+pub struct Unpack {
     /// How the codes lie.
     pub planes: Planes,
     /// From one position's codes to the next.
@@ -41,17 +59,17 @@ const ONE: usize = 16;
 const LOW: AsmRegisterZmm = zmm24;
 const HIGH: AsmRegisterZmm = zmm25;
 
-impl AmxUnpack {
+impl Unpack {
     /// The function `(codes, bytes, positions)`.
     ///
     /// # Errors
     /// When a distance does not fit an instruction.
     pub fn function(self, image: &mut Image) -> Result<FunctionId, CodegenError> {
-        let AmxUnpack { planes, from, blocks } = self;
+        let Unpack { planes, from, blocks } = self;
         if from.max(blocks * 64) >= 1 << 30 {
             return Err(CodegenError::TooLarge(format!("a position of {from} bytes")));
         }
-        tile(image, &format!("tile.amx.unpack.{planes:?}.{from}.{blocks}"), |a| self.assemble(a))
+        tile(image, &format!("tile.unpack.avx512.{planes:?}.{from}.{blocks}"), |a| self.assemble(a))
     }
 
     pub(super) fn assemble(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
@@ -111,6 +129,6 @@ impl AmxUnpack {
                 }
             }
         }
-        a.vmovdqa64(zmmword_ptr(rsi + to), zmm0)
+        a.vmovdqu64(zmmword_ptr(rsi + to), zmm0)
     }
 }
