@@ -2,6 +2,7 @@
 //! they share: the task's prologue, access to values in any layout, and the tail that runs the chain and stores.
 
 mod amx;
+mod box_sums;
 pub mod choice;
 mod float_conv;
 mod float_flat;

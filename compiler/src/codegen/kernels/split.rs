@@ -9,6 +9,7 @@
 //!
 //! Cost: see [`cycles`]. Needs nothing beyond the level's base.
 
+use super::box_sums::{BoxSums, halves};
 use super::choice::Kernel;
 use super::int_conv::IntLayer;
 use super::layer::{Layer, demand, thresholds};
@@ -62,6 +63,8 @@ pub(super) struct SplitLayer<'a> {
     pub direct: bool,
     /// Where tiles list the positions that upper digits leave open.
     list: Option<Value>,
+    /// The sums under windows, where weights are halved.
+    boxes: Option<BoxSums>,
     /// What gathers the windows of a row's positions side by side, where, and bytes from one to the next.
     patches: Option<(FunctionId, Value, usize)>,
 }
@@ -126,9 +129,18 @@ fn narrow(layer: &Layer<'_>, kernel: Kernel) -> Option<usize> {
     usize::try_from(i64::from(i16::MAX) / pair.max(1)).ok()
 }
 
+/// The halves of the layer's weights and their one digit, where accumulators are stored as they are and that saves a digit.
+fn halved(layer: &Layer<'_>, split: &split::Split, kernel: Kernel) -> Option<(Vec<i64>, split::Split)> {
+    let raw = layer.step.source == (GraphValue { node: layer.node, port: 0 });
+    (raw && kernel == Kernel::SplitVnni).then(|| halves(layer, split, &levels(layer))).flatten()
+}
+
 /// The layer's weights as digits, if all sums are sure to be exact.
 fn digits(layer: &Layer<'_>, kernel: Kernel) -> Option<split::Split> {
     let split = layer.split(products(kernel), thresholds(layer.graph, layer.step.source.node), |_| true)?;
+    if let Some((_, one)) = halved(layer, &split, kernel) {
+        return Some(one);
+    }
     let early = (matches!(kernel, Kernel::SplitVnni | Kernel::SplitAvx2) && split.planes > 1 && early_codes(layer))
         .then(|| split.early(&layer.g, &levels(layer), layer.codes?.a.levels()))
         .flatten()
@@ -201,12 +213,15 @@ pub(super) fn emit(
                 element,
             };
             split_input::copy(e, layer.layer, &strip, [top, left]);
+            if let Some(boxes) = layer.boxes {
+                boxes.fill(e, &layer);
+            }
             let [bottom, right] = [(top, rows), (left, columns)].map(|(from, by)| e.add(from, by));
             let (bottom, right) = (e.min(bottom, end), e.min(right, width));
             e.range(top, bottom, 1, |e, y| {
                 let i = e.b.ins().isub(y, top);
                 let input = e.at(layer.strip, i, g.strides[0] * layer.row);
-                let done = row(e, task, &layer, [y, left, right, input], words);
+                let done = row(e, task, &layer, ([y, left, right, input], i), words);
                 result = std::mem::replace(&mut result, Ok(())).and(done);
             });
         });
@@ -229,7 +244,10 @@ fn prepare<'a>(
     let positions = shape.map_or(1, |s| s.positions);
     let pixel = g.channels * split.products.element();
     let strip = e.stack(size, 64);
-    let levels = levels(about);
+    let whole = about.split(products(kernel), thresholds(task.graph, task.step.source.node), |_| true);
+    let halves = whole.and_then(|whole| halved(about, &whole, kernel)).map(|(halves, _)| halves);
+    let boxes = halves.is_some().then(|| BoxSums::new(e, [tall, row / pixel.max(1)], positions));
+    let levels = halves.unwrap_or_else(|| levels(about));
     // The threshold that enters the chain, if it is one.
     let finish = match thresholds(task.graph, task.step.source.node) {
         Some((rows, top)) => {
@@ -277,7 +295,11 @@ fn prepare<'a>(
         Some(shape) => {
             let steps = [g.dilations[0] * row, g.dilations[1] * pixel];
             let apart = if direct { g.outputs / 4 } else { pitch * 4 };
-            let kind = if direct { kind } else { finish.kind() };
+            let kind = match boxes {
+                Some(_) => SplitFinish::Halved,
+                None if direct => kind,
+                None => finish.kind(),
+            };
             let position = patches.map_or(g.strides[1] * pixel, |(_, _, pitch)| pitch);
             let shape = shape.with(&split, steps, position, apart, kind);
             Some((shape.function(e.image).map_err(|m| (node, m.to_string()))?, shape))
@@ -298,6 +320,7 @@ fn prepare<'a>(
         pitch,
         direct,
         list,
+        boxes,
         patches,
     })
 }
@@ -329,12 +352,12 @@ fn extents(g: &Geometry, split: &split::Split, positions: usize, tasks: usize) -
     Strip { extents: [rows, columns], tall, row, size: tall * row + 64 }
 }
 
-/// One row of the result: tiles of positions, each block of outputs in turn.
+/// One row of the result, the strip's row `of_strip`: tiles of positions, each block of outputs in turn.
 fn row(
     e: &mut Emitter<'_, '_>,
     task: &Task<'_>,
     layer: &SplitLayer<'_>,
-    [y, start, end, input]: [Value; 4],
+    ([y, start, end, input], of_strip): ([Value; 4], Value),
     words: Option<(Value, Value)>,
 ) -> Result<(), KernelError> {
     let g = &layer.layer.g;
@@ -359,8 +382,11 @@ fn row(
         return Ok(());
     }
     e.range(start, end, positions, |e, x| {
-        let at = e.b.ins().isub(x, start);
-        let at = e.at(input, at, position);
+        let column = e.b.ins().isub(x, start);
+        let at = e.at(input, column, position);
+        if let Some(boxes) = layer.boxes {
+            boxes.add_windows(e, layer, [of_strip, column], positions);
+        }
         if layer.direct {
             let p = task.position(e, y, x);
             let out = e.at(task.result.base, p.flat, g.outputs / 4);
@@ -420,7 +446,10 @@ fn blocks(
                 }
                 false => e.at(out, first, 4),
             };
-            let table = layer.finish.table(e, index);
+            let table = match layer.boxes {
+                Some(boxes) => boxes.windows,
+                None => layer.finish.table(e, index),
+            };
             match layer.tile {
                 Some((function, _)) => e.call(function, &[&[input, weights, out, table], more].concat()),
                 None => split_lanes::block(e, layer, [input, weights, out, table]),

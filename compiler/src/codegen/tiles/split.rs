@@ -16,6 +16,8 @@ use iced_x86::code_asm::*;
 pub enum SplitFinish {
     /// Its low 32 bits.
     Raw,
+    /// Twice that of one digit plus the position's addend, an i32 each; the table is those (`kernels::box_sums`).
+    Halved,
     /// Its value as f32.
     Decode,
     /// How many of so many thresholds it reaches.
@@ -49,7 +51,7 @@ impl SplitFinish {
     /// Thresholds.
     pub fn top(self) -> usize {
         match self {
-            SplitFinish::Raw | SplitFinish::Decode => 0,
+            SplitFinish::Raw | SplitFinish::Halved | SplitFinish::Decode => 0,
             SplitFinish::Threshold(top) | SplitFinish::Nibbles { top, .. } | SplitFinish::Early { top, .. } => top,
         }
     }

@@ -19,6 +19,10 @@ pub(super) fn assemble(s: SplitShape, a: &mut CodeAssembler) -> Result<(), IcedE
     products(s, a, &DIGITS, LEVELS)?;
     constants(s, a)?;
     for (p, sums) in ZMM.chunks(s.planes).take(s.positions).enumerate() {
+        if let (SplitFinish::Halved, &[sum]) = (s.finish, sums) {
+            a.vpaddd(sum, sum, sum)?;
+            a.vpaddd(sum, sum, dword_bcst(TABLE + 4 * p))?;
+        }
         finish(s, a, sums, (p * s.pitch) as i32)?;
     }
     a.vzeroupper()?;
@@ -52,7 +56,7 @@ pub(super) fn products(
 /// Prepares what [`finish`] needs.
 pub(super) fn constants(s: SplitShape, a: &mut CodeAssembler) -> Result<(), IcedError> {
     match s.finish {
-        SplitFinish::Raw => {}
+        SplitFinish::Raw | SplitFinish::Halved => {}
         SplitFinish::Decode => {
             a.mov(eax, f32::to_bits(2f32.powi(s.bits as i32)))?;
             a.vpbroadcastd(CONSTANT, eax)?;
@@ -80,7 +84,7 @@ pub(super) fn finish(s: SplitShape, a: &mut CodeAssembler, sums: &[AsmRegisterZm
         a.vpslld(third, third, s.bits)?;
         a.vpaddd(hi, hi, third)?;
     }
-    if s.finish == SplitFinish::Raw {
+    if matches!(s.finish, SplitFinish::Raw | SplitFinish::Halved) {
         a.vpslld(hi, hi, s.bits)?;
         a.vpaddd(hi, hi, lo)?;
         return a.vmovdqu32(zmmword_ptr(OUT + at), hi);
