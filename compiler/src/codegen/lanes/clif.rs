@@ -162,7 +162,8 @@ pub fn address(e: &mut Emitter<'_, '_>, at: Access, point: Point, width: usize) 
     e.at(address, point.channel, at.element.size())
 }
 
-fn load(e: &mut Emitter<'_, '_>, at: Access, point: Point, width: usize) -> Value {
+/// Loads four elements.
+pub fn load(e: &mut Emitter<'_, '_>, at: Access, point: Point, width: usize) -> Value {
     let address = address(e, at, point, width);
     match at.element {
         Element::F32 => e.load(F32X4, address, 0),

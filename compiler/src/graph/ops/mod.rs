@@ -265,6 +265,7 @@ pub static TABLE: &[&OpDef] = &[
     &train::products::INT_CONV_WEIGHT_GRAD,
     &train::products::CONV_INPUT_GRAD,
     &train::products::CONV_WEIGHT_GRAD,
+    &train::pools::MAX_POOL_WINNER,
     &train::pools::MAX_POOL_GRAD,
     &train::pools::AVERAGE_POOL_GRAD,
     &train::pools::GLOBAL_AVERAGE_POOL_GRAD,

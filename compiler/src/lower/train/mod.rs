@@ -11,6 +11,7 @@ pub mod layouts;
 mod levels;
 mod memory;
 mod order;
+mod pools;
 mod products;
 pub mod requirements;
 mod schedule;

@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Operators whose kernels read and write whole values, besides [`GATHERS`].
 const OPERATORS: &[&str] = &[
-    "max_pool",
     "average_pool",
     "global_average_pool",
     "max_pool_grad",
@@ -110,6 +109,7 @@ impl Scheduler<'_> {
             "conv" | "matmul" | "int_conv" => self.forward(node),
             "conv_input_grad" | "int_conv_input_grad" => self.input_grad(node),
             "conv_weight_grad" | "int_conv_weight_grad" => self.weight_grad(node),
+            "max_pool" | "max_pool_winner" => self.max_pool(node),
             name if name == "hyper" || [OPERATORS, GATHERS].iter().any(|l| l.contains(&name)) => self.operator(node),
             _ => Err("has no kernel in a training step yet; train with `--engine interp`".to_owned()),
         }
