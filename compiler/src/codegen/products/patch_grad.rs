@@ -1,13 +1,15 @@
 //! Gradient of the weights of a float layer with few taps, where most gradients may be zero because a pool or a clip lies
 //! behind it. For each output it walks over the positions whose gradient is not zero and adds gradient times patch to the
-//! output's taps, which lie across the lanes; a skipped zero changes no bit. Each sample is one chain in row-major order;
+//! output's taps, which lie across the lanes; a skipped zero changes no bit. Behind a max pool, the gradient that is read is the
+//! pool's, and the winners tell the positions; rows of windows visit those of their first rows before those of their second.
+//! Each sample is one chain in row-major order;
 //! samples are added in ascending order by [`PatchGrad::emit_dense`].
 
 use super::{Samples, patch_clif, share};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, F32X4};
 use crate::codegen::tiles::{PatchTile, Width};
-use crate::lower::train::requirements::patch_grad::{POSITIONS, PatchGrad};
+use crate::lower::train::requirements::patch_grad::PatchGrad;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 use cranelift_frontend::Variable;
@@ -15,43 +17,84 @@ use cranelift_frontend::Variable;
 /// Vectors of the result that are summed over the samples together: two lines of memory.
 const TOGETHER: usize = 8;
 
+/// What the gradient of one sample reads and writes, at these addresses.
+#[derive(Clone, Copy)]
+pub struct PatchOperands<'o> {
+    /// The convolution's input.
+    pub input: Value,
+    /// The gradient, of the pool where there is one.
+    pub gradient: Value,
+    /// The pool's winners.
+    pub winners: Option<Value>,
+    /// The sums of the weights.
+    pub sums: Value,
+    /// Memory that nothing else wants.
+    pub work: Value,
+    /// Where the sum of the gradient over the positions goes, one f32 an output: four lanes, position mod 4. They begin at +0
+    /// and thus are never −0, so that the zeros passed over change no bit of them either.
+    pub totals: &'o [Value],
+}
+
 impl PatchGrad {
-    /// One sample: `scratch` is its sums and what lies behind them.
+    /// One sample.
     ///
     /// # Errors
     /// When the code generator fails.
-    pub fn emit(
-        &self,
-        e: &mut Emitter<'_, '_>,
-        input: Value,
-        gradient: Value,
-        scratch: Value,
-    ) -> Result<(), CodegenError> {
-        let area = self.g.output[0] * self.g.output[1];
+    pub fn emit(&self, e: &mut Emitter<'_, '_>, at: PatchOperands<'_>) -> Result<(), CodegenError> {
+        let (chunk, [masks, totals, lanes, _]) = (self.chunk(), self.work());
+        let winner = self.pool.as_ref().map_or(0, |pool| pool.winners.pixel());
         let tile = match Width::of(e.level) {
             Some(width) => {
-                let pixel = self.gradient.pixel();
-                let shape = PatchTile { width, outputs: self.g.outputs, pixel, row: self.row(), fma: e.fma };
+                let (pixel, outputs) = (self.gradient.pixel(), self.g.outputs);
+                let work = [masks, totals, lanes];
+                let shape = PatchTile { width, outputs, pixel, winner, row: self.row(), chunk, work, fma: e.fma };
                 Some(shape.function(e.image)?)
             }
             None => None,
         };
-        let patches = e.add(scratch, self.sums());
-        let masks = e.add(patches, self.patches());
         // Lanes beyond the taps hold zeros or neighbours, never what might slow arithmetic down.
-        clear(e, scratch, self.sums() + self.patches());
-        let walk = Walk::new(e, self, input);
-        let (zero, end, most) = (e.int(0), e.int(area), e.int(POSITIONS));
-        e.range(zero, end, POSITIONS, |e, first| {
-            let left = e.b.ins().isub(end, first);
-            let count = e.min(left, most);
-            walk.patches(e, self, count, patches);
-            let gradient = e.at(gradient, first, self.gradient.pixel());
+        clear(e, at.sums, self.sums());
+        clear(e, at.work, self.patches());
+        let totals = e.add(at.work, totals);
+        clear(e, totals, self.g.outputs * 16);
+        let walk = Walk::new(e, self, at.input);
+        let none = e.int(0);
+        let done = |e: &mut Emitter<'_, '_>, first: Value, count: Value| {
+            let gradient = e.at(at.gradient, first, self.gradient.pixel());
+            let winners = at.winners.map_or(none, |winners| e.at(winners, first, winner));
+            let arguments = [gradient, winners, at.sums, at.work, count];
             match tile {
-                Some(tile) => e.call(tile, &[gradient, patches, scratch, masks, count]),
-                None => patch_clif::chunk(e, self, [gradient, patches, scratch, masks, count]),
+                Some(tile) => e.call(tile, &arguments),
+                None => patch_clif::chunk(e, self, arguments),
             }
-        });
+        };
+        if self.pool.is_some() {
+            let count = e.int(chunk.windows);
+            e.times(self.gradient.image[0], |e, row| {
+                walk.windows(e, self, row, at.work);
+                let first = e.mul(row, chunk.windows);
+                done(e, first, count);
+            });
+        } else {
+            let (end, most) = (e.int(self.g.output[0] * self.g.output[1]), e.int(chunk.windows));
+            e.range(none, end, chunk.windows, |e, first| {
+                let left = e.b.ins().isub(end, first);
+                let count = e.min(left, most);
+                walk.patches(e, self, [first, count], at.work);
+                done(e, first, count);
+            });
+        }
+        if !at.totals.is_empty() {
+            e.times(self.g.outputs, |e, o| {
+                let from = e.at(totals, o, 16);
+                let lanes = [0, 4, 8, 12].map(|offset| e.load(types::F32, from, offset));
+                let total = e.lane_tree(lanes);
+                for &to in at.totals {
+                    let to = e.at(to, o, 4);
+                    e.store(total, to, 0);
+                }
+            });
+        }
         Ok(())
     }
 
@@ -111,33 +154,38 @@ fn added(e: &mut Emitter<'_, '_>, batch: Value, sums: Samples, to: Value, count:
 
 /// Walks over the output positions of a sample and copies their patches.
 struct Walk {
-    /// Address of the position's first tap.
+    /// Address of the first position's first tap.
+    first: Value,
+    /// Address of the next one's.
     at: Variable,
     column: Variable,
+    /// Four masks of 32 bits, of which one is set, four times: the next one is 16 bytes on.
+    lanes: Value,
 }
 
 impl Walk {
     fn new(e: &mut Emitter<'_, '_>, product: &PatchGrad, input: Value) -> Walk {
         let (g, p) = (&product.g, &product.input);
         let corner = p.offset(p.border[0] - g.pads[0], p.border[1] - g.pads[1]);
-        let (at, zero) = (e.add(input, corner), e.int(0));
-        Walk { at: e.var(at), column: e.var(zero) }
+        let (first, zero) = (e.add(input, corner), e.int(0));
+        let lanes = (0..16).flat_map(|i| if i % 5 == 0 { [0xff; 4] } else { [0; 4] }).collect();
+        Walk { first, at: e.var(first), column: e.var(zero), lanes: e.data("lanes", lanes) }
     }
 
-    /// Copies the next `count` patches, taps in (ci, ky, kx) order.
-    fn patches(&self, e: &mut Emitter<'_, '_>, product: &PatchGrad, count: Value, to: Value) {
-        let (g, p, zero) = (&product.g, &product.input, e.int(0));
-        let [kh, kw] = g.kernel;
-        let step = (g.strides[1] * p.element) as i64;
-        let turn = (g.strides[0] * p.row()) as i64 - step * g.output[1] as i64;
+    /// From one column of positions to the next, and from one row.
+    fn steps(product: &PatchGrad) -> [usize; 2] {
+        let (g, p) = (&product.g, &product.input);
+        [g.strides[1] * p.element, g.strides[0] * p.row()]
+    }
+
+    /// Copies the next `count` patches, those of positions `first` on.
+    fn patches(&self, e: &mut Emitter<'_, '_>, product: &PatchGrad, [first, count]: [Value; 2], to: Value) {
+        let (g, zero) = (&product.g, e.int(0));
+        let [step, row] = Walk::steps(product);
+        let turn = row as i64 - (step * g.output[1]) as i64;
         e.range(zero, count, 1, |e, i| {
-            let (from, to) = (e.b.use_var(self.at), e.at(to, i, product.row()));
-            e.times(g.channels, |e, channel| {
-                let (from, to) = (e.at(from, channel, p.plane()), e.at(to, channel, kh * kw * 4));
-                for ky in 0..kh {
-                    copy(e, kw, (from, ky * g.dilations[0] * p.row()), (to, ky * kw * 4));
-                }
-            });
+            let (from, flat) = (e.b.use_var(self.at), e.b.ins().iadd(first, i));
+            self.patch(e, product, [i, flat], [from, to]);
             let next = e.b.use_var(self.column);
             let next = e.add(next, 1);
             let full = e.b.ins().icmp_imm_s(IntCC::Equal, next, g.output[1] as i64);
@@ -145,10 +193,53 @@ impl Walk {
             e.b.def_var(self.column, next);
             let turn = e.b.ins().iconst(types::I64, turn);
             let turn = e.b.ins().select(full, turn, zero);
-            let moved = e.b.ins().iadd_imm_s(from, step);
+            let moved = e.b.ins().iadd_imm_s(from, step as i64);
             let moved = e.b.ins().iadd(moved, turn);
             e.b.def_var(self.at, moved);
         });
+    }
+
+    /// Copies the patches of a row of windows, those of a window side by side.
+    fn windows(&self, e: &mut Emitter<'_, '_>, product: &PatchGrad, row: Value, to: Value) {
+        let (chunk, [step, turn]) = (product.chunk(), Walk::steps(product));
+        let [kh, kw] = chunk.kernel;
+        let first = e.mul(row, kh);
+        e.times(kh, |e, ky| {
+            let y = e.b.ins().iadd(first, ky);
+            let (from, flat) = (e.at(self.first, y, turn), e.mul(y, product.g.output[1]));
+            let tap = e.mul(ky, kw);
+            e.times(chunk.windows, |e, i| {
+                let (from, flat, index) = (e.at(from, i, kw * step), e.at(flat, i, kw), e.at(tap, i, chunk.taps()));
+                e.times(kw, |e, kx| {
+                    let (from, flat) = (e.at(from, kx, step), e.b.ins().iadd(flat, kx));
+                    let index = e.b.ins().iadd(index, kx);
+                    self.patch(e, product, [index, flat], [from, to]);
+                });
+            });
+        });
+    }
+
+    /// Copies patch `index`, that of position `flat`, taps in (ci, ky, kx) order, and its lanes.
+    fn patch(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        product: &PatchGrad,
+        [index, flat]: [Value; 2],
+        [from, work]: [Value; 2],
+    ) {
+        let (g, p) = (&product.g, &product.input);
+        let [kh, kw] = g.kernel;
+        let to = e.at(work, index, product.row());
+        e.times(g.channels, |e, channel| {
+            let (from, to) = (e.at(from, channel, p.plane()), e.at(to, channel, kh * kw * 4));
+            for ky in 0..kh {
+                copy(e, kw, (from, ky * g.dilations[0] * p.row()), (to, ky * kw * 4));
+            }
+        });
+        let lane = e.b.ins().band_imm_u(flat, 3);
+        let (lane, to) = (e.at(self.lanes, lane, 16), e.add(work, product.work()[2]));
+        let (lane, to) = (e.read(F32X4, lane, 0), e.at(to, index, 16));
+        e.store(lane, to, 0);
     }
 }
 

@@ -27,7 +27,7 @@ pub use integer::code_attrs;
 pub use normalize::scale_offset;
 pub use pool::Window;
 pub use quantize::{quant_bounds, steps, weight_codes};
-pub use reduce::axes as reduced_axes;
+pub use reduce::{axes as reduced_axes, lane_sum};
 pub use residual::{residual_table, residual_thresholds};
 pub use unary::{round, sign};
 
