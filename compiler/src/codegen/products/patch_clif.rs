@@ -32,7 +32,7 @@ pub(super) fn chunk(e: &mut Emitter<'_, '_>, product: &PatchGrad, [gradient, win
             let vectors = product.row() / 16;
             for first in (0..vectors).step_by(VECTORS) {
                 let range = first..vectors.min(first + VECTORS);
-                accumulate(e, product, mask, range, [gradient, winners, work, sums, totals]);
+                accumulate(e, product, (mask, 64 * pair), range, [gradient, winners, work, sums, totals]);
             }
         }
     });
@@ -92,12 +92,12 @@ fn make_masks(e: &mut Emitter<'_, '_>, product: &PatchGrad, word: usize, at: [Va
     });
 }
 
-/// Adds gradient times patch to these vectors of an output's sums for each bit of two words of its masks, and with the first
-/// of them the gradient to its position's lane.
+/// Adds gradient times patch to these vectors of an output's sums for each bit of two words of its masks, those from bit
+/// `bits` on, and with the first of them the gradient to its position's lane.
 fn accumulate(
     e: &mut Emitter<'_, '_>,
     product: &PatchGrad,
-    mask: Value,
+    (mask, bits): (Value, usize),
     range: Range<usize>,
     [gradient, winners, work, sums, totals]: [Value; 5],
 ) {
@@ -123,13 +123,14 @@ fn accumulate(
             let fewer = e.b.ins().iadd_imm_s(left, -1);
             let fewer = e.b.ins().band(left, fewer);
             e.b.def_var(mask, fewer);
-            let mut index = window;
+            let mut place = window;
             if let Some(pool) = &product.pool {
                 let at = e.at(winners, window, pool.winners.pixel());
                 let tap = e.read_byte(at, 0);
-                index = e.at(tap, window, chunk.taps());
+                let bit = if chunk.strips { e.add(i, bits) } else { window };
+                place = e.at(tap, bit, chunk.step);
             }
-            let (gradient, patch) = (e.at(gradient, window, product.gradient.pixel()), e.at(work, index, product.row()));
+            let (gradient, patch) = (e.at(gradient, window, product.gradient.pixel()), e.at(work, place, chunk.place));
             let g = e.load(types::F32, gradient, 0);
             let g = e.b.ins().splat(F32X4, g);
             for &(sum, offset) in &all {
@@ -139,7 +140,7 @@ fn accumulate(
             }
             if first {
                 let lane = e.add(work, product.work()[2]);
-                let lane = e.at(lane, index, 16);
+                let lane = e.at(lane, place, 16);
                 let lane = e.load(I32X4, lane, 0);
                 let here = e.cast(I32X4, g);
                 let here = e.b.ins().band(here, lane);

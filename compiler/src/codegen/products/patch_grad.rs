@@ -5,6 +5,7 @@
 //! Each sample is one chain in row-major order;
 //! samples are added in ascending order by [`PatchGrad::emit_dense`].
 
+use super::relayout::transpose_four;
 use super::{Samples, patch_clif, share};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, F32X4};
@@ -114,19 +115,50 @@ impl PatchGrad {
             let offset = e.mul(o, self.row());
             let from = e.b.ins().iadd(sums.base, offset);
             let to = e.at(dst, o, taps * 4);
+            if let Some(column) = self.column() {
+                let (rows, columns) = (self.g.channels * self.g.kernel[0], self.g.kernel[1]);
+                let all: Vec<_> = (0..columns * column)
+                    .map(|i| (i % column < rows).then_some(i % column * columns + i / column))
+                    .collect();
+                for (i, places) in all.chunks(4 * TOGETHER).enumerate() {
+                    let base = e.add(from, 16 * TOGETHER * i);
+                    let totals = added(e, batch, Samples { base, ..sums }, places.len());
+                    scatter(e, &totals, to, places);
+                }
+                return;
+            }
+            let add = |e: &mut Emitter<'_, '_>, base: Value, to: Value, count: usize| {
+                let totals = added(e, batch, Samples { base, ..sums }, count);
+                for (i, &v) in totals.iter().enumerate().take(count / 4) {
+                    e.store(v, to, 16 * i as i32);
+                }
+                // The next output's taps begin behind the others.
+                let places: Vec<_> = (0..count).map(|i| (i / 4 == count / 4).then_some(i)).collect();
+                scatter(e, &totals, to, &places);
+            };
             e.times(taps / (4 * TOGETHER), |e, block| {
                 let (from, to) = (e.at(from, block, 16 * TOGETHER), e.at(to, block, 16 * TOGETHER));
-                added(e, batch, Samples { base: from, ..sums }, to, TOGETHER * 4);
+                add(e, from, to, TOGETHER * 4);
             });
             let whole = taps / (4 * TOGETHER) * 4 * TOGETHER;
             let (from, to) = (e.add(from, whole * 4), e.add(to, whole * 4));
-            added(e, batch, Samples { base: from, ..sums }, to, taps - whole);
+            add(e, from, to, taps - whole);
         });
     }
 }
 
+/// Stores those lanes of vectors, one after another, that have a place.
+fn scatter(e: &mut Emitter<'_, '_>, vectors: &[Value], to: Value, places: &[Option<usize>]) {
+    for (&v, places) in vectors.iter().zip(places.chunks(4)) {
+        for (lane, place) in places.iter().enumerate().filter_map(|(lane, place)| Some((lane as u8, (*place)?))) {
+            let one = e.b.ins().extractlane(v, lane);
+            e.store(one, to, 4 * place as i32);
+        }
+    }
+}
+
 /// The first `count` floats of all samples' sums, added in the samples' order.
-fn added(e: &mut Emitter<'_, '_>, batch: Value, sums: Samples, to: Value, count: usize) {
+fn added(e: &mut Emitter<'_, '_>, batch: Value, sums: Samples, count: usize) -> Vec<Value> {
     let zero = e.splat_f32(0.0);
     let totals: Vec<_> = (0..count.div_ceil(4)).map(|_| e.var(zero)).collect();
     let none = e.int(0);
@@ -139,17 +171,7 @@ fn added(e: &mut Emitter<'_, '_>, batch: Value, sums: Samples, to: Value, count:
             e.b.def_var(total, new);
         }
     });
-    for (i, &total) in totals.iter().enumerate() {
-        let v = e.b.use_var(total);
-        match count - 4 * i {
-            4.. => e.store(v, to, 16 * i as i32),
-            // The next output's taps begin behind these.
-            rest => (0..rest).for_each(|lane| {
-                let one = e.b.ins().extractlane(v, lane as u8);
-                e.store(one, to, (16 * i + 4 * lane) as i32);
-            }),
-        }
-    }
+    totals.into_iter().map(|total| e.b.use_var(total)).collect()
 }
 
 /// Walks over the output positions of a sample and copies their patches.
@@ -199,8 +221,49 @@ impl Walk {
         });
     }
 
-    /// Copies the patches of a row of windows, those of a window side by side.
+    /// The patches of a row of windows.
     fn windows(&self, e: &mut Emitter<'_, '_>, product: &PatchGrad, row: Value, to: Value) {
+        match product.column() {
+            Some(column) => self.strips(e, product, row, column, to),
+            None => self.windows_apart(e, product, row, to),
+        }
+    }
+
+    /// Writes the strip of each row of a row of windows, columns and floats of a column by fours.
+    fn strips(&self, e: &mut Emitter<'_, '_>, product: &PatchGrad, row: Value, column: usize, work: Value) {
+        let (g, p, chunk) = (&product.g, &product.input, product.chunk());
+        let [kh, kw] = chunk.kernel;
+        let first = e.mul(row, kh);
+        for ky in 0..kh {
+            let y = e.add(first, ky);
+            let from = e.at(self.first, y, Walk::steps(product)[1]);
+            let start = ky * (chunk.bits + 1) * kw;
+            let to = e.add(work, start * chunk.place);
+            e.times(product.columns() / 4, |e, four| {
+                let (from, to) = (e.at(from, four, 16), e.at(to, four, 16 * column));
+                let rows = g.channels * g.kernel[0];
+                for group in (0..rows).step_by(4) {
+                    let v = [0, 1, 2, 3].map(|i| {
+                        // Lanes beyond the last row repeat it.
+                        let (ci, ky) = ((group + i).min(rows - 1) / g.kernel[0], (group + i).min(rows - 1) % g.kernel[0]);
+                        e.read(F32X4, from, (ci * p.plane() + ky * g.dilations[0] * p.row()) as i32)
+                    });
+                    for (i, v) in transpose_four(e, v).into_iter().enumerate() {
+                        e.store(v, to, 4 * (i * column + group) as i32);
+                    }
+                }
+            });
+            let flat = e.mul(y, g.output[1]);
+            e.times(g.output[1], |e, x| {
+                let flat = e.b.ins().iadd(flat, x);
+                let place = e.add(x, start);
+                self.lane(e, product, [place, flat], work);
+            });
+        }
+    }
+
+    /// Copies the patches of a row of windows, those of a window side by side.
+    fn windows_apart(&self, e: &mut Emitter<'_, '_>, product: &PatchGrad, row: Value, to: Value) {
         let (chunk, [step, turn]) = (product.chunk(), Walk::steps(product));
         let [kh, kw] = chunk.kernel;
         let first = e.mul(row, kh);
@@ -236,9 +299,14 @@ impl Walk {
                 copy(e, kw, (from, ky * g.dilations[0] * p.row()), (to, ky * kw * 4));
             }
         });
+        self.lane(e, product, [index, flat], work);
+    }
+
+    /// Notes the lane of position `flat`, whose patch lies at a place.
+    fn lane(&self, e: &mut Emitter<'_, '_>, product: &PatchGrad, [place, flat]: [Value; 2], work: Value) {
         let lane = e.b.ins().band_imm_u(flat, 3);
         let (lane, to) = (e.at(self.lanes, lane, 16), e.add(work, product.work()[2]));
-        let (lane, to) = (e.read(F32X4, lane, 0), e.at(to, index, 16));
+        let (lane, to) = (e.read(F32X4, lane, 0), e.at(to, place, 16));
         e.store(lane, to, 0);
     }
 }

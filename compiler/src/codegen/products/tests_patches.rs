@@ -27,7 +27,7 @@ fn patch_grad_floats() {
     on(&all, |level, fma, g| patch_grad_of_floats(level, fma, g, PatchGrad::new(g).unwrap().unwrap()));
 }
 
-/// Windows of two and three rows, even and odd rows of positions, up to and beyond 32 windows of a row.
+/// Windows of two and three rows, even and odd rows of positions, up to and beyond 32 windows of a row; patches and strips.
 #[test]
 fn patch_grad_behind_a_pool() {
     let shapes = [
@@ -37,6 +37,8 @@ fn patch_grad_behind_a_pool() {
         (geometry(2, 40, 1, [12, 35], plain(9, 1, 4)), [3, 1]),
         (geometry(3, 8, 1, [60, 44], plain(12, 2, 0)), [1, 1]),
         (geometry(2, 20, 1, [3, 50], plain(3, 1, 1)), [3, 1]),
+        (geometry(4, 12, 1, [21, 45], plain(4, 2, 1)), [2, 2]),
+        (geometry(4, 20, 1, [7, 71], plain(4, 1, 1)), [3, 2]),
     ];
     for (g, kernel) in shapes {
         on(&[g], |level, fma, g| patch_grad_of_floats(level, fma, g, behind(g, kernel).unwrap()));

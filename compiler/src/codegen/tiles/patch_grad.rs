@@ -50,10 +50,7 @@ impl PatchTile {
     /// The function `(gradient, winners, sums, work, count)` of [`crate::lower::train::requirements::patch_grad`]'s buffers.
     pub fn function(self, image: &mut Image) -> Result<FunctionId, CodegenError> {
         let PatchTile { width, outputs, pixel, winner, row, chunk, work, fma } = self;
-        let Chunk { windows, kernel, bits } = chunk;
-        let name = format!(
-            "tile.patch_grad.{width:?}.{outputs}.{pixel}.{winner}.{row}.{windows}.{kernel:?}.{bits}.{work:?}.{fma}"
-        );
+        let name = format!("tile.patch_grad.{width:?}.{outputs}.{pixel}.{winner}.{row}.{chunk:?}.{work:?}.{fma}");
         tile(image, &name, |a| self.assemble(a))
     }
 
@@ -86,7 +83,7 @@ impl PatchTile {
             a.shl(r10, 32)?;
             a.or(rax, r10)?;
             a.jz(done)?;
-            self.output(a)?;
+            self.output(a, 64 * pair)?;
             a.set_label(&mut done)?;
         }
         a.add(SUMS, self.row as i32)?;
@@ -158,16 +155,20 @@ impl PatchTile {
         Ok(())
     }
 
-    /// Adds gradient times patch to the sums of an output for each bit of its masks, rax, and the gradient to its lane.
-    fn output(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
+    /// Adds gradient times patch to the sums of an output for each bit of two words of its masks, rax, those from
+    /// bit `before` on, and the gradient to its lane.
+    fn output(self, a: &mut CodeAssembler, before: usize) -> Result<(), IcedError> {
         let (width, bytes) = (self.width, self.width.lanes() * 4);
         let free: Vec<usize> = (0..width.registers()).filter(|r| !(LANE..=FACTOR).contains(r)).collect();
-        let (vectors, lanes) = (self.row / bytes, self.work[2] as i32);
+        let vectors = self.row / bytes;
+        let Chunk { bits, step, strips, place, .. } = self.chunk;
+        // The places of strips count on from one pair of words to the next.
+        let skipped = if strips { before * step } else { 0 };
         let most = vectors.div_ceil(vectors.div_ceil(free.len()));
         for first in (0..vectors).step_by(most) {
-            let sums = || free.iter().zip(first..vectors).map(|(&r, i)| (r, (i * bytes) as i32)).take(most);
+            let sums = || free.iter().zip(first..vectors).map(|(&r, i)| (r, i * bytes)).take(most);
             for (sum, offset) in sums() {
-                width.load(a, sum, qword_ptr(SUMS + offset))?;
+                width.load(a, sum, qword_ptr(SUMS + offset as i32))?;
             }
             if first == 0 {
                 a.vmovups(XMM[TOTAL], xmmword_ptr(TOTALS))?;
@@ -176,27 +177,29 @@ impl PatchTile {
             a.mov(rbx, rax)?;
             a.set_label(&mut next)?;
             a.tzcnt(r10, rbx)?;
-            if self.chunk.bits < 64 {
-                a.and(r10d, self.chunk.bits as i32 - 1)?;
+            if strips {
+                a.imul_3(r9, r10, step as i32)?;
             }
-            // The number of the patch.
+            if bits < 64 {
+                a.and(r10d, bits as i32 - 1)?;
+            }
+            if !strips {
+                a.imul_3(r9, r10, step as i32)?;
+            }
             if self.winner > 0 {
                 a.imul_3(r11, r10, self.winner as i32)?;
                 a.movzx(r11d, byte_ptr(WINNERS + r11))?;
-                a.imul_3(r9, r10, self.chunk.taps() as i32)?;
                 a.add(r9, r11)?;
-            } else {
-                a.mov(r9, r10)?;
             }
             a.imul_3(r10, r10, self.pixel as i32)?;
             width.broadcast(a, FACTOR, qword_ptr(GRADIENT + r10))?;
-            a.imul_3(r11, r9, self.row as i32)?;
+            a.imul_3(r11, r9, place as i32)?;
             for (sum, offset) in sums() {
-                width.mul_add(a, self.fma, [sum, FACTOR, SPARE], qword_ptr(WORK + r11 + offset))?;
+                width.mul_add(a, self.fma, [sum, FACTOR, SPARE], qword_ptr(WORK + r11 + (offset + skipped * place) as i32))?;
             }
             if first == 0 {
                 a.shl(r9, 4)?;
-                a.vandps(XMM[LANE], XMM[FACTOR], xmmword_ptr(WORK + r9 + lanes))?;
+                a.vandps(XMM[LANE], XMM[FACTOR], xmmword_ptr(WORK + r9 + (self.work[2] + 16 * skipped) as i32))?;
                 a.vaddps(XMM[TOTAL], XMM[TOTAL], XMM[LANE])?;
             }
             a.blsr(rbx, rbx)?;
@@ -205,7 +208,7 @@ impl PatchTile {
                 a.vmovups(xmmword_ptr(TOTALS), XMM[TOTAL])?;
             }
             for (sum, offset) in sums() {
-                width.store(a, qword_ptr(SUMS + offset), sum)?;
+                width.store(a, qword_ptr(SUMS + offset as i32), sum)?;
             }
         }
         Ok(())

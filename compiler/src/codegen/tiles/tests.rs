@@ -459,6 +459,6 @@ fn avx2_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
 
 /// Sums behind a pool: all instructions of the tile.
 fn patch_tile(width: Width, row: usize) -> PatchTile {
-    let chunk = Chunk { windows: 18, kernel: [2, 2], bits: 32 };
+    let chunk = Chunk { windows: 18, kernel: [2, 2], bits: 32, step: 4, strips: false, place: row };
     PatchTile { width, outputs: 43, pixel: 192, winner: 64, row, chunk, work: [4096, 8192, 12288], fma: true }
 }

@@ -39,7 +39,8 @@ pub struct Pool {
 
 /// The positions that have their patches side by side: so many windows of a row, each so many rows and columns; without a pool
 /// a window is a position, and a row all of them. Masks have a bit a window, a group of bits for each row of taps, so that the
-/// bits' order is that of the positions.
+/// bits' order is that of the positions. What the positions read lies at numbered places: that of tap t of the window of bit i is
+/// `step·i + t`.
 #[derive(Clone, Copy, Debug)]
 pub struct Chunk {
     /// Windows.
@@ -48,12 +49,25 @@ pub struct Chunk {
     pub kernel: [usize; 2],
     /// Bits for each row of taps: 32 or 64.
     pub bits: usize,
+    /// Places from one window to the next.
+    pub step: usize,
+    /// Whether places are positions of strips, one for each row of taps, whose bits count on; else all of a window's taps come
+    /// before the next window's.
+    pub strips: bool,
+    /// Bytes from one place to the next.
+    pub place: usize,
 }
 
 impl Chunk {
     /// Taps of a window.
     pub fn taps(self) -> usize {
         self.kernel[0] * self.kernel[1]
+    }
+
+    /// Places.
+    pub fn places(self) -> usize {
+        let before = if self.strips { (self.kernel[0] - 1) * self.bits } else { 0 };
+        (before + self.windows) * self.step + if self.strips { self.taps() } else { 0 }
     }
 
     /// Masks of 32 bits of an output; they are read by twos.
@@ -96,13 +110,36 @@ impl PatchGrad {
 
     /// The positions that are done together.
     pub fn chunk(&self) -> Chunk {
-        match &self.pool {
-            Some(pool) => {
-                let windows = self.gradient.image[1];
-                Chunk { windows, kernel: pool.kernel, bits: if windows <= 32 { 32 } else { 64 } }
+        let place = self.row();
+        let Some(Pool { kernel, .. }) = self.pool else {
+            return Chunk { windows: POSITIONS, kernel: [1, 1], bits: 64, step: 1, strips: false, place };
+        };
+        let windows = self.gradient.image[1];
+        let bits = windows.next_multiple_of(32);
+        match self.column() {
+            Some(column) => {
+                Chunk { windows, kernel, bits, step: kernel[1], strips: true, place: self.g.strides[1] * column * 4 }
             }
-            None => Chunk { windows: POSITIONS, kernel: [1, 1], bits: 64 },
+            None => Chunk { windows, kernel, bits, step: kernel[0] * kernel[1], strips: false, place },
         }
+    }
+
+    /// Where patches of neighbouring positions can overlap, as a strip of columns of the input, each of so many floats, in which a
+    /// patch is a piece: the floats (ci, ky) of a column, padded to whole vectors, where a patch takes no more of them so. The taps
+    /// of the sums then lie as (kx, ci, ky).
+    pub(crate) fn column(&self) -> Option<usize> {
+        let (g, pool) = (&self.g, self.pool.as_ref()?);
+        let column = (g.channels * g.kernel[0]).next_multiple_of(LANES);
+        // The strip of a row of taps must end where that of the next one begins.
+        let bits = self.gradient.image[1].next_multiple_of(32);
+        let fits = self.columns() <= (bits + 1) * pool.kernel[1] * g.strides[1];
+        let same = g.kernel[1] * column == g.taps().next_multiple_of(LANES) && column <= 4 * LANES;
+        (same && fits && g.dilations[1] == 1).then_some(column)
+    }
+
+    /// Columns of a strip, by fours.
+    pub(crate) fn columns(&self) -> usize {
+        ((self.g.output[1] - 1) * self.g.strides[1] + self.g.kernel[1]).next_multiple_of(4)
     }
 
     /// Bytes of a patch, and of the sums of an output.
@@ -110,15 +147,16 @@ impl PatchGrad {
         self.g.taps().next_multiple_of(LANES) * 4
     }
 
-    /// Bytes of a sample's sums: f32 `o·row + (ci·KH + ky)·KW + kx`, the rows padded.
+    /// Bytes of a sample's sums: f32 `o·row + tap`, taps in (ci, ky, kx) order, the rows padded; see [`PatchGrad::column`].
     pub fn sums(&self) -> usize {
         self.g.outputs * self.row()
     }
 
     /// Bytes of the patches of a chunk.
     pub(crate) fn patches(&self) -> usize {
-        let chunk = self.chunk();
-        chunk.windows * chunk.taps() * self.row() + SLACK
+        let (chunk, column) = (self.chunk(), self.column().unwrap_or(0) * 4);
+        // The last strip ends with its last patch, or what is written by fours.
+        (chunk.places() * chunk.place + (self.g.kernel[1] + 3) * column + SLACK).next_multiple_of(64)
     }
 
     /// Blocks of outputs that have their masks side by side: a word of each, then the next.
@@ -138,7 +176,7 @@ impl PatchGrad {
         let masks = self.patches();
         let totals = masks + self.blocks() * self.masks();
         let lanes = totals + self.g.outputs * 16;
-        [masks, totals, lanes, lanes + chunk.windows * chunk.taps() * 16]
+        [masks, totals, lanes, lanes + chunk.places() * 16]
     }
 
     /// Bytes that the kernel needs besides the sums.
