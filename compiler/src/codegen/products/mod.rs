@@ -15,6 +15,7 @@ mod outer;
 mod pack;
 mod patch_clif;
 mod patch_grad;
+mod patch_walk;
 #[cfg(test)]
 mod reference;
 pub mod relayout;

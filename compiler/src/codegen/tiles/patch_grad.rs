@@ -56,7 +56,7 @@ impl PatchTile {
 
     pub(super) fn assemble(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
         leaf(a, &SAVED, |a| {
-            (0..self.chunk.words() * 32 / self.chunk.bits).try_for_each(|row| self.masks(a, row))?;
+            self.masks(a)?;
             self.outputs(a)
         })
     }
@@ -95,17 +95,15 @@ impl PatchTile {
         a.jb(output)
     }
 
-    /// Bit i of an output's mask for row `row` of the taps: the gradient of window i is not zero and goes there. Rows beyond
-    /// the window's have none.
-    fn masks(self, a: &mut CodeAssembler, row: usize) -> Result<(), IcedError> {
+    /// Bit i of an output's mask for a row of taps: the gradient of window i is not zero and goes there. Rows beyond the
+    /// window's have none.
+    fn masks(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
         let (width, lanes) = (self.width, self.width.lanes());
         let Chunk { kernel: [rows, columns], bits: group, .. } = self.chunk;
-        let (mask, bits, zero, spare, here, tap, minus, start) = (0, 1, 2, 3, 4, 5, 6, 7);
+        let (zero, bits, minus, here, tap, spare, first_mask) = (0, 1, 2, 3, 4, 5, 6);
         width.zero(a, zero)?;
-        for (vector, all) in [(minus, -1), (start, -((row * columns) as i32))] {
-            a.mov(ebx, all)?;
-            width.splat(a, vector, ebx)?;
-        }
+        a.mov(ebx, -1)?;
+        width.splat(a, minus, ebx)?;
         a.mov(ebx, 1)?;
         // Windows of the halves: of the low one in r9, of the high one in r10.
         a.mov(r9d, 32)?;
@@ -117,39 +115,41 @@ impl PatchTile {
             let first = vector * lanes;
             let block = self.work[0] + 64 * self.chunk.words() * (first / 16) + 4 * (first % 16);
             for (half, count) in [(0, r9), (1, r10)].into_iter().take(group / 32) {
-                width.zero(a, mask)?;
-                if row < rows {
-                    let (mut next, mut end) = (a.create_label(), a.create_label());
-                    a.mov(r11, count)?;
-                    a.test(r11, r11)?;
-                    a.jz(end)?;
-                    width.splat(a, bits, ebx)?;
-                    a.lea(rax, qword_ptr(GRADIENT + (4 * first + half * 32 * self.pixel) as i32))?;
-                    a.lea(OUTPUT, qword_ptr(WINNERS + (first + half * 32 * self.winner) as i32))?;
-                    a.set_label(&mut next)?;
-                    width.where_not(a, [here, bits, zero], qword_ptr(rax))?;
-                    if self.winner == 0 {
-                        width.or(a, mask, here)?;
-                    } else {
-                        // The tap counted from the row's first.
-                        width.load_bytes(a, tap, qword_ptr(OUTPUT))?;
-                        width.add_i32(a, tap, [tap, start])?;
-                        for column in 0..columns {
-                            width.or_where_none(a, [mask, here, tap, zero, spare])?;
-                            if column + 1 < columns {
-                                width.add_i32(a, tap, [tap, minus])?;
-                            }
-                        }
-                        a.add(OUTPUT, self.winner as i32)?;
-                    }
-                    width.add_i32(a, bits, [bits, bits])?;
-                    a.add(rax, self.pixel as i32)?;
-                    a.dec(r11)?;
-                    a.jnz(next)?;
-                    a.set_label(&mut end)?;
+                let (mut next, mut end) = (a.create_label(), a.create_label());
+                for row in 0..rows {
+                    width.zero(a, first_mask + row)?;
                 }
-                let word = row * group / 32 + half;
-                width.store(a, qword_ptr(WORK + (block + 64 * word) as i32), mask)?;
+                a.mov(r11, count)?;
+                a.test(r11, r11)?;
+                a.jz(end)?;
+                width.splat(a, bits, ebx)?;
+                a.lea(rax, qword_ptr(GRADIENT + (4 * first + half * 32 * self.pixel) as i32))?;
+                a.lea(OUTPUT, qword_ptr(WINNERS + (first + half * 32 * self.winner) as i32))?;
+                a.set_label(&mut next)?;
+                width.where_not(a, [here, bits, zero], qword_ptr(rax))?;
+                if self.winner == 0 {
+                    width.or(a, first_mask, here)?;
+                } else {
+                    // Counted down tap by tap.
+                    width.load_bytes(a, tap, qword_ptr(OUTPUT))?;
+                    for i in 0..rows * columns {
+                        if i > 0 {
+                            width.add_i32(a, tap, [tap, minus])?;
+                        }
+                        width.or_where_none(a, [first_mask + i / columns, here, tap, zero, spare])?;
+                    }
+                    a.add(OUTPUT, self.winner as i32)?;
+                }
+                width.add_i32(a, bits, [bits, bits])?;
+                a.add(rax, self.pixel as i32)?;
+                a.dec(r11)?;
+                a.jnz(next)?;
+                a.set_label(&mut end)?;
+                for row in 0..self.chunk.words() * 32 / group {
+                    let mask = if row < rows { first_mask + row } else { zero };
+                    let word = row * group / 32 + half;
+                    width.store(a, qword_ptr(WORK + (block + 64 * word) as i32), mask)?;
+                }
             }
         }
         Ok(())
@@ -195,7 +195,12 @@ impl PatchTile {
             width.broadcast(a, FACTOR, qword_ptr(GRADIENT + r10))?;
             a.imul_3(r11, r9, place as i32)?;
             for (sum, offset) in sums() {
-                width.mul_add(a, self.fma, [sum, FACTOR, SPARE], qword_ptr(WORK + r11 + (offset + skipped * place) as i32))?;
+                width.mul_add(
+                    a,
+                    self.fma,
+                    [sum, FACTOR, SPARE],
+                    qword_ptr(WORK + r11 + (offset + skipped * place) as i32),
+                )?;
             }
             if first == 0 {
                 a.shl(r9, 4)?;

@@ -6,13 +6,13 @@ use super::look_up_avx512::{self as look_up, LookUp64};
 use super::look_up_flat::LookUpFlat;
 use super::outer_avx512::{GatherShape, OuterShape, TableShape};
 use super::patches::Patches;
-use crate::lower::train::requirements::patch_grad::Chunk;
 use super::product::Dot;
 use super::product_amx::{ProductShape, Rows};
 use super::split::Instructions;
 use super::weight_amx::{ShiftShape, Taps, WeightShape};
 use super::*;
 use crate::codegen::products::{Arithmetic, Finish, Loop, Tile, Units};
+use crate::lower::train::requirements::patch_grad::Chunk;
 
 /// Every instruction of a tile is legal on a machine with AVX2 and FMA and no more.
 pub(in crate::codegen) fn only_avx2(a: &CodeAssembler) {

@@ -83,7 +83,11 @@ pub fn gradient(
     let mut p = Program::default();
     let zero = p.float(0.0);
     let [mut dy, winner] = from.map(|whole| {
-        let row = Access { base: e.at(whole.base, y, whole.row), origin: whole.origin + columns.start * whole.column, ..whole };
+        let row = Access {
+            base: e.at(whole.base, y, whole.row),
+            origin: whole.origin + columns.start * whole.column,
+            ..whole
+        };
         p.load(row, Level::Point)
     });
     if apart {
