@@ -100,3 +100,40 @@ impl Scheduler<'_> {
         self.dense(node, own, scratch)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lower::train::{lower, spread, states};
+    use crate::{grad, text};
+    use dorefa_runtime::train::{Decay, Optimizer, StepOptions};
+
+    /// Whether the gradient of the pool lies in memory, and whether more than one step reads the pool's operand.
+    fn stored(pool: &str, features: usize) -> [bool; 2] {
+        let source = format!(
+            "dorefa 1\ngraph g(x: f32[N, 3, 8, 8]) -> (scores) {{\n\
+             \x20 c = conv(x, @w: f32[16, 3, 3, 3], @b: f32[16], pads=[1, 1, 1, 1])\n  p = {pool}\n\
+             \x20 q = batch_norm(p, @g: f32[16], @h: f32[16], @i: f32[16], @j: f32[16])\n\
+             \x20 f = reshape(q, shape=[{features}])\n  scores = matmul(f, @v: f32[4, {features}])\n}}\n"
+        );
+        let source = text::parse(&source, "g", &|_| None).unwrap_or_else(|e| panic!("{e:?}"));
+        let options = StepOptions { optimizer: Optimizer::Sgd, decay: Decay::None };
+        let graph = spread(&grad::build(&source, &options).unwrap().train).unwrap();
+        let plan = lower(&graph, &states(&graph).0).unwrap();
+        let named =
+            |op: &str| graph.order().into_iter().filter_map(|id| graph.node(id)).find(|n| n.op.name == op).unwrap();
+        let gradient = Slot::own(Value { node: named("max_pool_grad").id, port: 0 });
+        let operand = Slot::own(graph.operands(named("max_pool_winner").id)[0]);
+        let readers = plan.steps.iter().filter(|s| s.reads.contains(&operand)).count();
+        [plan.buffers.contains_key(&gradient), readers > 1]
+    }
+
+    #[test]
+    fn gradients_of_pools_that_only_patches_read_are_not_made() {
+        assert_eq!(stored("max_pool(c, kernel=[2, 2], strides=[2, 2])", 256), [false, false]);
+        // Windows that overlap, that leave a row, and a gradient that is read element by element.
+        assert_eq!(stored("max_pool(c, kernel=[2, 2])", 16 * 49), [true, false]);
+        assert_eq!(stored("max_pool(c, kernel=[3, 3], strides=[3, 3])", 64), [true, false]);
+        assert!(stored("max_pool(relu(c), kernel=[2, 2], strides=[2, 2])", 256)[0]);
+    }
+}
