@@ -215,6 +215,29 @@ fn quantised_weights_on_pixels() {
 }
 
 #[test]
+fn weights_of_eight_bits_and_a_box_sum() {
+    // Levels −255 … 255, odd: halved where channels allow, all at their limits too.
+    let greatest =
+        |sign: fn(usize) -> f32| move |_: &str| Tensor::f32([20, 32, 3, 3], (0..20 * 288).map(sign).collect()).ok();
+    let (same, half) = (greatest(|_| 1.0), greatest(|i| if i % 2 == 0 { 1.0 } else { -1.0 }));
+    let weights: [Weights<'_>; 3] = [&random, &same, &half];
+    for weights in weights {
+        for more in ["pads=[1, 1, 1, 1]", "strides=[2, 1], pads=[2, 0, 1, 1]", "dilations=[1, 2], strides=[1, 2]"] {
+            let conv = format!("c = conv(x, quantize_weights(@w: f32[20, 32, 3, 3], bits=8), {more})");
+            check(&[32, 8, 14], &format!("{conv}; y = relu(c)"), weights);
+            check(
+                &[32, 8, 14],
+                &format!("{conv}; a = quantize_activation(c, bits=4); y = global_average_pool(a)"),
+                weights,
+            );
+        }
+    }
+    // Channels that fill no vector, and groups, are not.
+    check(&[20, 7, 9], "c = conv(x, quantize_weights(@w: f32[20, 20, 3, 3], bits=8)); y = relu(c)", &random);
+    check(&[32, 7, 9], "c = conv(x, quantize_weights(@w: f32[20, 16, 3, 3], bits=8), groups=2); y = relu(c)", &random);
+}
+
+#[test]
 fn means_and_deviations() {
     let table = |name: &str| match name {
         "t" => {

@@ -131,6 +131,20 @@ fn pools_that_overlap_or_leave_the_image() {
     pools(20, 16, "average_pool(p, kernel=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1], count_padding=true)");
 }
 
+/// The pool's gradient is read instead of what it scatters: patches as strips and one by one, with and without a bias.
+#[test]
+fn pools_behind_convolutions_of_few_taps() {
+    for bias in ["", ", @b: f32[16]"] {
+        for (kernel, pads) in [("1, 1", "0, 0, 0, 0"), ("2, 2", "0, 0, 1, 1"), ("1, 2", "0, 1, 0, 0")] {
+            for (window, features) in [("2, 2", 64), ("1, 4", 64), ("4, 1", 64), ("4, 2", 32)] {
+                let convolution = format!("conv(x, @w: f32[16, 3, {kernel}]{bias}, pads=[{pads}])");
+                let pool = format!("max_pool({convolution}, kernel=[{window}], strides=[{window}])");
+                trains(features, &format!("y = clip({pool}, lo=-0.3, hi=0.3)"));
+            }
+        }
+    }
+}
+
 #[test]
 fn pools_and_convolutions() {
     trains(27, "y = max_pool(pad(a, pads=[0, 0, 1, 1]), kernel=[2, 2], dilations=[2, 2])");

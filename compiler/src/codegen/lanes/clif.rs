@@ -162,20 +162,24 @@ pub fn address(e: &mut Emitter<'_, '_>, at: Access, point: Point, width: usize) 
     e.at(address, point.channel, at.element.size())
 }
 
-fn load(e: &mut Emitter<'_, '_>, at: Access, point: Point, width: usize) -> Value {
+/// Loads four elements.
+pub fn load(e: &mut Emitter<'_, '_>, at: Access, point: Point, width: usize) -> Value {
     let address = address(e, at, point, width);
     match at.element {
         Element::F32 => e.load(F32X4, address, 0),
         Element::I32 => e.load(I32X4, address, 0),
         Element::I16 => e.b.ins().sload16x4(MemFlagsData::new().with_notrap(), address, 0),
-        Element::U8 => {
-            let four = e.load(types::I32, address, 0);
-            let four = e.b.ins().scalar_to_vector(I32X4, four);
-            let four = e.cast(types::I8X16, four);
-            let four = e.b.ins().uwiden_low(four);
-            e.b.ins().uwiden_low(four)
-        }
+        Element::U8 => bytes(e, address),
     }
+}
+
+/// Loads four bytes, zero-extended.
+pub fn bytes(e: &mut Emitter<'_, '_>, address: Value) -> Value {
+    let four = e.load(types::I32, address, 0);
+    let four = e.b.ins().scalar_to_vector(I32X4, four);
+    let four = e.cast(types::I8X16, four);
+    let four = e.b.ins().uwiden_low(four);
+    e.b.ins().uwiden_low(four)
 }
 
 /// Floats of four planes; lanes beyond the last channel repeat it.

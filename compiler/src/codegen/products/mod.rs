@@ -15,6 +15,7 @@ mod outer;
 mod pack;
 mod patch_clif;
 mod patch_grad;
+mod patch_walk;
 #[cfg(test)]
 mod reference;
 pub mod relayout;
@@ -36,6 +37,8 @@ mod tests_narrow;
 #[cfg(test)]
 mod tests_outer;
 #[cfg(test)]
+mod tests_patches;
+#[cfg(test)]
 mod tests_winograd;
 mod tile;
 mod tile_clif;
@@ -43,6 +46,7 @@ mod weight_amx;
 mod weight_grad;
 mod winograd;
 
+pub use patch_grad::PatchOperands;
 pub use relayout::{emit_planes_from_dense, emit_planes_from_levels, emit_planes_from_maps, emit_strips_from_levels};
 pub use tile::{Arithmetic, Finish, Loop, Tile, Units, Winograd};
 

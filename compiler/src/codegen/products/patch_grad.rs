@@ -1,57 +1,99 @@
 //! Gradient of the weights of a float layer with few taps, where most gradients may be zero because a pool or a clip lies
 //! behind it. For each output it walks over the positions whose gradient is not zero and adds gradient times patch to the
-//! output's taps, which lie across the lanes; a skipped zero changes no bit. Each sample is one chain in row-major order;
+//! output's taps, which lie across the lanes; a skipped zero changes no bit. Behind a max pool, the gradient that is read is the
+//! pool's, and the winners tell the positions; rows of windows visit those of their first rows before those of their second.
+//! Each sample is one chain in row-major order;
 //! samples are added in ascending order by [`PatchGrad::emit_dense`].
 
+use super::patch_walk::Walk;
 use super::{Samples, patch_clif, share};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, F32X4};
 use crate::codegen::tiles::{PatchTile, Width};
-use crate::lower::train::requirements::patch_grad::{POSITIONS, PatchGrad};
-use cranelift_codegen::ir::condcodes::IntCC;
+use crate::lower::train::requirements::patch_grad::PatchGrad;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
-use cranelift_frontend::Variable;
 
 /// Vectors of the result that are summed over the samples together: two lines of memory.
 const TOGETHER: usize = 8;
 
+/// What the gradient of one sample reads and writes, at these addresses.
+#[derive(Clone, Copy)]
+pub struct PatchOperands<'o> {
+    /// The convolution's input.
+    pub input: Value,
+    /// The gradient, of the pool where there is one.
+    pub gradient: Value,
+    /// The pool's winners.
+    pub winners: Option<Value>,
+    /// The sums of the weights.
+    pub sums: Value,
+    /// Memory that nothing else wants.
+    pub work: Value,
+    /// Where the sum of the gradient over the positions goes, one f32 an output: four lanes, position mod 4. They begin at +0
+    /// and thus are never −0, so that the zeros passed over change no bit of them either.
+    pub totals: &'o [Value],
+}
+
 impl PatchGrad {
-    /// One sample: `scratch` is its sums and what lies behind them.
+    /// One sample.
     ///
     /// # Errors
     /// When the code generator fails.
-    pub fn emit(
-        &self,
-        e: &mut Emitter<'_, '_>,
-        input: Value,
-        gradient: Value,
-        scratch: Value,
-    ) -> Result<(), CodegenError> {
-        let area = self.g.output[0] * self.g.output[1];
+    pub fn emit(&self, e: &mut Emitter<'_, '_>, at: PatchOperands<'_>) -> Result<(), CodegenError> {
+        let (chunk, [masks, totals, lanes, _]) = (self.chunk(), self.work());
+        let winner = self.pool.as_ref().map_or(0, |pool| pool.winners.pixel());
         let tile = match Width::of(e.level) {
             Some(width) => {
-                let pixel = self.gradient.pixel();
-                let shape = PatchTile { width, outputs: self.g.outputs, pixel, row: self.row(), fma: e.fma };
+                let (pixel, outputs) = (self.gradient.pixel(), self.g.outputs);
+                let work = [masks, totals, lanes];
+                let shape = PatchTile { width, outputs, pixel, winner, row: self.row(), chunk, work, fma: e.fma };
                 Some(shape.function(e.image)?)
             }
             None => None,
         };
-        let patches = e.add(scratch, self.sums());
-        let masks = e.add(patches, self.patches());
         // Lanes beyond the taps hold zeros or neighbours, never what might slow arithmetic down.
-        clear(e, scratch, self.sums() + self.patches());
-        let walk = Walk::new(e, self, input);
-        let (zero, end, most) = (e.int(0), e.int(area), e.int(POSITIONS));
-        e.range(zero, end, POSITIONS, |e, first| {
-            let left = e.b.ins().isub(end, first);
-            let count = e.min(left, most);
-            walk.patches(e, self, count, patches);
-            let gradient = e.at(gradient, first, self.gradient.pixel());
+        clear(e, at.sums, self.sums());
+        clear(e, at.work, self.patches());
+        let totals = e.add(at.work, totals);
+        clear(e, totals, self.g.outputs * 16);
+        let walk = Walk::new(e, self, at.input);
+        let none = e.int(0);
+        let done = |e: &mut Emitter<'_, '_>, first: Value, count: Value| {
+            let gradient = e.at(at.gradient, first, self.gradient.pixel());
+            let winners = at.winners.map_or(none, |winners| e.at(winners, first, winner));
+            let arguments = [gradient, winners, at.sums, at.work, count];
             match tile {
-                Some(tile) => e.call(tile, &[gradient, patches, scratch, masks, count]),
-                None => patch_clif::chunk(e, self, [gradient, patches, scratch, masks, count]),
+                Some(tile) => e.call(tile, &arguments),
+                None => patch_clif::chunk(e, self, arguments),
             }
-        });
+        };
+        if self.pool.is_some() {
+            let count = e.int(chunk.windows);
+            e.times(self.gradient.image[0], |e, row| {
+                walk.windows(e, self, row, at.work);
+                let first = e.mul(row, chunk.windows);
+                done(e, first, count);
+            });
+        } else {
+            let (end, most) = (e.int(self.g.output[0] * self.g.output[1]), e.int(chunk.windows));
+            e.range(none, end, chunk.windows, |e, first| {
+                let left = e.b.ins().isub(end, first);
+                let count = e.min(left, most);
+                walk.patches(e, self, [first, count], at.work);
+                done(e, first, count);
+            });
+        }
+        if !at.totals.is_empty() {
+            e.times(self.g.outputs, |e, o| {
+                let from = e.at(totals, o, 16);
+                let lanes = [0, 4, 8, 12].map(|offset| e.load(types::F32, from, offset));
+                let total = e.lane_tree(lanes);
+                for &to in at.totals {
+                    let to = e.at(to, o, 4);
+                    e.store(total, to, 0);
+                }
+            });
+        }
         Ok(())
     }
 
@@ -71,19 +113,50 @@ impl PatchGrad {
             let offset = e.mul(o, self.row());
             let from = e.b.ins().iadd(sums.base, offset);
             let to = e.at(dst, o, taps * 4);
+            if let Some(column) = self.column() {
+                let (rows, columns) = (self.g.channels * self.g.kernel[0], self.g.kernel[1]);
+                let all: Vec<_> = (0..columns * column)
+                    .map(|i| (i % column < rows).then_some(i % column * columns + i / column))
+                    .collect();
+                for (i, places) in all.chunks(4 * TOGETHER).enumerate() {
+                    let base = e.add(from, 16 * TOGETHER * i);
+                    let totals = added(e, batch, Samples { base, ..sums }, places.len());
+                    scatter(e, &totals, to, places);
+                }
+                return;
+            }
+            let add = |e: &mut Emitter<'_, '_>, base: Value, to: Value, count: usize| {
+                let totals = added(e, batch, Samples { base, ..sums }, count);
+                for (i, &v) in totals.iter().enumerate().take(count / 4) {
+                    e.store(v, to, 16 * i as i32);
+                }
+                // The next output's taps begin behind the others.
+                let places: Vec<_> = (0..count).map(|i| (i / 4 == count / 4).then_some(i)).collect();
+                scatter(e, &totals, to, &places);
+            };
             e.times(taps / (4 * TOGETHER), |e, block| {
                 let (from, to) = (e.at(from, block, 16 * TOGETHER), e.at(to, block, 16 * TOGETHER));
-                added(e, batch, Samples { base: from, ..sums }, to, TOGETHER * 4);
+                add(e, from, to, TOGETHER * 4);
             });
             let whole = taps / (4 * TOGETHER) * 4 * TOGETHER;
             let (from, to) = (e.add(from, whole * 4), e.add(to, whole * 4));
-            added(e, batch, Samples { base: from, ..sums }, to, taps - whole);
+            add(e, from, to, taps - whole);
         });
     }
 }
 
+/// Stores those lanes of vectors, one after another, that have a place.
+fn scatter(e: &mut Emitter<'_, '_>, vectors: &[Value], to: Value, places: &[Option<usize>]) {
+    for (&v, places) in vectors.iter().zip(places.chunks(4)) {
+        for (lane, place) in places.iter().enumerate().filter_map(|(lane, place)| Some((lane as u8, (*place)?))) {
+            let one = e.b.ins().extractlane(v, lane);
+            e.store(one, to, 4 * place as i32);
+        }
+    }
+}
+
 /// The first `count` floats of all samples' sums, added in the samples' order.
-fn added(e: &mut Emitter<'_, '_>, batch: Value, sums: Samples, to: Value, count: usize) {
+fn added(e: &mut Emitter<'_, '_>, batch: Value, sums: Samples, count: usize) -> Vec<Value> {
     let zero = e.splat_f32(0.0);
     let totals: Vec<_> = (0..count.div_ceil(4)).map(|_| e.var(zero)).collect();
     let none = e.int(0);
@@ -96,70 +169,7 @@ fn added(e: &mut Emitter<'_, '_>, batch: Value, sums: Samples, to: Value, count:
             e.b.def_var(total, new);
         }
     });
-    for (i, &total) in totals.iter().enumerate() {
-        let v = e.b.use_var(total);
-        match count - 4 * i {
-            4.. => e.store(v, to, 16 * i as i32),
-            // The next output's taps begin behind these.
-            rest => (0..rest).for_each(|lane| {
-                let one = e.b.ins().extractlane(v, lane as u8);
-                e.store(one, to, (16 * i + 4 * lane) as i32);
-            }),
-        }
-    }
-}
-
-/// Walks over the output positions of a sample and copies their patches.
-struct Walk {
-    /// Address of the position's first tap.
-    at: Variable,
-    column: Variable,
-}
-
-impl Walk {
-    fn new(e: &mut Emitter<'_, '_>, product: &PatchGrad, input: Value) -> Walk {
-        let (g, p) = (&product.g, &product.input);
-        let corner = p.offset(p.border[0] - g.pads[0], p.border[1] - g.pads[1]);
-        let (at, zero) = (e.add(input, corner), e.int(0));
-        Walk { at: e.var(at), column: e.var(zero) }
-    }
-
-    /// Copies the next `count` patches, taps in (ci, ky, kx) order.
-    fn patches(&self, e: &mut Emitter<'_, '_>, product: &PatchGrad, count: Value, to: Value) {
-        let (g, p, zero) = (&product.g, &product.input, e.int(0));
-        let [kh, kw] = g.kernel;
-        let step = (g.strides[1] * p.element) as i64;
-        let turn = (g.strides[0] * p.row()) as i64 - step * g.output[1] as i64;
-        e.range(zero, count, 1, |e, i| {
-            let (from, to) = (e.b.use_var(self.at), e.at(to, i, product.row()));
-            e.times(g.channels, |e, channel| {
-                let (from, to) = (e.at(from, channel, p.plane()), e.at(to, channel, kh * kw * 4));
-                for ky in 0..kh {
-                    copy(e, kw, (from, ky * g.dilations[0] * p.row()), (to, ky * kw * 4));
-                }
-            });
-            let next = e.b.use_var(self.column);
-            let next = e.add(next, 1);
-            let full = e.b.ins().icmp_imm_s(IntCC::Equal, next, g.output[1] as i64);
-            let next = e.b.ins().select(full, zero, next);
-            e.b.def_var(self.column, next);
-            let turn = e.b.ins().iconst(types::I64, turn);
-            let turn = e.b.ins().select(full, turn, zero);
-            let moved = e.b.ins().iadd_imm_s(from, step);
-            let moved = e.b.ins().iadd(moved, turn);
-            e.b.def_var(self.at, moved);
-        });
-    }
-}
-
-/// Copies `count` floats. Up to three behind fewer than four are overwritten too: by the next row of the window or the next
-/// patch later, or they are slack.
-fn copy(e: &mut Emitter<'_, '_>, count: usize, from: (Value, usize), to: (Value, usize)) {
-    let last = count.saturating_sub(4);
-    for first in (0..last).step_by(4).chain([last]) {
-        let v = e.read(F32X4, from.0, (from.1 + 4 * first) as i32);
-        e.store(v, to.0, (to.1 + 4 * first) as i32);
-    }
+    totals.into_iter().map(|total| e.b.use_var(total)).collect()
 }
 
 /// Writes zeros; `bytes` is a multiple of 16.

@@ -1,7 +1,8 @@
 //! All six products against plain references, with their packing and relayouts, on every level.
 
-use super::reference::{Number, Random, forward, geometries, geometry, input_grad, plain, weight_grad};
+use super::reference::{Number, Random, forward, geometries, input_grad, weight_grad};
 use super::testing::{Code, Memory, build};
+use super::tests_patches::{behind, patch_image};
 use super::*;
 use crate::codegen::image::Image;
 use crate::codegen::target::Level;
@@ -10,12 +11,12 @@ use crate::lower::train::layouts::{Levels, Maps, Planes, Range, Storage};
 use crate::lower::train::requirements::patch_grad::PatchGrad;
 
 /// Samples: where a sample has few positions so many that they fill tiles of samples, whole groups of them and one more.
-fn batch(g: &Geometry) -> usize {
+pub(super) fn batch(g: &Geometry) -> usize {
     if g.output == [1, 1] && g.channels.is_multiple_of(64) { 80 } else { 3 }
 }
 
 /// Levels (C, H, W) a sample in their layout.
-fn levels_memory(l: &Levels, samples: &[Vec<i32>]) -> Memory {
+pub(super) fn levels_memory(l: &Levels, samples: &[Vec<i32>]) -> Memory {
     let mut m = Memory::new(samples.len() * l.bytes(), l.storage.bias());
     for (n, values) in samples.iter().enumerate() {
         for (i, &v) in values.iter().enumerate() {
@@ -31,7 +32,7 @@ fn levels_memory(l: &Levels, samples: &[Vec<i32>]) -> Memory {
     m
 }
 
-fn maps_memory(maps: &Maps, samples: &[Vec<f32>]) -> Memory {
+pub(super) fn maps_memory(maps: &Maps, samples: &[Vec<f32>]) -> Memory {
     let mut m = Memory::new(samples.len() * maps.bytes(), 0x7f);
     for (n, values) in samples.iter().enumerate() {
         let area = maps.image[0] * maps.image[1];
@@ -101,12 +102,12 @@ pub(super) fn limits() -> Vec<(Range, Range, bool)> {
     ]
 }
 
-fn per_sample<T>(g: &Geometry, n: usize, mut f: impl FnMut(usize) -> Vec<T>) -> Vec<Vec<T>> {
+pub(super) fn per_sample<T>(g: &Geometry, n: usize, mut f: impl FnMut(usize) -> Vec<T>) -> Vec<Vec<T>> {
     (0..batch(g)).map(|_| f(n)).collect()
 }
 
 /// The operand of the rows in its layout: levels as they are, floats from maps by the relayout under test.
-fn float_planes(level: &Level, from: &Maps, to: &Planes, samples: &[Vec<f32>]) -> Memory {
+pub(super) fn float_planes(level: &Level, from: &Maps, to: &Planes, samples: &[Vec<f32>]) -> Memory {
     let (maps, planes) = (maps_memory(from, samples), Memory::new(samples.len() * to.bytes(), 0x7f));
     let code = Code::new(&build(level, false, 2, |e, p| emit_planes_from_maps(e, from, p[0], to, p[1])));
     for n in 0..samples.len() {
@@ -446,66 +447,6 @@ fn weight_grad_floats() {
 }
 
 #[test]
-fn patch_grad_floats() {
-    let mut shapes = geometries();
-    shapes.extend([
-        geometry(3, 48, 1, [14, 15], plain(5, 1, 0)),
-        geometry(3, 21, 1, [40, 9], plain(3, 1, 1)),
-        geometry(2, 37, 1, [31, 29], plain(9, 1, 4)),
-        geometry(3, 8, 1, [60, 44], plain(12, 2, 0)),
-        geometry(1, 5, 1, [12, 40], ([2, 3], [2, 1], [1, 2, 0, 2], [3, 1])),
-    ]);
-    let all = shapes.into_iter().filter(|g| PatchGrad::new(g).unwrap().is_some()).collect::<Vec<_>>();
-    assert_eq!(all.len(), 9);
-    on(&all, patch_grad_of_floats);
-}
-
-/// Arguments: input, gradient, scratch, dense result.
-fn patch_image(level: &Level, fma: bool, product: &PatchGrad) -> Image {
-    build(level, fma, 7, |e, p| {
-        e.times(batch(&product.g), |e, n| {
-            let at = |e: &mut Emitter<'_, '_>, i: usize| {
-                let offset = e.b.ins().imul(n, p[2 * i + 1]);
-                e.b.ins().iadd(p[2 * i], offset)
-            };
-            let [a, b, to] = [0, 1, 2].map(|i| at(e, i));
-            product.emit(e, a, b, to).unwrap();
-        });
-        let batch = e.int(batch(&product.g));
-        e.times(3, |e, part| product.emit_dense(e, part, 3, batch, samples(p, 2), p[6]));
-    })
-}
-
-fn patch_grad_of_floats(level: &Level, fma: bool, g: &Geometry) {
-    let mut random = Random(7);
-    let mut product = PatchGrad::new(g).unwrap().unwrap();
-    if fma {
-        product.input.border = product.input.border.map(|b| b + 1);
-        product.gradient.pitch += 16;
-    }
-    let x = per_sample(g, g.channels * g.input[0] * g.input[1], |n| random.floats(n));
-    let dy = per_sample(g, g.outputs * g.output[0] * g.output[1], |n| {
-        // Mostly zeros, of both signs.
-        let (v, there) = (random.floats(n), random.levels(n, Range { least: 0, greatest: 5 }));
-        v.into_iter().zip(there).map(|(v, t)| if t > 2 { v * 0.0 } else { v }).collect()
-    });
-    let mut expected = vec![0f32; g.outputs * g.taps()];
-    for (x, dy) in x.iter().zip(&dy) {
-        expected.iter_mut().zip(weight_grad(g, x, dy, fma)).for_each(|(sum, s)| *sum += s);
-    }
-    let maps = Maps::new(g.channels, 1, g.input).unwrap();
-    let (a, b) = (float_planes(level, &maps, &product.input, &x), maps_memory(&product.gradient, &dy));
-    let scratch = Memory::new(batch(g) * product.scratch_bytes(), 0x7f);
-    let dense = Memory::new(expected.len() * 4, 0x55);
-    let code = Code::new(&patch_image(level, fma, &product));
-    let strides = [product.input.bytes(), product.gradient.bytes(), product.scratch_bytes()].map(|n| n as u64);
-    code.call(&[a.address(), strides[0], b.address(), strides[1], scratch.address(), strides[2], dense.address()]);
-    for (i, v) in expected.iter().enumerate() {
-        assert_eq!(f32::from_le_bytes(dense.get(4 * i)).to_bits(), v.to_bits(), "{}, weight {i}, {g:?}", level.name);
-    }
-}
-
-#[test]
 fn pixels_become_planes() {
     let to = Planes::new(2, [3, 5], [1, 2, 0, 1], [1, 1], 4).unwrap();
     let pixels: Vec<u8> = (0..30).map(|i| i * 8 + 7).collect();
@@ -536,6 +477,9 @@ fn every_level_compiles() {
                 weight_image(level, fma, &WeightGrad::new(&g, operands).unwrap()).check().unwrap();
             }
             if let Some(product) = PatchGrad::new(&g).unwrap() {
+                patch_image(level, level.has_fma(), &product).check().unwrap();
+            }
+            if let Some(product) = behind(&g, [2, 2]) {
                 patch_image(level, level.has_fma(), &product).check().unwrap();
             }
         }

@@ -3,7 +3,7 @@
 //! a sample and added as fma(c_i, f32(S_i), sum); floats are one chain a sample.
 
 use super::outer::OuterProducts;
-use super::relayout::interleave;
+use super::relayout::transpose_four;
 use super::rows;
 use super::tile::{COLUMNS, Finish, Loop, Tile, TileFunction};
 use super::weight_amx::WeightTiles;
@@ -287,9 +287,7 @@ pub(super) fn transpose(
 fn four(e: &mut Emitter<'_, '_>, from: Value, row: usize, output: usize) -> [Value; 4] {
     let at = |i: usize| (((row + i) * COLUMNS + output) * 4) as i32;
     let v = [0, 1, 2, 3].map(|i| e.read(F32X4, from, at(i)));
-    let [l0, h0, l1, h1] = [(v[0], v[2], 0), (v[0], v[2], 2), (v[1], v[3], 0), (v[1], v[3], 2)]
-        .map(|(a, b, first)| interleave(e, a, b, 4, first));
-    [(l0, l1, 0), (l0, l1, 2), (h0, h1, 0), (h0, h1, 2)].map(|(a, b, first)| interleave(e, a, b, 4, first))
+    transpose_four(e, v)
 }
 
 /// The first of `units` units that are taken together with `unit`, and that one's share of their `tiles` tiles of rows.

@@ -13,6 +13,7 @@ use super::weight_amx::{ShiftShape, Taps, WeightShape};
 use super::winograd_transforms::{DataTransform, FilterTransform};
 use super::*;
 use crate::codegen::products::{Arithmetic, Finish, Loop, Tile, Units, Winograd};
+use crate::lower::train::requirements::patch_grad::Chunk;
 
 /// Every instruction of a tile is legal on a machine with AVX2 and FMA and no more.
 pub(in crate::codegen) fn only_avx2(a: &CodeAssembler) {
@@ -132,10 +133,11 @@ pub(in crate::codegen) fn only_level_4(a: &CodeAssembler, more: &[&str]) {
 #[test]
 fn patch_tiles_of_level_4_hold_no_newer_instruction() -> Result<(), IcedError> {
     // AVX-512 F and BMI1.
-    let floats = ["Vmovups", "Vbroadcastss", "Vfmadd231ps", "Vmulps", "Vaddps", "Vcmpps", "Vpord", "Blsr"];
+    let floats = ["Vmovups", "Vbroadcastss", "Vfmadd231ps", "Vmulps", "Vaddps", "Vandps", "Vcmpps", "Vpord", "Blsr"];
+    let masks = ["Vmovdqa32", "Vptestnmd", "Vpmovzxbd"];
     for (fma, row) in [(true, 320), (false, 64), (true, 4096)] {
-        let shape = PatchTile { width: Width::Zmm, outputs: 43, pixel: 192, row, fma };
-        only_level_4(&assembler(|a| shape.assemble(a))?, &floats);
+        let shape = PatchTile { fma, ..patch_tile(Width::Zmm, row) };
+        only_level_4(&assembler(|a| shape.assemble(a))?, &[&floats[..], &masks].concat());
     }
     Ok(())
 }
@@ -420,7 +422,7 @@ fn avx2_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
         }
     }
     for (fma, row) in [(true, 320), (false, 64), (true, 1792)] {
-        let shape = PatchTile { width: Width::Ymm, outputs: 43, pixel: 192, row, fma };
+        let shape = PatchTile { fma, ..patch_tile(Width::Ymm, row) };
         only_avx2(&assembler(|a| shape.assemble(a))?);
     }
     // AVX-512 F and BW.
@@ -473,4 +475,10 @@ fn avx2_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
     }
     only_level_4(&assembler(|a| FilterTransform { rows: 3, steps: 16 }.assemble(a))?, &filtering);
     Ok(())
+}
+
+/// Sums behind a pool: all instructions of the tile.
+fn patch_tile(width: Width, row: usize) -> PatchTile {
+    let chunk = Chunk { windows: 18, kernel: [2, 2], bits: 32, step: 4, strips: false, place: row };
+    PatchTile { width, outputs: 43, pixel: 192, winner: 64, row, chunk, work: [4096, 8192, 12288], fma: true }
 }

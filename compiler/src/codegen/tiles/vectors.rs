@@ -126,26 +126,59 @@ impl Width {
         }
     }
 
-    /// Sets `bits` in those lanes of `to` whose float in memory is not `zero`. `spare` (256 bits) and k1 (512) are
-    /// overwritten.
-    pub(in crate::codegen) fn or_where_not(
+    /// `bits` in those lanes whose float in memory is not `zero`, else none. k1 (512 bits) is overwritten.
+    pub(in crate::codegen) fn where_not(
         self,
         a: &mut CodeAssembler,
-        [to, bits, zero, spare]: [usize; 4],
+        [to, bits, zero]: [usize; 3],
         from: AsmMemoryOperand,
     ) -> Done {
         // Not equal or unordered.
         const NEQ_UQ: i32 = 4;
         match self {
             Width::Ymm => {
-                a.vcmpps(YMM[spare], YMM[zero], ymmword_ptr(from), NEQ_UQ)?;
+                a.vcmpps(YMM[to], YMM[zero], ymmword_ptr(from), NEQ_UQ)?;
+                a.vpand(YMM[to], YMM[to], YMM[bits])
+            }
+            Width::Zmm => {
+                a.vcmpps(k1, ZMM[zero], zmmword_ptr(from), NEQ_UQ)?;
+                a.vmovdqa32(ZMM[to].k1().z(), ZMM[bits])
+            }
+        }
+    }
+
+    /// Sets `bits` in all lanes of `to`.
+    pub(in crate::codegen) fn or(self, a: &mut CodeAssembler, to: usize, bits: usize) -> Done {
+        match self {
+            Width::Ymm => a.vpor(YMM[to], YMM[to], YMM[bits]),
+            Width::Zmm => a.vpord(ZMM[to], ZMM[to], ZMM[bits]),
+        }
+    }
+
+    /// Sets `bits` in those lanes of `to` where `x` is `zero`, integers. `spare` (256 bits) and k1 (512) are overwritten.
+    pub(in crate::codegen) fn or_where_none(
+        self,
+        a: &mut CodeAssembler,
+        [to, bits, x, zero, spare]: [usize; 5],
+    ) -> Done {
+        match self {
+            Width::Ymm => {
+                a.vpcmpeqd(YMM[spare], YMM[x], YMM[zero])?;
                 a.vpand(YMM[spare], YMM[spare], YMM[bits])?;
                 a.vpor(YMM[to], YMM[to], YMM[spare])
             }
             Width::Zmm => {
-                a.vcmpps(k1, ZMM[zero], zmmword_ptr(from), NEQ_UQ)?;
+                a.vptestnmd(k1, ZMM[x], ZMM[x])?;
                 a.vpord(ZMM[to].k1(), ZMM[to], ZMM[bits])
             }
+        }
+    }
+
+    /// A byte of memory a lane, zero-extended.
+    pub(in crate::codegen) fn load_bytes(self, a: &mut CodeAssembler, to: usize, from: AsmMemoryOperand) -> Done {
+        match self {
+            Width::Ymm => a.vpmovzxbd(YMM[to], qword_ptr(from)),
+            Width::Zmm => a.vpmovzxbd(ZMM[to], xmmword_ptr(from)),
         }
     }
 }

@@ -3,10 +3,10 @@
 use super::Frame;
 use super::scalars::scaled;
 use crate::codegen::emitter::Emitter;
-use crate::codegen::products::{InputLayout, relayout, share};
+use crate::codegen::products::{InputLayout, PatchOperands, relayout, share};
 use crate::graph::{Node, Value as GraphValue};
 use crate::lower::train::layouts::Maps;
-use crate::lower::train::{self, Form, Part, Product, ProductPlan, Slot, Tasks};
+use crate::lower::train::{self, Form, Kind, Part, Product, ProductPlan, Slot, Tasks};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 /// Emits one step of a product.
@@ -169,8 +169,18 @@ fn run(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node, product: &Produc
                 plan.input = p.clone();
             }
             plan.gradient = maps(form(b)?)?;
-            let [a, b, to] = [frame.base(e, a)?, frame.base(e, b)?, frame.base(e, product.to)?];
-            plan.emit(e, a, b, to).map_err(|e| e.to_string())?;
+            let mut winners = None;
+            if let (Some(pool), Some(&slot)) = (&mut plan.pool, product.from.get(2)) {
+                let Form::Levels(levels) = form(slot)? else { return Err("winners are bytes".to_owned()) };
+                pool.winners = levels.clone();
+                winners = Some(frame.base(e, slot)?);
+            }
+            let [input, gradient, sums] = [frame.base(e, a)?, frame.base(e, b)?, frame.base(e, product.to)?];
+            let work = frame.base(e, Slot { kind: Kind::Work, ..product.to })?;
+            let partial = frame.step.writes.iter().filter(|s| s.kind == Kind::Partial);
+            let totals = partial.map(|&s| frame.base(e, s)).collect::<Result<Vec<_>, _>>()?;
+            let operands = PatchOperands { input, gradient, winners, sums, work, totals: &totals };
+            plan.emit(e, operands).map_err(|e| e.to_string())?;
             Ok("float weight gradient by patches")
         }
         ProductPlan::WeightGrad(mut plan, _) => {

@@ -143,7 +143,8 @@ impl<'g> Frame<'g> {
 
     fn operator(&self, e: &mut Emitter<'_, '_>, node: &Node) -> Result<&'static str, String> {
         match node.op.name {
-            "max_pool" | "average_pool" | "global_average_pool" => pools::forward(e, self, node),
+            "max_pool" | "max_pool_winner" => pools::max(e, self, node),
+            "average_pool" | "global_average_pool" => pools::average(e, self, node),
             "max_pool_grad" => pools::max_grad(e, self, node),
             "average_pool_grad" | "global_average_pool_grad" => pools::average_grad(e, self, node),
             "softmax_cross_entropy" | "softmax_cross_entropy_grad" | "correct" => loss::emit(e, self, node),

@@ -5,7 +5,7 @@
 use super::Frame;
 use super::fused::clear;
 use crate::codegen::emitter::Emitter;
-use crate::codegen::taps::Taps;
+use crate::codegen::taps::{Tap, Taps};
 use crate::graph::attrs::{Attr, Attrs};
 use crate::graph::ops::Window;
 use crate::graph::types::Shape;
@@ -223,21 +223,22 @@ pub fn channels(e: &mut Emitter<'_, '_>, window: &Window, mut body: impl FnMut(&
     });
 }
 
-/// Calls `body` for every valid tap of a window, in row-major order.
+/// Calls `body` for every valid tap of a window, in row-major order, with its number among all taps and where it lies.
 pub fn taps(
     e: &mut Emitter<'_, '_>,
     window: &Window,
     place: &Place,
-    mut body: impl FnMut(&mut Emitter<'_, '_>, Value),
+    mut body: impl FnMut(&mut Emitter<'_, '_>, [Value; 2]),
 ) {
     let [y, x] = place.at;
     if place.window != Lies::Inside {
-        return Taps::of_pool(window).each(e, y, x, |e, tap| e.when(tap.valid, |e| body(e, tap.flat)));
+        let valid = |e: &mut Emitter<'_, '_>, tap: Tap| e.when(tap.valid, |e| body(e, [tap.index, tap.flat]));
+        return Taps::of_pool(window).each(e, y, x, valid);
     }
     let corner = corner(e, window, place.at);
-    for offset in offsets(window) {
-        let flat = e.add(corner, offset);
-        body(e, flat);
+    for (tap, offset) in offsets(window).into_iter().enumerate() {
+        let (tap, flat) = (e.int(tap), e.add(corner, offset));
+        body(e, [tap, flat]);
     }
 }
 

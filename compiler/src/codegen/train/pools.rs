@@ -3,13 +3,17 @@
 use super::Frame;
 pub use super::pool_windows::Area;
 use super::pool_windows::{Lies, Place, Row, channels, covers, each, taps, window};
+use super::values::{of_levels, of_maps};
 use super::wide_pools;
 use crate::codegen::emitter::{Emitter, F32X4, I32X4};
 use crate::codegen::functions::later_if_greater;
+use crate::codegen::lanes::clif::{self, Point};
+use crate::codegen::lanes::program::{Access, Element};
 use crate::codegen::tiles::Width;
 use crate::graph::ops::Window;
 use crate::graph::types::Shape;
 use crate::graph::{Node, Value as GraphValue};
+use crate::lower::train::{Form, Slot};
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
@@ -33,23 +37,79 @@ fn divisor(e: &mut Emitter<'_, '_>, window: &Window, place: &Place, all: bool) -
     e.b.ins().splat(F32X4, n)
 }
 
-/// `max_pool`, `average_pool` and `global_average_pool`.
+/// Where winners lie.
+///
+/// # Errors
+/// When they are no codes in memory.
+fn winners(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, value: GraphValue) -> Result<Access, String> {
+    let slot = Slot::own(value);
+    let base = frame.base(e, slot)?;
+    match &frame.buffer(slot)?.form {
+        Form::Levels(levels) => Ok(of_levels(base, levels)),
+        Form::Maps(maps) => Ok(of_maps(base, maps, Element::I32)),
+        _ => Err("winners are codes".to_owned()),
+    }
+}
+
+/// `average_pool` and `global_average_pool`.
 ///
 /// # Errors
 /// When the operand is no image.
-pub fn forward(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Result<&'static str, String> {
+pub fn average(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Result<&'static str, String> {
     let input = frame.operand(node, 0)?;
     let window = window(node, shape(frame, input)?)?;
     let (from, to) = (Area::new(e, frame, input)?, Area::new(e, frame, GraphValue { node: node.id, port: 0 })?);
     let global = node.op.name.starts_with("global");
-    let max = node.op.name == "max_pool";
     let all = node.attrs.bool("count_padding", false);
-    let wide = if max { wide_pools::forward(e, &window, [&from, &to])? } else { None };
+    each(e, &window, None, None, |e, place| {
+        let n = divisor(e, &window, &place, all);
+        channels(e, &window, |e, channel| {
+            let start = e.splat_f32(0.0);
+            let read = |e: &mut Emitter<'_, '_>, flat: Value| {
+                let at = from.at(e, flat, channel);
+                e.load(F32X4, at, 0)
+            };
+            let sum = if global {
+                e.lane_sum(window.input[0] * window.input[1], start, read)
+            } else {
+                let sum = e.var(start);
+                taps(e, &window, &place, |e, [_, flat]| {
+                    let v = read(e, flat);
+                    let old = e.b.use_var(sum);
+                    let new = e.b.ins().fadd(old, v);
+                    e.b.def_var(sum, new);
+                });
+                e.b.use_var(sum)
+            };
+            let (v, at) = (e.b.ins().fdiv(sum, n), to.at(e, place.flat, channel));
+            e.store(v, at, 0);
+        });
+    });
+    Ok("average pool")
+}
+
+/// `max_pool` and `max_pool_winner`, whichever the step writes.
+///
+/// # Errors
+/// When the operand is no image.
+pub fn max(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Result<&'static str, String> {
+    let input = frame.operand(node, 0)?;
+    let window = window(node, shape(frame, input)?)?;
+    let from = Area::new(e, frame, input)?;
+    let mut to = [None; 2];
+    for slot in &frame.step.writes {
+        if frame.node(slot.value.node)?.op.name == "max_pool_winner" {
+            to[1] = Some(winners(e, frame, slot.value)?);
+        } else {
+            let area = Area::new(e, frame, slot.value)?;
+            to[0] = Some(of_maps(area.base, area.maps, Element::F32));
+        }
+    }
+    let wide = wide_pools::forward(e, &window, &from, to)?;
     let name = match wide {
         Some(Width::Zmm) => "max pool, AVX-512",
         Some(Width::Ymm) => "max pool, AVX2",
-        None if max => "max pool",
-        None => "average pool",
+        None => "max pool",
     };
     if wide.is_some() && covers(&window) {
         return Ok(name);
@@ -57,72 +117,105 @@ pub fn forward(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Resul
     let mut done = |_: &mut Emitter<'_, '_>, _| {};
     let row: Option<Row<'_>> = if wide.is_some() { Some(&mut done) } else { None };
     each(e, &window, None, row, |e, place| {
-        let n = if max { None } else { Some(divisor(e, &window, &place, all)) };
         channels(e, &window, |e, channel| {
-            let start = e.splat_f32(if max { f32::NEG_INFINITY } else { 0.0 });
-            let read = |e: &mut Emitter<'_, '_>, flat: Value| {
-                let at = from.at(e, flat, channel);
-                e.load(F32X4, at, 0)
-            };
-            let mut v = if global {
-                e.lane_sum(window.input[0] * window.input[1], start, read)
-            } else if max && place.window != Lies::Anywhere {
-                from.taps(e, &window, &place, channel).into_iter().fold(start, |old, (at, offset)| {
-                    let v = e.load(F32X4, at, offset);
-                    later_if_greater(e, old, v)
-                })
-            } else {
-                let sum = e.var(start);
-                taps(e, &window, &place, |e, flat| {
-                    let (v, old) = (read(e, flat), e.b.use_var(sum));
-                    let new = if max { later_if_greater(e, old, v) } else { e.b.ins().fadd(old, v) };
-                    e.b.def_var(sum, new);
-                });
-                e.b.use_var(sum)
-            };
-            if let Some(n) = n {
-                v = e.b.ins().fdiv(v, n);
+            let found = greatest(e, &window, &place, &from, channel, to[1].is_some());
+            let point = Point { channel, flat: place.flat, place: Some(place.at.into()) };
+            for (to, v) in to.into_iter().zip(found) {
+                let Some(to) = to else { continue };
+                let at = clif::address(e, to, point, window.output[1]);
+                clif::store(e, to.element, v, at, 4);
             }
-            let at = to.at(e, place.flat, channel);
-            e.store(v, at, 0);
         });
     });
     Ok(name)
 }
 
-/// `max_pool_grad(dy, x)`: to the first maximum of each window.
+/// The greatest of a window, a later tap only if greater than −∞ and all before it, and the tap that it is, the first
+/// where none is, which is told only if `winner`.
+fn greatest(
+    e: &mut Emitter<'_, '_>,
+    window: &Window,
+    place: &Place,
+    x: &Area<'_>,
+    channel: Value,
+    winner: bool,
+) -> [Value; 2] {
+    let (least, none) = (e.splat_f32(f32::NEG_INFINITY), e.splat_i32(-1));
+    // A tap that comes twice is no greater the second time, but may come first as one outside.
+    if place.window == Lies::Inside || (place.window == Lies::Near && !winner) {
+        let first = [least, e.splat_i32(0)];
+        let taps = x.taps(e, window, place, channel).into_iter().enumerate();
+        return taps.fold(first, |[best, at], (tap, (address, offset))| {
+            let v = e.load(F32X4, address, offset);
+            let (greater, tap) = (e.b.ins().fcmp(FloatCC::GreaterThan, v, best), e.splat_i32(tap as i32));
+            [later_if_greater(e, best, v), e.select(greater, tap, at)]
+        });
+    }
+    let found = [least, none].map(|v| e.var(v));
+    taps(e, window, place, |e, [tap, flat]| {
+        let from = x.at(e, flat, channel);
+        let v = e.load(F32X4, from, 0);
+        let [best, at] = found.map(|v| e.b.use_var(v));
+        let greater = e.b.ins().fcmp(FloatCC::GreaterThan, v, best);
+        let first = e.b.ins().icmp(IntCC::Equal, at, none);
+        let take = e.b.ins().bor(greater, first);
+        let tap = numbered(e, tap);
+        let now = [later_if_greater(e, best, v), e.select(take, tap, at)];
+        found.into_iter().zip(now).for_each(|(var, v)| e.b.def_var(var, v));
+    });
+    found.map(|v| e.b.use_var(v))
+}
+
+/// A tap's number in all lanes.
+fn numbered(e: &mut Emitter<'_, '_>, tap: Value) -> Value {
+    let tap = e.b.ins().ireduce(types::I32, tap);
+    e.b.ins().splat(I32X4, tap)
+}
+
+/// `max_pool_grad(dy, winner)`. `dy` or zero is added everywhere, which changes no sum that began at zero: it is never −0.
+/// Where windows are apart, what was there is zero, and is not loaded.
 ///
 /// # Errors
 /// When the operands are no images.
 pub fn max_grad(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Result<&'static str, String> {
-    let (dy, x) = (frame.operand(node, 0)?, frame.operand(node, 1)?);
-    let window = window(node, shape(frame, x)?)?;
-    let (dy, x) = (Area::new(e, frame, dy)?, Area::new(e, frame, x)?);
-    let to = Area::new(e, frame, GraphValue { node: node.id, port: 0 })?;
+    let own = GraphValue { node: node.id, port: 0 };
+    let window = window(node, shape(frame, own)?)?;
+    let (dy, winner) = (frame.operand(node, 0)?, frame.operand(node, 1)?);
+    let (dy, winner, to) = (Area::new(e, frame, dy)?, winners(e, frame, winner)?, Area::new(e, frame, own)?);
+    let from = [of_maps(dy.base, dy.maps, Element::F32), winner];
     // Windows side by side write each position once.
     let apart = window.dilations == [1, 1] && (0..2).all(|i| window.strides[i] >= window.kernel[i]);
-    let tiled = (0..2)
-        .all(|i| window.strides[i] == window.kernel[i] && window.output[i] * window.strides[i] == window.input[i]);
-    let fresh = if tiled && covers(&window) { None } else { Some(&to) };
+    let fresh = if window.tiles() { None } else { Some(&to) };
     let mut width = Ok(None);
-    let mut wide = |e: &mut Emitter<'_, '_>, y| width = wide_pools::gradient(e, &window, [&dy, &x, &to], y, apart);
+    let mut wide = |e: &mut Emitter<'_, '_>, y| width = wide_pools::gradient(e, &window, from, &to, y, apart);
     let row: Option<Row<'_>> = if wide_pools::fits(e, &window) { Some(&mut wide) } else { None };
     each(e, &window, fresh, row, |e, place| {
         channels(e, &window, |e, channel| {
-            let from = dy.at(e, place.flat, channel);
-            let dy = e.load(F32X4, from, 0);
+            let point = Point { channel, flat: place.flat, place: Some(place.at.into()) };
+            let [mut dy, winner] = from.map(|at| clif::load(e, at, point, window.output[1]));
+            let zero = e.splat_f32(0.0);
             if place.window != Lies::Anywhere {
-                let [x, to] = [&x, &to].map(|area| area.taps(e, &window, &place, channel));
                 // A tap that comes twice must not overwrite.
-                return unrolled_grad(e, dy, x, to, apart && place.window == Lies::Inside);
+                let apart = apart && place.window == Lies::Inside;
+                if apart {
+                    dy = e.b.ins().fadd(zero, dy);
+                }
+                for (tap, (at, offset)) in to.taps(e, &window, &place, channel).into_iter().enumerate() {
+                    let tap = e.splat_i32(tap as i32);
+                    let here = e.b.ins().icmp(IntCC::Equal, winner, tap);
+                    let mut share = e.select(here, dy, zero);
+                    if !apart {
+                        let old = e.load(F32X4, at, offset);
+                        share = e.b.ins().fadd(old, share);
+                    }
+                    e.store(share, at, offset);
+                }
+                return;
             }
-            let first = first_greatest(e, &window, &place, &x, channel);
-            taps(e, &window, &place, |e, flat| {
-                let at = to.at(e, flat, channel);
-                let flat = e.b.ins().ireduce(types::I32, flat);
-                let flat = e.b.ins().splat(I32X4, flat);
-                let here = e.b.ins().icmp(IntCC::Equal, flat, first);
-                let old = if apart { e.splat_f32(0.0) } else { e.load(F32X4, at, 0) };
+            taps(e, &window, &place, |e, [tap, flat]| {
+                let (at, tap) = (to.at(e, flat, channel), numbered(e, tap));
+                let here = e.b.ins().icmp(IntCC::Equal, winner, tap);
+                let old = if apart { zero } else { e.load(F32X4, at, 0) };
                 let sum = e.b.ins().fadd(old, dy);
                 let new = e.select(here, sum, old);
                 e.store(new, at, 0);
@@ -134,65 +227,6 @@ pub fn max_grad(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Resu
         Some(Width::Ymm) => "max pool gradient, AVX2",
         None => "max pool gradient",
     })
-}
-
-/// Where in the image the first maximum of a window lies, that is the last tap that was greater than all before it.
-fn first_greatest(e: &mut Emitter<'_, '_>, window: &Window, place: &Place, x: &Area<'_>, channel: Value) -> Value {
-    let (least, none) = (e.splat_f32(f32::NEG_INFINITY), e.splat_i32(-1));
-    let (best, at) = (e.var(least), e.var(none));
-    taps(e, window, place, |e, flat| {
-        let from = x.at(e, flat, channel);
-        let v = e.load(F32X4, from, 0);
-        let (old, index) = (e.b.use_var(best), e.b.use_var(at));
-        let greater = e.b.ins().fcmp(FloatCC::GreaterThan, v, old);
-        let first = e.b.ins().icmp(IntCC::Equal, index, none);
-        let take = e.b.ins().bor(greater, first);
-        let flat = e.b.ins().ireduce(types::I32, flat);
-        let flat = e.b.ins().splat(I32X4, flat);
-        let (v, flat) = (e.select(take, v, old), e.select(take, flat, index));
-        e.b.def_var(best, v);
-        e.b.def_var(at, flat);
-    });
-    e.b.use_var(at)
-}
-
-/// The gradient of an unrolled window: to its first tap unless the greatest is greater, which it is not if that tap is NaN,
-/// else to the first that equals the greatest, so that a tap that comes twice gets it once. Taps are loaded twice, as so many
-/// masks would not stay in registers.
-/// `dy` or zero is added everywhere, which changes no sum that began at zero: it is never −0. Where windows are `apart`, what
-/// was there is zero, and is not loaded.
-fn unrolled_grad(e: &mut Emitter<'_, '_>, dy: Value, x: Vec<(Value, i32)>, to: Vec<(Value, i32)>, apart: bool) {
-    let mut best = None;
-    for &(at, offset) in &x {
-        let v = e.load(F32X4, at, offset);
-        best = Some(best.map_or(v, |best| later_if_greater(e, best, v)));
-    }
-    let Some(best) = best else { return };
-    let zero = e.splat_f32(0.0);
-    let dy = if apart { e.b.ins().fadd(zero, dy) } else { dy };
-    let dy = e.cast(I32X4, dy);
-    let mut left = None;
-    for ((x, offset), (to, target)) in x.into_iter().zip(to) {
-        let v = e.load(F32X4, x, offset);
-        let (share, rest) = match left {
-            None => {
-                let later = e.b.ins().fcmp(FloatCC::GreaterThan, best, v);
-                (e.b.ins().band_not(dy, later), later)
-            }
-            Some(left) => {
-                let equal = e.b.ins().fcmp(FloatCC::Equal, best, v);
-                let here = e.b.ins().band(left, equal);
-                (e.b.ins().band(dy, here), e.b.ins().band_not(left, equal))
-            }
-        };
-        left = Some(rest);
-        let mut share = e.cast(F32X4, share);
-        if !apart {
-            let old = e.load(F32X4, to, target);
-            share = e.b.ins().fadd(old, share);
-        }
-        e.store(share, to, target);
-    }
 }
 
 /// `average_pool_grad(dy)` and `global_average_pool_grad(dy)`: the same share to every tap.
@@ -211,7 +245,7 @@ pub fn average_grad(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> 
             let from = dy.at(e, place.flat, channel);
             let v = e.load(F32X4, from, 0);
             let share = e.b.ins().fdiv(v, n);
-            taps(e, &window, &place, |e, flat| {
+            taps(e, &window, &place, |e, [_, flat]| {
                 let at = to.at(e, flat, channel);
                 if node.op.name.starts_with("global") {
                     return e.store(share, at, 0);

@@ -2,11 +2,10 @@
 //! `pools` is the reference, and takes windows that leave the image.
 
 use super::pool_windows::{Area, unrolled};
-use super::values::of_maps;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::lanes::clif::Played;
 use crate::codegen::lanes::nest::{Nest, Sink};
-use crate::codegen::lanes::program::{Access, Compare, Element, Lane, Level, Program};
+use crate::codegen::lanes::program::{Access, Compare, Element, Level, Program};
 use crate::codegen::lanes::wide;
 use crate::codegen::tiles::Width;
 use crate::graph::ops::Window;
@@ -32,73 +31,73 @@ fn at_tap(area: &Area<'_>, window: &Window, [y, x]: [usize; 2], tap: usize) -> A
     }
 }
 
-/// The greatest of the taps at hand, the later only if greater.
-fn greatest(p: &mut Program, taps: &[Lane]) -> Lane {
-    let least = p.float(f32::NEG_INFINITY);
-    taps.iter().fold(least, |best, &v| p.greater(v, best))
-}
-
-/// The taps of the windows from that of position `at` on.
-fn taps(p: &mut Program, area: &Area<'_>, window: &Window, at: [usize; 2]) -> Vec<Lane> {
-    let all = 0..window.kernel[0] * window.kernel[1];
-    all.map(|tap| p.load(at_tap(area, window, at, tap), Level::Point)).collect()
-}
-
-/// The greatest of each window inside the image, the later only if greater. Gives the width of the lanes.
+/// The greatest of each window inside the image and the tap that it is, where they are wanted; a later tap wins only if
+/// greater. Gives the width of the lanes.
 ///
 /// # Errors
 /// When the nest cannot be emitted.
-pub fn forward(e: &mut Emitter<'_, '_>, window: &Window, [from, to]: [&Area<'_>; 2]) -> Result<Option<Width>, String> {
+pub fn forward(
+    e: &mut Emitter<'_, '_>,
+    window: &Window,
+    from: &Area<'_>,
+    to: [Option<Access>; 2],
+) -> Result<Option<Width>, String> {
     if !fits(e, window) {
         return Ok(None);
     }
     let interior = window.interior();
     let ([y, x], image) = (interior.each_ref().map(|r| r.start), interior.each_ref().map(ExactSizeIterator::len));
     let mut p = Program::default();
-    let taps = taps(&mut p, from, window, [y, x]);
-    let best = greatest(&mut p, &taps);
-    let whole = of_maps(to.base, to.maps, Element::F32);
-    let inside = Access { origin: y * whole.row + x * whole.column, ..whole };
-    let nest = Nest { program: p, sinks: vec![Sink::Store(inside, best)], image };
+    let (mut best, mut winner) = (p.float(f32::NEG_INFINITY), p.integer(0));
+    for tap in 0..window.kernel[0] * window.kernel[1] {
+        let (v, number) = (p.load(at_tap(from, window, [y, x], tap), Level::Point), p.integer(tap as i32));
+        let later = p.compare(Compare::Above, v, best);
+        winner = p.select(later, number, winner);
+        best = p.greater(v, best);
+    }
+    let inside = |whole: Access| Access { origin: whole.origin + y * whole.row + x * whole.column, ..whole };
+    let sinks = to.into_iter().zip([best, winner]);
+    let sinks = sinks.filter_map(|(to, v)| Some(Sink::Store(inside(to?), v))).collect();
+    let nest = Nest { program: p, sinks, image };
     let (_, width) = nest.channels(e, &mut Played::of_width(image[1]), window.channels)?;
     Ok(width)
 }
 
-/// The gradient of the windows of row `y` of the output that lie inside the image, from `dy`, the pooled `x`: as
-/// `pools::unrolled_grad`. Gives the width of the lanes.
+/// The gradient of the windows of row `y` of the output that lie inside the image, from `dy` and the winners: as
+/// `pools::max_grad`. Gives the width of the lanes.
 ///
 /// # Errors
 /// When the nest cannot be emitted.
 pub fn gradient(
     e: &mut Emitter<'_, '_>,
     window: &Window,
-    [dy, x, to]: [&Area<'_>; 3],
+    from: [Access; 2],
+    to: &Area<'_>,
     y: Value,
     apart: bool,
 ) -> Result<Option<Width>, String> {
     let [rows, columns] = window.interior();
     let (first, count) = ([rows.start, columns.start], columns.len());
-    let (row, before) = (window.input[1] * x.maps.pixel(), e.b.ins().iadd_imm_s(y, -(rows.start as i64)));
-    let [x, to] = [x, to].map(|area| Area { maps: area.maps, base: e.at(area.base, before, window.strides[0] * row) });
-    let whole = of_maps(e.at(dy.base, y, window.output[1] * dy.maps.pixel()), dy.maps, Element::F32);
+    let (row, before) = (window.input[1] * to.maps.pixel(), e.b.ins().iadd_imm_s(y, -(rows.start as i64)));
+    let to = Area { maps: to.maps, base: e.at(to.base, before, window.strides[0] * row) };
     let mut p = Program::default();
     let zero = p.float(0.0);
-    let mut left = p.load(Access { origin: columns.start * whole.column, ..whole }, Level::Point);
-    let taps = taps(&mut p, &x, window, first);
-    let best = greatest(&mut p, &taps);
+    let [mut dy, winner] = from.map(|whole| {
+        let row = Access {
+            base: e.at(whole.base, y, whole.row),
+            origin: whole.origin + columns.start * whole.column,
+            ..whole
+        };
+        p.load(row, Level::Point)
+    });
     if apart {
-        left = p.fadd(zero, left);
+        dy = p.fadd(zero, dy);
     }
     let mut sinks = Vec::new();
-    for (tap, v) in taps.into_iter().enumerate() {
-        // The first tap has all unless the greatest is greater, the others what is left where they equal it.
-        let (share, rest) = if tap == 0 {
-            let later = p.compare(Compare::Above, best, v);
-            (p.select(later, zero, left), p.select(later, left, zero))
-        } else {
-            let here = p.compare(Compare::Equal, best, v);
-            (p.select(here, left, zero), p.select(here, zero, left))
-        };
+    for tap in 0..window.kernel[0] * window.kernel[1] {
+        let number = p.integer(tap as i32);
+        let here = p.compare(Compare::Equal, winner, number);
+        let share = p.select(here, dy, zero);
         let at = at_tap(&to, window, first, tap);
         let sum = if apart {
             share
@@ -107,7 +106,6 @@ pub fn gradient(
             p.fadd(old, share)
         };
         sinks.push(Sink::Store(at, sum));
-        left = rest;
     }
     let nest = Nest { program: p, sinks, image: [1, count] };
     let (_, width) = nest.channels(e, &mut Played::of_width(count), window.channels)?;

@@ -27,7 +27,7 @@ pub(super) fn gradients(b: &mut Builder<'_>, node: &Node, dy: Gradient) -> Resul
         "quantize_activation" => quantizers::activation(b, node, dy.float),
         "quantize_gradient" => quantizers::gradient(b, node, dy.float),
         "dropout" => quantizers::dropout(b, node, dy.float).map(one),
-        "max_pool" => own_operator(b, node, &operands, dy.float).map(one),
+        "max_pool" => shapes::pooled(b, node, &operands, dy.float).map(one),
         "average_pool" | "global_average_pool" => shapes::average(b, node, &operands, dy.float).map(one),
         "reshape" => shapes::reshape(b, node, &operands, dy.float).map(one),
         "transpose" => shapes::transpose(b, node, dy.float).map(one),

@@ -20,6 +20,19 @@ pub(super) fn average(b: &mut Builder<'_>, node: &Node, operands: &[Value], dy: 
     b.add(&format!("{}_grad", node.op.name), &name(node), &[dy], attrs)
 }
 
+/// To the tap that won.
+pub(super) fn pooled(b: &mut Builder<'_>, node: &Node, operands: &[Value], dy: Value) -> Result<Value, GraphError> {
+    let x = b.float(*operands.first().ok_or_else(|| missing(node))?)?;
+    to_winner(b, node, [dy, x], &node.attrs)
+}
+
+fn to_winner(b: &mut Builder<'_>, node: &Node, [dy, x]: [Value; 2], window: &Attrs) -> Result<Value, GraphError> {
+    let (_, h, w) = b.graph.value_type(x).and_then(|t| t.shape.image()).ok_or_else(|| missing(node))?;
+    let winner = b.add("max_pool_winner", &format!("{}_winner", node.name), &[x], window.clone())?;
+    let attrs = window.clone().with("input", Attr::Ints(vec![h as i64, w as i64]));
+    b.add("max_pool_grad", &name(node), &[dy, winner], attrs)
+}
+
 pub(super) fn reshape(b: &mut Builder<'_>, node: &Node, operands: &[Value], dy: Value) -> Result<Value, GraphError> {
     let dims = shape(b, node, operands, 0)?.per_sample().iter().map(|&d| d as i64).collect();
     b.add("reshape", &name(node), &[dy], Attrs::new().with("shape", Attr::Ints(dims)))
@@ -146,7 +159,7 @@ pub(super) fn greatest(b: &mut Builder<'_>, node: &Node, operands: &[Value], dy:
     let rowed = reshaped(b, turned, &Shape::batched(&[rows, 1, columns]))?;
     let dy = reshaped(b, dy, &Shape::batched(&[rows, 1, 1]))?;
     let window = Attrs::new().with("kernel", Attr::Ints(vec![1, columns as i64]));
-    let d = b.add("max_pool_grad", &name(node), &[dy, rowed], window)?;
+    let d = to_winner(b, node, [dy, rowed], &window)?;
     let d = reshaped(b, d, &between)?;
     turned_back(b, node, d, &order)
 }

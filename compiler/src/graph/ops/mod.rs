@@ -27,7 +27,7 @@ pub use integer::code_attrs;
 pub use normalize::scale_offset;
 pub use pool::Window;
 pub use quantize::{quant_bounds, steps, weight_codes};
-pub use reduce::axes as reduced_axes;
+pub use reduce::{axes as reduced_axes, lane_sum};
 pub use residual::{residual_table, residual_thresholds};
 pub use unary::{round, sign};
 
@@ -265,6 +265,7 @@ pub static TABLE: &[&OpDef] = &[
     &train::products::INT_CONV_WEIGHT_GRAD,
     &train::products::CONV_INPUT_GRAD,
     &train::products::CONV_WEIGHT_GRAD,
+    &train::pools::MAX_POOL_WINNER,
     &train::pools::MAX_POOL_GRAD,
     &train::pools::AVERAGE_POOL_GRAD,
     &train::pools::GLOBAL_AVERAGE_POOL_GRAD,

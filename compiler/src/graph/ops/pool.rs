@@ -74,6 +74,14 @@ impl Window {
         })
     }
 
+    /// Whether every position of the image lies in one window.
+    pub fn tiles(&self) -> bool {
+        self.dilations == [1, 1]
+            && self.pads == [0; 4]
+            && self.strides == self.kernel
+            && (0..2).all(|i| self.output[i] * self.strides[i] == self.input[i])
+    }
+
     /// From the attributes and the input's shape (N,C,H,W).
     ///
     /// # Errors
@@ -113,6 +121,16 @@ impl Window {
 
     /// Calls `f(channel, flat input indices of the valid taps in row-major order)` for every output in order.
     pub fn for_each_output(&self, batch: usize, mut f: impl FnMut(usize, &[usize])) {
+        let mut places = Vec::new();
+        self.for_each_tap(batch, |channel, taps| {
+            places.clear();
+            places.extend(taps.iter().map(|&(_, i)| i));
+            f(channel, &places);
+        });
+    }
+
+    /// Calls `f(channel, (tap ky·KW + kx, flat input index) of the valid taps in row-major order)` for every output in order.
+    pub fn for_each_tap(&self, batch: usize, mut f: impl FnMut(usize, &[(usize, usize)])) {
         let mut taps = Vec::new();
         for plane in 0..batch * self.channels {
             for y in 0..self.output[0] {
@@ -121,7 +139,8 @@ impl Window {
                     for ky in 0..self.kernel[0] {
                         for kx in 0..self.kernel[1] {
                             if let (Some(iy), Some(ix)) = (self.place(0, y, ky), self.place(1, x, kx)) {
-                                taps.push((plane * self.input[0] + iy) * self.input[1] + ix);
+                                let flat = (plane * self.input[0] + iy) * self.input[1] + ix;
+                                taps.push((ky * self.kernel[1] + kx, flat));
                             }
                         }
                     }

@@ -11,6 +11,8 @@ pub mod layouts;
 mod levels;
 mod memory;
 mod order;
+mod patches;
+mod pools;
 mod products;
 pub mod requirements;
 mod schedule;
@@ -50,6 +52,8 @@ pub enum Kind {
     Packed,
     /// Sums of a weight gradient before they are brought into the weights' order.
     Scratch,
+    /// Memory that a weight gradient needs besides its sums.
+    Work,
     /// Scales c_i of a weight gradient, one a sample.
     Scales,
     /// Sums of one sample, one a channel.

@@ -2,6 +2,7 @@
 //! wants, the product itself, and what follows it.
 
 use super::layouts::{Levels, Maps, Planes, Range, Storage, Strips};
+use super::patches::patches;
 use super::requirements::{
     Forward, GradientLayout, InputGrad, InputLayout, Operands, PatchGrad, WeightGrad, bytes_suffice,
 };
@@ -82,7 +83,7 @@ pub fn plan(graph: &Graph, node: &Node) -> Result<Plan, String> {
         "conv_weight_grad" | "int_conv_weight_grad" => {
             let geometry = Geometry::new(&node.attrs, &a.shape, &own.shape)?;
             match operands(a, b) {
-                Operands::Float if let Some(patches) = PatchGrad::new(&geometry)? => Plan::PatchGrad(patches, geometry),
+                Operands::Float if let Some(patches) = patches(graph, node)? => Plan::PatchGrad(patches, geometry),
                 operands => Plan::WeightGrad(WeightGrad::new(&geometry, operands)?, geometry),
             }
         }
@@ -128,7 +129,7 @@ pub fn storage(graph: &Graph, value: Value) -> Storage {
 }
 
 impl Scheduler<'_> {
-    fn product(&mut self, node: &Node, part: Part, tasks: Tasks, from: Vec<Slot>, to: Slot) {
+    pub(super) fn product(&mut self, node: &Node, part: Part, tasks: Tasks, from: Vec<Slot>, to: Slot) {
         let reads = from.clone();
         let product = Product { node: node.id, part, from, to };
         self.step(node.id, Work::Product(Box::new(product)), tasks, reads, vec![to]);
@@ -157,7 +158,7 @@ impl Scheduler<'_> {
         Err("codes must be computed in the step".to_owned())
     }
 
-    fn planes(&mut self, node: &Node, value: Value, wanted: Planes) -> Result<Slot, String> {
+    pub(super) fn planes(&mut self, node: &Node, value: Value, wanted: Planes) -> Result<Slot, String> {
         let kind = Kind::Planes(wanted.element as u8, wanted.phases[0] as u8, wanted.phases[1] as u8);
         let slot = Slot { value, kind };
         if let Some(Buffer { form: Form::Planes(have), .. }) = self.plan.buffers.get_mut(&slot) {
@@ -213,13 +214,7 @@ impl Scheduler<'_> {
         let own = Value { node: node.id, port: 0 };
         let plan = match plan(self.graph, node)? {
             Plan::WeightGrad(plan, _) => plan,
-            Plan::PatchGrad(plan, _) => {
-                let a = self.planes(node, x, plan.input.clone())?;
-                let b = self.gradient_maps(g, &plan.gradient)?;
-                let scratch = self.slot(own, Kind::Scratch, Place::Sample(0), Form::Bytes(plan.scratch_bytes()));
-                self.product(node, Part::Run, Tasks::Samples, vec![a, b], scratch);
-                return self.dense(node, own, scratch);
-            }
+            Plan::PatchGrad(plan, _) => return self.patch_grad(node, [x, g], &plan),
             _ => return Ok(()),
         };
         if plan.input.element < 4 {
@@ -250,7 +245,7 @@ impl Scheduler<'_> {
     }
 
     /// A float gradient as maps whose pitch is at least `wanted`'s.
-    fn gradient_maps(&mut self, value: Value, wanted: &Maps) -> Result<Slot, String> {
+    pub(super) fn gradient_maps(&mut self, value: Value, wanted: &Maps) -> Result<Slot, String> {
         let slot = self.materialise(value)?;
         if let Some(Buffer { form: Form::Maps(have), .. }) = self.plan.buffers.get_mut(&slot) {
             have.pitch = have.pitch.max(wanted.pitch);
@@ -259,7 +254,7 @@ impl Scheduler<'_> {
     }
 
     /// The weights' gradient in the weights' order.
-    fn dense(&mut self, node: &Node, own: Value, scratch: Slot) -> Result<(), String> {
+    pub(super) fn dense(&mut self, node: &Node, own: Value, scratch: Slot) -> Result<(), String> {
         let (dense, len) = (self.dense_slot(own)?, self.weights(own)?);
         self.product(node, Part::Dense, Tasks::Fixed(parts(4 * len)), vec![scratch], dense);
         Ok(())

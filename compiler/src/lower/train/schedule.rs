@@ -2,6 +2,7 @@
 //! is there early enough.
 
 use super::layouts::{Levels, Maps};
+use super::patches::scattered;
 use super::{Buffer, Domain, Form, Kind, Phase, Place, Plan, Sink, Slot, State, Step, Tasks, Work, domain, is_vector};
 use crate::graph::types::{Elem, ValueType};
 use crate::graph::{Graph, Node, NodeId, Value};
@@ -10,7 +11,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Operators whose kernels read and write whole values, besides [`GATHERS`].
 const OPERATORS: &[&str] = &[
-    "max_pool",
     "average_pool",
     "global_average_pool",
     "max_pool_grad",
@@ -110,6 +110,8 @@ impl Scheduler<'_> {
             "conv" | "matmul" | "int_conv" => self.forward(node),
             "conv_input_grad" | "int_conv_input_grad" => self.input_grad(node),
             "conv_weight_grad" | "int_conv_weight_grad" => self.weight_grad(node),
+            "max_pool" | "max_pool_winner" => self.max_pool(node),
+            "max_pool_grad" if scattered(self.graph, own)?.is_some() => Ok(()),
             name if name == "hyper" || [OPERATORS, GATHERS].iter().any(|l| l.contains(&name)) => self.operator(node),
             _ => Err("has no kernel in a training step yet; train with `--engine interp`".to_owned()),
         }
@@ -268,6 +270,11 @@ impl Scheduler<'_> {
             _ => (Kind::Partial, own, Sink::ChannelSum(own, [Some(x), None]), Form::Floats(channels)),
         };
         let partial = Slot { value, kind };
+        if node.op.name == "channel_sum"
+            && let Some(product) = self.by_patches(x)?
+        {
+            self.weight_grad(&product)?;
+        }
         if !self.plan.buffers.contains_key(&partial) {
             let read: Vec<Value> = match sink {
                 Sink::ChannelSum(_, terms) => terms.into_iter().flatten().collect(),

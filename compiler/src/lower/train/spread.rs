@@ -16,7 +16,8 @@ const BROADCAST: &[&str] =
     &["add", "sub", "mul", "div", "min", "max", "pow", "prelu", "equal", "greater", "greater_equal", "select"];
 
 /// Operators whose kernels read maps.
-const MAPS: &[&str] = &["max_pool", "max_pool_grad", "average_pool", "global_average_pool", "softmax"];
+const MAPS: &[&str] =
+    &["max_pool", "max_pool_winner", "max_pool_grad", "average_pool", "global_average_pool", "softmax"];
 
 /// The same graph with such operands repeated.
 ///

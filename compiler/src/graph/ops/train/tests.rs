@@ -52,17 +52,27 @@ fn near(got: &[f32], want: &[f32], tolerance: f32) {
 }
 
 #[test]
-fn max_pool_gradients_go_to_the_first_maximum() {
-    let pool = |x: &str, data: &[f32]| {
-        let dy = ("dy: f32[N, 1, 1, 1]", &[2.0][..]);
-        eval(&[dy, (x, data)], "y = max_pool_grad(dy, x, kernel=[2, 2])")
-    };
-    assert_eq!(pool("x: f32[N, 1, 2, 2]", &[1.0, 3.0, 3.0, 3.0]), [0.0, 2.0, 0.0, 0.0]);
-    assert_eq!(pool("x: u2<0..3, scale 1/3>[N, 1, 2, 2]", &[1.0, 0.0, 3.0, 3.0]), [0.0, 0.0, 2.0, 0.0]);
+fn the_first_maximum_wins_a_window() {
+    let pool = |x: &str, data: &[f32]| eval(&[(x, data)], "y = max_pool_winner(x, kernel=[2, 2])");
+    assert_eq!(pool("x: f32[N, 1, 2, 2]", &[1.0, 3.0, 3.0, 3.0]), [1.0]);
+    assert_eq!(pool("x: u2<0..3, scale 1/3>[N, 1, 2, 2]", &[1.0, 0.0, 3.0, 3.0]), [2.0]);
     // Zeros of either sign are equal; where nothing is greater than −∞, the first tap stands.
-    assert_eq!(pool("x: f32[N, 1, 2, 2]", &[-0.0, 0.0, -1.0, 0.0]), [2.0, 0.0, 0.0, 0.0]);
-    assert_eq!(pool("x: f32[N, 1, 2, 2]", &[f32::NAN; 4]), [2.0, 0.0, 0.0, 0.0]);
-    assert_eq!(pool("x: f32[N, 1, 2, 2]", &[f32::NAN, 1.0, 0.0, 1.0]), [0.0, 2.0, 0.0, 0.0]);
+    assert_eq!(pool("x: f32[N, 1, 2, 2]", &[-0.0, 0.0, -1.0, 0.0]), [0.0]);
+    assert_eq!(pool("x: f32[N, 1, 2, 2]", &[f32::NAN; 4]), [0.0]);
+    assert_eq!(pool("x: f32[N, 1, 2, 2]", &[f32::NEG_INFINITY; 4]), [0.0]);
+    assert_eq!(pool("x: f32[N, 1, 2, 2]", &[f32::NAN, 1.0, 0.0, 1.0]), [1.0]);
+    assert_eq!(pool("x: f32[N, 1, 2, 2]", &[2.0, f32::NAN, 1.0, 3.0]), [3.0]);
+    // Padding never wins: the first tap inside the image does.
+    let padded = "y = max_pool_winner(x, kernel=[2, 2], strides=[2, 2], pads=[1, 1, 1, 1])";
+    let x = ("x: f32[N, 1, 2, 2]", &[f32::NAN, f32::NEG_INFINITY, -1.0, 0.0][..]);
+    assert_eq!(eval(&[x], padded), [3.0, 2.0, 1.0, 0.0]);
+}
+
+#[test]
+fn max_pool_gradients_go_to_the_winner() {
+    let (dy, w) = (("dy: f32[N, 1, 1, 2]", &[2.0, -3.0][..]), ("w: u2<0..3, scale 1>[N, 1, 1, 2]", &[2.0, 1.0][..]));
+    let y = eval(&[dy, w], "y = max_pool_grad(dy, w, kernel=[2, 2], strides=[2, 2], input=[2, 4])");
+    assert_eq!(y, [0.0, 0.0, 0.0, -3.0, 2.0, 0.0, 0.0, 0.0]);
 }
 
 #[test]
@@ -70,7 +80,8 @@ fn overlapping_windows_add_in_window_order() {
     // (1e8 + 1) − 1e8 is 0 in f32, in any other order 1.
     let dy = ("dy: f32[N, 1, 1, 3]", &[1e8, 1.0, -1e8][..]);
     let x = ("x: f32[N, 1, 1, 5]", &[0.0, 1.0, 9.0, 3.0, 9.0][..]);
-    assert_eq!(eval(&[dy, x], "y = max_pool_grad(dy, x, kernel=[1, 3])"), [0.0; 5]);
+    let text = "w = max_pool_winner(x, kernel=[1, 3])\ny = max_pool_grad(dy, w, kernel=[1, 3], input=[1, 5])";
+    assert_eq!(eval(&[dy, x], text), [0.0; 5]);
     let dy = ("dy: f32[N, 1, 1, 3]", &[3e8, 3.0, -3e8][..]);
     let y = eval(&[dy], "y = average_pool_grad(dy, kernel=[1, 3], input=[1, 5])");
     assert_eq!(y, [1e8, 1e8, 0.0, -1e8, -1e8]);
