@@ -299,6 +299,13 @@ fn average_pools_of_codes() {
         let kernels = kernels(&[6, 5, 7], &format!("{q}; {pool}"));
         assert!(kernels.contains(&"code sum"), "{kernels:?}");
     }
+    // Whole images of whole vectors: bit planes, nibbles, and more codes of 8 bits than 16 bits hold.
+    for (bits, extents) in [(1, [16, 5, 7]), (2, [48, 6, 9]), (3, [32, 4, 5]), (8, [16, 17, 19])] {
+        let body = format!("q = quantize_activation(x, bits={bits}); y = global_average_pool(q)");
+        let kernels = kernels(&extents, &body);
+        assert!(kernels.contains(&"code sum, whole images"), "{kernels:?}");
+        check_on(&extents, &body, &|_| None, |_| 1.0);
+    }
     // Signed codes: level 0 is no code of bipolar values, so padding must not count.
     check(&[4, 5, 5], &format!("q = step(x); y = average_pool(q, {window})"));
 }

@@ -4,6 +4,7 @@
 mod amx;
 mod box_sums;
 pub mod choice;
+mod code_sum;
 mod float_conv;
 mod float_flat;
 mod folds;

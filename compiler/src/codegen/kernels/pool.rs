@@ -1,6 +1,6 @@
 //! Pools on lanes: windows of floats or codes, and the global average. Taps in row-major window order; padding never wins.
 
-use super::{KernelError, Task, load_lanes_at, nibble_pool};
+use super::{KernelError, Task, code_sum, load_lanes_at, nibble_pool};
 use crate::codegen::chain::levels;
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::functions::later_if_greater;
@@ -22,6 +22,10 @@ pub(super) fn windows(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> 
     if let Some(code) = code.filter(|_| nibble_pool::fits(task, &input)) {
         nibble_pool::emit(e, task, &window, &input, code, minimum)?;
         return Ok("code pool, packed");
+    }
+    if let Some(code) = code.filter(|_| node.op.name == "sum_pool" && code_sum::fits(&window, &input)) {
+        code_sum::emit(e, task, &input, code)?;
+        return Ok("code sum, whole images");
     }
     let minimum = minimum.map(|m| {
         let masks: Vec<i32> = m.iter().map(|&v| -i32::from(v != 0)).collect();

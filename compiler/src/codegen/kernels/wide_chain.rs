@@ -7,11 +7,14 @@ use crate::codegen::lanes::clif::Played;
 use crate::codegen::lanes::nest::{Nest, Sink};
 use crate::codegen::lanes::program::{Access, Element, Level, Program, Type};
 use crate::codegen::lanes::wide::{self, Leaf};
+use crate::codegen::products::relayout::transpose_four;
 use crate::graph::types::Layout;
 use cranelift_codegen::ir::{self, InstBuilder, MemFlagsData, Value, types};
 
 /// Bytes of a row of codes that may lie on the stack.
 const ROW: usize = 1 << 15;
+/// Bytes of a row of floats that may lie there beside it.
+const TRANSPOSED: usize = 1 << 16;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 /// Channels of a word.
@@ -56,10 +59,8 @@ impl Task<'_> {
         if b.image != self.result.buffer.image || wide::widths(e).is_empty() || c * w > ROW {
             return Ok(false);
         }
-        match row_at(e, source, first, w) {
-            Some(access) => self.in_wide_lanes(e, first, w, access, None),
-            None => Ok(false),
-        }
+        let access = row_at(e, source, first, w).or_else(|| transposed(e, source, first));
+        access.map_or(Ok(false), |access| self.in_wide_lanes(e, first, w, access, None))
     }
 
     /// The chain as a leaf function of `positions` positions; gives whether it has that form.
@@ -143,6 +144,33 @@ fn row_at(e: &mut Emitter<'_, '_>, o: &Operand, first: Position, positions: usiz
     Some(Access { base: bytes, element: Element::U8, origin: 0, row: 0, column: c })
 }
 
+/// A row of floats that lie a plane a channel, on the stack with channels innermost, if whole vectors of four make it.
+fn transposed(e: &mut Emitter<'_, '_>, o: &Operand, first: Position) -> Option<Access> {
+    let (b, (c, h, w)) = (&o.buffer, o.buffer.image);
+    let (plane, row) = (h * w * 4, c * w * 4);
+    if b.layout != Layout::Dense || b.integer || !c.is_multiple_of(4) || w < 4 || row > TRANSPOSED || plane >= 1 << 28 {
+        return None;
+    }
+    let to = e.stack(row, LINE);
+    let from = e.at(o.base, first.flat, 4);
+    e.times(c / 4, |e, i| {
+        let (from, to) = (e.at(from, i, 4 * plane), e.at(to, i, 16));
+        e.times(w.div_ceil(4), |e, j| {
+            // The last four, some of them again.
+            let last = e.int(w - 4);
+            let x = e.mul(j, 4);
+            let x = e.min(x, last);
+            let (from, to) = (e.at(from, x, 4), e.at(to, x, 4 * c));
+            let rows = [0, 1, 2, 3].map(|k| e.load(F32X4, from, (k * plane) as i32));
+            for (k, four) in transpose_four(e, rows).into_iter().enumerate() {
+                let four = e.cast(F32X4, four);
+                e.store(four, to, (k * 4 * c) as i32);
+            }
+        });
+    });
+    Some(Access { base: to, element: Element::F32, origin: 0, row: 0, column: c * 4 })
+}
+
 /// Where the elements of a value lie, channels innermost, from a position on.
 fn at_position(e: &mut Emitter<'_, '_>, o: &Operand, first: Position) -> Option<Access> {
     if o.buffer.layout != Layout::Nhwc {
@@ -163,45 +191,49 @@ fn with_type(to: Access, ty: Type) -> Access {
     Access { element, ..to }
 }
 
-/// The codes of a position as bytes, sixteen channels at a time: each byte of a plane is spread to those that take a bit of it.
+/// The codes of a position as bytes, sixteen channels at a time.
 fn unpack(e: &mut Emitter<'_, '_>, o: &Operand, p: Position, to: Value) {
-    let (c, planes) = (o.buffer.image.0, o.buffer.planes);
-    let nibbles = o.buffer.layout == Layout::Nibbles;
-    let per_byte = if nibbles { 4 } else { 8 };
-    let spread: Vec<u8> = (0..SIXTEEN).map(|i| (i / per_byte) as u8).collect();
-    let spread = constant(e, "spread", spread);
-    e.times(c / SIXTEEN, |e, i| {
+    e.times(o.buffer.image.0 / SIXTEEN, |e, i| {
         let channel = e.mul(i, SIXTEEN);
-        let mut codes = e.splat_i32(0);
-        for q in 0..planes {
-            let (word, shift) = plane(e, o, p, channel, q);
-            let bits: Vec<u8> = (0..SIXTEEN).map(|i| 1 << (i % per_byte + shift)).collect();
-            let (bits, word) = (constant(e, "bits", bits), e.b.ins().splat(I32X4, word));
-            let word = e.cast(types::I8X16, word);
-            let word = e.shuffle_bytes(word, spread);
-            let word = e.b.ins().band(word, bits);
-            let set = e.b.ins().icmp(ir::condcodes::IntCC::Equal, word, bits);
-            let set = e.cast(I32X4, set);
-            let one = e.splat_i32(i32::from_ne_bytes([1 << q; 4]));
-            let set = e.b.ins().band(set, one);
-            codes = e.b.ins().bor(codes, set);
-        }
+        let codes = sixteen_codes(e, o, p.flat, channel);
         let to = e.b.ins().iadd(to, channel);
         e.store(codes, to, 0);
     });
 }
 
+/// The codes of sixteen channels from `channel` on at a position, as bytes: each byte of a plane is spread to those that take a bit
+/// of it.
+pub(super) fn sixteen_codes(e: &mut Emitter<'_, '_>, o: &Operand, flat: Value, channel: Value) -> Value {
+    let per_byte = if o.buffer.layout == Layout::Nibbles { 4 } else { 8 };
+    let spread = constant(e, "spread", (0..SIXTEEN).map(|i| (i / per_byte) as u8).collect());
+    let mut codes = e.splat_i32(0);
+    for q in 0..o.buffer.planes {
+        let (word, shift) = plane(e, o, flat, channel, q);
+        let bits: Vec<u8> = (0..SIXTEEN).map(|i| 1 << (i % per_byte + shift)).collect();
+        let (bits, word) = (constant(e, "bits", bits), e.b.ins().splat(I32X4, word));
+        let word = e.cast(types::I8X16, word);
+        let word = e.shuffle_bytes(word, spread);
+        let word = e.b.ins().band(word, bits);
+        let set = e.b.ins().icmp(ir::condcodes::IntCC::Equal, word, bits);
+        let set = e.cast(I32X4, set);
+        let one = e.splat_i32(i32::from_ne_bytes([1 << q; 4]));
+        let set = e.b.ins().band(set, one);
+        codes = e.b.ins().bor(codes, set);
+    }
+    e.cast(types::I8X16, codes)
+}
+
 /// The bits of sixteen channels of a plane, and how far up in each byte they lie.
-fn plane(e: &mut Emitter<'_, '_>, o: &Operand, p: Position, channel: Value, q: usize) -> (Value, usize) {
+fn plane(e: &mut Emitter<'_, '_>, o: &Operand, flat: Value, channel: Value, q: usize) -> (Value, usize) {
     let b = &o.buffer;
     if b.layout == Layout::Nibbles {
-        let row = e.at(o.base, p.flat, b.pixel());
+        let row = e.at(o.base, flat, b.pixel());
         let byte = e.b.ins().ushr_imm_u(channel, 2);
         let at = e.b.ins().iadd(row, byte);
         return (e.load(types::I32, at, 0), 4 * q);
     }
     let (word, bit) = super::word_of(e, b, channel);
-    let row = e.at(o.base, p.flat, b.pixel());
+    let row = e.at(o.base, flat, b.pixel());
     let (at, byte) = (e.at(row, word, 8), e.b.ins().ushr_imm_u(bit, 3));
     let at = e.b.ins().iadd(at, byte);
     let at = e.add(at, q * b.words() * 8);

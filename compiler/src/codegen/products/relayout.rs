@@ -304,7 +304,7 @@ pub(super) fn interleave(e: &mut Emitter<'_, '_>, a: Value, b: Value, bytes: usi
 }
 
 /// Four vectors of four elements of 4 bytes, transposed.
-pub(super) fn transpose_four(e: &mut Emitter<'_, '_>, v: [Value; 4]) -> [Value; 4] {
+pub fn transpose_four(e: &mut Emitter<'_, '_>, v: [Value; 4]) -> [Value; 4] {
     let [l0, h0, l1, h1] = [(v[0], v[2], 0), (v[0], v[2], 2), (v[1], v[3], 0), (v[1], v[3], 2)]
         .map(|(a, b, first)| interleave(e, a, b, 4, first));
     [(l0, l1, 0), (l0, l1, 2), (h0, h1, 0), (h0, h1, 2)].map(|(a, b, first)| interleave(e, a, b, 4, first))
