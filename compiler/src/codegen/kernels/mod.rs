@@ -198,7 +198,7 @@ fn weights(
         Some(_) => int_conv::emit(e, task, &layer, kernel)?,
         None => float_conv::emit(e, task, main, kernel)?,
     }
-    if let Some(node) = task.step.pool.and_then(|id| task.graph.node(id)) {
+    if let Some(node) = task.step.pool.filter(|_| !split::pools(&layer, kernel)).and_then(|id| task.graph.node(id)) {
         pool::behind(e, task, node)?;
     }
     Ok(kernel.name())

@@ -23,6 +23,7 @@ use crate::codegen::tiles::{SplitFinish, SplitShape};
 use crate::graph::Value as GraphValue;
 use crate::graph::ops::Geometry;
 use crate::graph::types::Layout;
+use crate::lower::pools;
 use crate::lower::split::{self, Products, TILE};
 use cranelift_codegen::ir::{InstBuilder, Value};
 
@@ -108,7 +109,8 @@ pub(super) fn cycles(layer: &Layer<'_>, kernel: Kernel) -> f64 {
         Layout::Nhwc => 1.0,
         Layout::Nibbles | Layout::Bits => layer.bits()[1],
     };
-    let chain = if split.early.is_some() { layer.positions() * outputs } else { layer.chain() };
+    let results = tile.map_or(1, |t| t.window().iter().product()) as f64;
+    let chain = if split.early.is_some() { layer.positions() * outputs / results } else { layer.chain() };
     products / rate + copied * copy + layer.reading(bits, tiles) + chain
 }
 
@@ -157,8 +159,28 @@ fn levels(layer: &Layer<'_>) -> Vec<i64> {
     layer.levels(thresholds(layer.graph, layer.step.source.node))
 }
 
-/// The tile and the strip: of the widest tile that has room, at least the window of one position.
+/// Whether the kernel pools what it makes; else its codes are pooled afterwards.
+pub(super) fn pools(layer: &Layer<'_>, kernel: Kernel) -> bool {
+    let strip = (kernel == Kernel::SplitVnni).then(|| strip(layer, &digits(layer, kernel)?, kernel)).flatten();
+    strip.and_then(|(tile, _)| tile).is_some_and(|tile| tile.window() != [1, 1])
+}
+
+/// The tile whose codes are those of the step's pool: of greatest codes that lie as such a tile stores them.
+fn pooled(layer: &Layer<'_>, split: &split::Split) -> Option<SplitShape> {
+    let pool = layer.step.pool.filter(|&id| layer.graph.operands(id).len() == 1)?;
+    let window = pools::window(layer.graph, pool)?.kernel;
+    let alike = layer.stored.layout == Layout::Nibbles && layer.stored.planes == layer.result.planes;
+    SplitShape::pooled(split, window, layer.g.output[1]).filter(|_| alike)
+}
+
+/// The tile and the strip: of the tile of whole windows, else of the widest that has room, at least the window of one position.
 fn strip(layer: &Layer<'_>, split: &split::Split, kernel: Kernel) -> Option<(Option<SplitShape>, Strip)> {
+    if let Some(tile) = pooled(layer, split) {
+        let strip = extents(&layer.g, split, Some(tile), layer.step.tasks);
+        if strip.size <= LONGEST {
+            return Some((Some(tile), strip));
+        }
+    }
     let tile = |width: usize| match kernel {
         Kernel::SplitVnni | Kernel::SplitAvx2 | Kernel::SplitBytesAvx2 => {
             Some(SplitShape::of(split, width, narrow(layer, kernel)))
@@ -166,7 +188,7 @@ fn strip(layer: &Layer<'_>, split: &split::Split, kernel: Kernel) -> Option<(Opt
         _ => None,
     };
     let tiles = [layer.g.output[1], 1].map(tile);
-    let strips = tiles.map(|t| extents(&layer.g, split, t.map_or(1, |s| s.positions), layer.step.tasks));
+    let strips = tiles.map(|t| extents(&layer.g, split, t, layer.step.tasks));
     tiles.into_iter().zip(strips).find(|(_, s)| s.size <= LONGEST)
 }
 
@@ -202,7 +224,8 @@ pub(super) fn emit(
             split_input::copy(e, layer.layer, &strip, [top, left]);
             let [bottom, right] = [(top, rows), (left, columns)].map(|(from, by)| e.add(from, by));
             let (bottom, right) = (e.min(bottom, end), e.min(right, width));
-            e.range(top, bottom, 1, |e, y| {
+            let window = layer.tile.map_or([1, 1], |(_, t)| t.window());
+            e.range(top, bottom, window[0], |e, y| {
                 let i = e.b.ins().isub(y, top);
                 let input = e.at(layer.strip, i, g.strides[0] * layer.row);
                 let done = row(e, task, &layer, [y, left, right, input], words);
@@ -242,6 +265,10 @@ fn prepare<'a>(
         None => Finish::Decode { table: e.data("scales", split.scales(g, scale)) },
     };
     let mut kind = finish.kind();
+    let window = shape.map_or([1, 1], SplitShape::window);
+    if let (SplitFinish::Early { top, shift }, true) = (kind, window != [1, 1]) {
+        kind = SplitFinish::Pooled { top, shift, window, row: g.strides[0] * row };
+    }
     let direct = match shape {
         Some(_) if split.early.is_some() => true,
         Some(s) if stores(e, task, g, s) => {
@@ -263,8 +290,11 @@ fn prepare<'a>(
                 patch: pitch,
             };
             let function = gather.function(e.image).map_err(|m| (node, m.to_string()))?;
-            let columns = extents[1].next_multiple_of(shape.map_or(1, |s| s.positions));
-            Some((function, e.stack(columns * pitch + 2 * PATCH, 64), pitch))
+            let columns = extents[1].next_multiple_of(shape.map_or(1, SplitShape::columns));
+            if let SplitFinish::Pooled { row, .. } = &mut kind {
+                *row = columns * pitch;
+            }
+            Some((function, e.stack(window[0] * columns * pitch + 2 * PATCH, 64), pitch))
         }
     };
     let split = gathered.unwrap_or(split);
@@ -316,14 +346,15 @@ struct Strip {
     size: usize,
 }
 
-/// The largest strip of whole tiles that fits, first in width, then in height.
-fn extents(g: &Geometry, split: &split::Split, positions: usize, tasks: usize) -> Strip {
+/// The largest strip of whole tiles that fits, first in width, then in height, of whole windows where the tile has them.
+fn extents(g: &Geometry, split: &split::Split, tile: Option<SplitShape>, tasks: usize) -> Strip {
+    let (positions, window) = tile.map_or((1, 1), |t| (t.columns(), t.window()[0]));
     let span = |i: usize, n: usize| (n - 1) * g.strides[i] + (g.kernel[i] - 1) * g.dilations[i] + 1;
     let row = |columns: usize| (span(1, columns) * g.channels * split.products.element() + 16).next_multiple_of(16);
-    let (tiles, share) = (g.output[1].div_ceil(positions), g.output[0].div_ceil(tasks.max(1)).max(1));
+    let (tiles, share) = (g.output[1].div_ceil(positions), g.output[0].div_ceil(tasks.max(1)).div_ceil(window).max(1));
     let fits = |rows: usize, columns: usize| span(0, rows) * row(columns) <= STRIP;
     let columns = (1..=tiles).rev().map(|t| t * positions).find(|&c| fits(1, c)).unwrap_or(positions);
-    let rows = (1..=share).rev().find(|&r| fits(r, columns)).unwrap_or(1);
+    let rows = (1..=share).rev().map(|r| r * window).find(|&r| fits(r, columns)).unwrap_or(window);
     let (tall, row) = (span(0, rows), row(columns));
     Strip { extents: [rows, columns], tall, row, size: tall * row + 64 }
 }
@@ -344,15 +375,21 @@ fn row(
         None => (input, g.strides[1] * pixel),
         Some((gather, patches, pitch)) => {
             let count = e.b.ins().isub(end, start);
-            e.call(gather, &[input, patches, count]);
+            let rows = match layer.tile.map(|(_, tile)| (tile.window()[0], tile.row())) {
+                Some((rows, apart)) => (0..rows).map(|r| [r * g.strides[0] * layer.row, r * apart]).collect(),
+                None => vec![[0, 0]],
+            };
+            for offsets in rows {
+                let [from, to] = [e.add(input, offsets[0]), e.add(patches, offsets[1])];
+                e.call(gather, &[from, to, count]);
+            }
             (patches, pitch)
         }
     };
     if let Some(list) = layer.list {
-        let p = task.position(e, y, start);
-        let out = e.at(task.result.base, p.flat, g.outputs / 4);
+        let out = first_result(e, task, layer, y, start)?;
         let count = e.b.ins().isub(end, start);
-        let most = e.int(positions);
+        let most = e.int(layer.tile.map_or(1, |(_, s)| s.columns()));
         let tiles = e.b.ins().udiv(count, most);
         blocks(e, task, layer, [input, out], words, &[tiles, list]);
         return Ok(());
@@ -384,6 +421,25 @@ fn row(
         }
     });
     result
+}
+
+/// Where the codes of a row of tiles go that stores those of the step's result.
+fn first_result(
+    e: &mut Emitter<'_, '_>,
+    task: &Task<'_>,
+    layer: &SplitLayer<'_>,
+    y: Value,
+    x: Value,
+) -> Result<Value, KernelError> {
+    let [rows, columns] = layer.tile.map_or([1, 1], |(_, s)| s.window());
+    let result = task.operand(task.step.result, task.step.result.node)?;
+    let [y, x] = [(y, rows), (x, columns)].map(|(v, by)| {
+        let by = e.int(by);
+        e.b.ins().udiv(v, by)
+    });
+    let flat = e.mul(y, task.result.buffer.image.2 / columns);
+    let flat = e.b.ins().iadd(flat, x);
+    Ok(e.at(result.base, flat, layer.layer.g.outputs / 4))
 }
 
 /// Every block of outputs of a tile, or of a row of tiles; `more` is what the tile's function takes besides.
