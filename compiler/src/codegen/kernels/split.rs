@@ -423,7 +423,7 @@ fn row(
     result
 }
 
-/// Where the codes of a row of tiles go that stores those of the step's result.
+/// Where the codes of a row of tiles from a position of the layer on go: those of windows to the step's result.
 fn first_result(
     e: &mut Emitter<'_, '_>,
     task: &Task<'_>,
@@ -431,7 +431,12 @@ fn first_result(
     y: Value,
     x: Value,
 ) -> Result<Value, KernelError> {
-    let [rows, columns] = layer.tile.map_or([1, 1], |(_, s)| s.window());
+    let window = layer.tile.map_or([1, 1], |(_, s)| s.window());
+    if window == [1, 1] {
+        let p = task.position(e, y, x);
+        return Ok(e.at(task.result.base, p.flat, layer.layer.g.outputs / 4));
+    }
+    let [rows, columns] = window;
     let result = task.operand(task.step.result, task.step.result.node)?;
     let [y, x] = [(y, rows), (x, columns)].map(|(v, by)| {
         let by = e.int(by);
