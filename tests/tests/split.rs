@@ -223,8 +223,7 @@ fn codes_of_windows_side_by_side() {
 fn pools_in_tiles(extents: &[usize], body: &str, weights: Weights<'_>) -> bool {
     let mut graph = pixels(extents, body, weights);
     passes::run(&mut graph, true, &mut |_, _| {}).expect("passes");
-    let level =
-        Level::parse("x86-64-v4+vnni", &"x86_64-unknown-linux-gnu".parse().expect("a triple")).expect("levels");
+    let level = Level::parse("x86-64-v4+vnni", &"x86_64-unknown-linux-gnu".parse().expect("a triple")).expect("levels");
     let compiled = compile(&graph, &level, &Options::default()).expect("compiles");
     compiled.image.functions.iter().any(|f| f.name.contains("Pooled"))
 }
