@@ -6,6 +6,7 @@ pub mod arena;
 pub mod early;
 pub mod pack;
 pub mod pools;
+mod scratch;
 pub mod split;
 pub mod strips;
 pub mod train;
@@ -268,7 +269,7 @@ pub fn lower_with(graph: &Graph, wanted: &BTreeMap<NodeId, Layout>) -> Result<Pl
         return Err(problems);
     }
     arena::plan(graph, &mut plan);
-    place_scratch(graph, &mut plan);
+    scratch::plan(graph, &mut plan);
     for i in 0..plan.steps.len() {
         if let Some(step) = plan.steps.get(i) {
             let tasks = task_count(graph, &plan, step);
@@ -299,37 +300,6 @@ fn refuse(node: String, op: &OpDef, message: &str) -> LowerError {
     LowerError { node, op: op.name.to_owned(), message: message.to_owned() }
 }
 
-/// Scratch memory: what the hungriest kernel wants, whichever level runs it, then what a step pools.
-fn place_scratch(graph: &Graph, plan: &mut Plan) {
-    let kernels = scratch(graph, plan);
-    plan.scratch = kernels;
-    for step in plan.steps.iter().filter(|s| s.pool.is_some()) {
-        if let Some(buffer) = plan.buffers.get_mut(&step.made) {
-            buffer.place = Place::Worker(kernels);
-            plan.scratch = plan.scratch.max(kernels + (buffer.bytes() as u64).next_multiple_of(64));
-        }
-    }
-}
-
-/// What the hungriest kernel wants.
-fn scratch(graph: &Graph, plan: &Plan) -> u64 {
-    let integer = |s: &&Step| s.main.and_then(|id| graph.node(id)).is_some_and(|n| is(n, &["int_conv"]));
-    let bytes = plan.steps.iter().filter(integer).filter_map(|s| {
-        let g = geometry(graph, s.main?)?;
-        let tables = looks_up(graph, plan, s).map_or(0, |halves| strips::Strips::of(&g, halves).scratch());
-        Some(tables.max(if g.output == [1, 1] { 0 } else { amx::scratch(&g) }))
-    });
-    bytes.max().unwrap_or(0).next_multiple_of(64) as u64
-}
-
-/// The rings of tables that a convolution of several positions can read its codes by.
-fn looks_up(graph: &Graph, plan: &Plan, step: &Step) -> Option<usize> {
-    let main = step.main.filter(|&id| graph.node(id).is_some_and(|n| is(n, &["int_conv"])))?;
-    let input = graph.operands(main).first().and_then(|v| plan.buffers.get(v))?;
-    geometry(graph, main).filter(|g| g.output != [1, 1] && g.kernel[1] <= strips::WIDEST)?;
-    strips::halves(input)
-}
-
 /// The geometry of a node with weights.
 pub(crate) fn geometry(graph: &Graph, id: NodeId) -> Option<ops::Geometry> {
     let types: Vec<_> = graph.operands(id).iter().filter_map(|&v| graph.value_type(v)).collect();
@@ -353,7 +323,7 @@ fn task_count(graph: &Graph, plan: &Plan, step: &Step) -> usize {
     let work = step.main.map_or(1, |id| taps(graph, id)) * c * h * w;
     if h > 1 {
         let wanted = (work / 100_000).max(1);
-        if looks_up(graph, plan, step).is_none() {
+        if scratch::looks_up(graph, plan, step).is_none() {
             return wanted.min(16).min(rows);
         }
         // The tasks of a layer that makes tables of its input rows make those at their borders again. They are so large that 2,

@@ -22,6 +22,7 @@ mod samples;
 mod split;
 mod split_input;
 mod split_lanes;
+mod split_tiling;
 mod spread;
 mod store;
 mod wide_chain;
@@ -198,7 +199,9 @@ fn weights(
         Some(_) => int_conv::emit(e, task, &layer, kernel)?,
         None => float_conv::emit(e, task, main, kernel)?,
     }
-    if let Some(node) = task.step.pool.filter(|_| !split::pools(&layer, kernel)).and_then(|id| task.graph.node(id)) {
+    if let Some(node) =
+        task.step.pool.filter(|_| !split_tiling::pools(&layer, kernel)).and_then(|id| task.graph.node(id))
+    {
         pool::behind(e, task, node)?;
     }
     Ok(kernel.name())
