@@ -46,7 +46,7 @@ mod tests {
         let mut graph = text::parse(&source, "pools.dorefa", &|_| None).expect("parses");
         passes::run(&mut graph, true, &mut |_, _| {}).expect("passes");
         let plan = lower(&graph).expect("lowers");
-        let name = |v: crate::graph::Value| graph.node(v.node).map_or("", |n| &n.op.name).to_owned();
+        let name = |v: crate::graph::Value| graph.node(v.node).map_or("", |n| n.op.name).to_owned();
         let of = |s: &crate::lower::Step| match s.pool {
             Some(_) => format!("{} of {}", name(s.result), name(s.made)),
             None => name(s.result),

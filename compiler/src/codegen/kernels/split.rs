@@ -1,7 +1,8 @@
 //! Split integers: convolution of codes with weights of any bits, fixed point among them, and accumulators beyond 32
 //! bits. Weights are two digits of 12 bits multiplied as i16, or three of 8 bits multiplied as bytes (`lower::split`); each
 //! digit's sums fit 32 bits, which is proved from the weights, and are combined exactly. Where a wide tile stores codes of one or
-//! two bits, it multiplies the lowest digit only where the others leave a code open (`lower::early`).
+//! two bits, it multiplies the lowest digit only where the others leave a code open (`lower::early`). The widest stores a code a
+//! window where the step pools.
 //!
 //! A task copies the input rows that a few output rows need into a strip on its stack: levels side by side in (y, x, c)
 //! order, zeros for padding. Every position is then like every other. Where a lane of 32 bits holds no accumulator, the kernel
