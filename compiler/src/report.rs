@@ -217,7 +217,7 @@ fn layer(
     let first = step.main.or(step.chain.first().copied()).unwrap_or(step.result.node);
     let name = |id| graph.node(id).map_or(String::new(), |n| n.name.clone());
     let op = graph.node(first).map_or("", |n| n.op.name);
-    let nodes = || step.main.iter().chain(&step.chain).copied();
+    let nodes = || step.nodes();
     let operands: Vec<Value> = nodes().flat_map(|id| graph.operands(id)).collect();
     let constant_bits = |v: &Value| Some(stored_bits(graph.value_type(*v)?) * graph.constant(*v)?.len() as u64);
     let read = operands.iter().filter_map(|v| compiled.plan.buffers.get(v));
@@ -278,6 +278,7 @@ pub fn place(buffer: &Buffer) -> String {
         Place::Input(i) => format!("input {i}"),
         Place::Output(i) => format!("output {i}"),
         Place::Arena(offset) => format!("arena+{offset}"),
+        Place::Worker(offset) => format!("scratch+{offset}"),
     }
 }
 

@@ -180,7 +180,7 @@ fn key(graph: &Graph, compiled: &Compiled, step: &Step, level: &Level, batch: us
     let value = |v: &crate::graph::Value| {
         graph.value_type(*v).map_or(String::new(), |t| format!("{} {}", report::kind(t), t.shape))
     };
-    let nodes = step.main.iter().chain(&step.chain).filter_map(|&id| graph.node(id));
+    let nodes = step.nodes().filter_map(|id| graph.node(id));
     let nodes = nodes.map(|n| {
         let operands: Vec<String> = graph.operands(n.id).iter().map(value).collect();
         format!("{}({}){:?}", n.op.name, operands.join(","), n.attrs)

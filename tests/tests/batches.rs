@@ -86,6 +86,11 @@ fn layers_of_many_rows() {
         "q = quantize_activation(c, bits=2); p = max_pool(q, kernel=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])";
     let after = "y = conv(p, quantize_weights(@v: f32[16, 32, 3, 3], bits=2))";
     check(&[16, 21, 20], &format!("{codes}; {pooled}; {after}"));
+    // Pools that are part of the layer's step, of whole rows of windows.
+    let side = "q = quantize_activation(c, bits=2); p = max_pool(q, kernel=[2, 2], strides=[2, 2])";
+    check(&[16, 12, 10], &format!("{codes}; {side}; {after}"));
+    let fixed = codes.replace("quantize_weights(@w: f32[32, 16, 3, 3], bits=1)", "@w: f32[32, 16, 3, 3]");
+    check(&[16, 12, 10], &format!("{fixed}; {side}; {after}"));
     let floats = "c = conv(x, @w: f32[20, 16, 3, 3]); p = average_pool(relu(c), kernel=[2, 2])";
     check(&[16, 21, 20], &format!("{floats}; y = conv(p, @v: f32[12, 20, 3, 3], pads=[1, 1, 1, 1])"));
 }

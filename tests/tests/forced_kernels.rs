@@ -361,6 +361,34 @@ fn groups_rows_fixed_point_and_floats_by_every_kernel() {
     assert_eq!(force_all(&network(16, 7, codes, fixed, Fill::Rough), 16, 7), here(&wide));
 }
 
+/// Codes are pooled by the step that makes them, whichever kernel that is; a channel that falls behind the pool takes the least.
+#[test]
+fn pools_by_every_kernel() {
+    let codes = "quantize_activation(x, bits=2)";
+    let all = [&BITS[..], &SMALL, &LOOK_UP, &[Kernel::Amx, Kernel::Direct]].concat();
+    let wide = [&SPLIT[..], &[Kernel::SplitAmx, Kernel::DirectWide]].concat();
+    let (pool, next) = ("max_pool(P, kernel=[2, 2], strides=[2, 2])", "y = conv(r, @k: f32[8, 64, 1, 1])");
+    for bits in [1, 2, 3] {
+        for tail in [
+            format!(
+                "m = mul(c, @g: f32[64, 1, 1]); p = {}; r = quantize_activation(p, bits={bits})",
+                pool.replace('P', "m")
+            ),
+            format!(
+                "p = {}; m = mul(p, @g: f32[64, 1, 1]); r = quantize_activation(m, bits={bits})",
+                pool.replace('P', "c")
+            ),
+        ] {
+            let tables = format!(
+                "c = conv(a, quantize_weights(@w: f32[64, 64, 3, 3], bits=1), pads=[1, 1, 1, 1]); {tail}; {next}"
+            );
+            assert_eq!(force_all(&network(64, 6, codes, &tables, Fill::Mixed), 64, 6), here(&all), "{tables}");
+            let fixed = format!("c = conv(a, @w: f32[64, 16, 3, 3], pads=[1, 1, 1, 1]); {tail}; {next}");
+            assert_eq!(force_all(&network(16, 6, codes, &fixed, Fill::Rough), 16, 6), here(&wide), "{fixed}");
+        }
+    }
+}
+
 /// Geometries that AMX tiles treat differently: groups and channels that fill no chunk, an odd block of outputs, strides whose
 /// rows begin tiles of their own, dilation, tasks that share outputs, strips of several rows, bit planes and nibbles.
 #[test]

@@ -1,6 +1,7 @@
 //! Layers with float weights whose input is codes: fixed point, exact, the same bits from the interpreter and every level.
 
 use dorefa_runtime::{Data, Session, Tensor};
+use dorefac::codegen::target::Level;
 use dorefac::compile::{Options, compile, profile};
 use dorefac::emit::jit::JitImage;
 use dorefac::graph::Graph;
@@ -136,15 +137,16 @@ fn codes_that_whole_tiles_make() {
     }
 }
 
+/// Dark pixels: with biases at the boundaries of codes, sums lie so close to thresholds that the lowest digit decides.
+fn dark(extents: [usize; 3]) -> Tensor {
+    let len: usize = extents.iter().product();
+    let sample = |top: usize| (0..len).map(move |i| (i * 7919 / 13 % (top + 1)) as u8);
+    let data = sample(0).chain(sample(1)).chain(sample(5)).chain(sample(255)).collect();
+    Tensor::new([&[4][..], &extents].concat(), Data::U8(data)).expect("fits")
+}
+
 #[test]
 fn codes_that_the_upper_digits_leave_open() {
-    // Dark pixels and biases at the boundaries of codes: sums lie so close to thresholds that the lowest digit decides.
-    let dark = |extents: [usize; 3]| {
-        let len: usize = extents.iter().product();
-        let sample = |top: usize| (0..len).map(move |i| (i * 7919 / 13 % (top + 1)) as u8);
-        let data = sample(0).chain(sample(1)).chain(sample(5)).chain(sample(255)).collect();
-        Tensor::new([&[4][..], &extents].concat(), Data::U8(data)).expect("fits")
-    };
     let next = "y = conv(a, quantize_weights(@k: f32[16, 48, 3, 3], bits=1))";
     for bits in [1, 2] {
         let boundaries: &[f32] = if bits == 1 { &[0.5] } else { &[1.0 / 6.0, 0.5, 5.0 / 6.0] };
@@ -164,6 +166,66 @@ fn codes_that_the_upper_digits_leave_open() {
             check_on(dark(extents), &act, &bias);
         }
     }
+}
+
+#[test]
+fn codes_of_windows_side_by_side() {
+    let norm = "n = batch_norm(c, @g: f32[32], @o: f32[32], @m: f32[32], @v: f32[32])";
+    for bits in [1, 2] {
+        let boundaries: &[f32] = if bits == 1 { &[0.5, -0.5] } else { &[1.0 / 6.0, -0.5, 0.5, -5.0 / 6.0] };
+        let weights = |name: &str| {
+            let of = |f: &dyn Fn(usize) -> f32| Tensor::f32([32], (0..32).map(f).collect()).ok();
+            match name {
+                "b" => of(&|i| boundaries[i % boundaries.len()]),
+                // A falling channel wherever the bias is negative, else what the bias leaves where it is.
+                "g" => of(&|i| boundaries[i % boundaries.len()].signum()),
+                "o" | "m" => of(&|_| 0.0),
+                "v" => of(&|_| 1.0 - 1e-5),
+                _ => None,
+            }
+        };
+        for (extents, conv, window, wide) in [
+            // Tiles of 14, 12 and 10 columns, and none: 22 positions are no whole tiles.
+            ([3, 6, 28], "@w: f32[32, 3, 5, 5], @b: f32[32], pads=[2, 2, 2, 2]", [2, 2], true),
+            ([3, 8, 40], "@w: f32[32, 3, 5, 5], @b: f32[32]", [2, 2], true),
+            ([3, 4, 10], "@w: f32[32, 3, 3, 3], @b: f32[32], pads=[1, 1, 1, 1]", [2, 2], true),
+            ([3, 4, 22], "@w: f32[32, 3, 3, 3], @b: f32[32], pads=[1, 1, 1, 1]", [2, 2], false),
+            // Windows of other forms; an odd number of them in a tile.
+            ([3, 6, 27], "@w: f32[32, 3, 3, 3], @b: f32[32], pads=[1, 1, 1, 1]", [3, 3], true),
+            ([3, 4, 21], "@w: f32[32, 3, 3, 3], @b: f32[32], pads=[1, 1, 1, 1]", [1, 3], true),
+            ([3, 4, 7], "@w: f32[32, 3, 3, 3], @b: f32[32], pads=[1, 1, 1, 1]", [4, 1], true),
+            // Strides, groups, dilation, windows that are gathered.
+            ([3, 16, 56], "@w: f32[32, 3, 7, 7], @b: f32[32], strides=[2, 2], pads=[3, 3, 3, 3]", [2, 2], true),
+            ([4, 6, 12], "@w: f32[32, 2, 3, 3], @b: f32[32], groups=2, pads=[1, 1, 1, 1]", [2, 2], true),
+            ([2, 6, 16], "@w: f32[32, 2, 2, 3], @b: f32[32], dilations=[2, 2]", [2, 2], true),
+            ([1, 12, 16], "@w: f32[32, 1, 5, 5], @b: f32[32], pads=[2, 2, 2, 2]", [2, 2], true),
+            // More open windows a row than a tile's list holds.
+            ([3, 2, 196], "@w: f32[32, 3, 3, 3], @b: f32[32], pads=[1, 1, 1, 1]", [2, 2], true),
+        ] {
+            let pool = |of: &str| format!("p = max_pool({of}, kernel={window:?}, strides={window:?})");
+            let act = |of: &str| format!("a = quantize_activation({of}, bits={bits})");
+            let next = "y = conv(a, quantize_weights(@k: f32[16, 32, 1, 1], bits=1))";
+            for (steps, wide) in [
+                (format!("{norm}; {}; {}", pool("n"), act("p")), wide),
+                // Falling channels take the least code of a window, which tiles leave to the pool.
+                (format!("{}; {}; {}", pool("c"), norm.replace("(c", "(p"), act("n")), false),
+            ] {
+                let body = format!("c = conv(x, {conv}); {steps}; {next}");
+                let kernels = check_on(dark(extents), &body, &weights);
+                assert!(!kernels.iter().any(|k| k.starts_with("code pool")), "{body}: {kernels:?}");
+                assert_eq!(pools_in_tiles(&extents, &body, &weights), wide, "{body}");
+            }
+        }
+    }
+}
+
+/// Whether the widest level pools in a tile, one with VNNI.
+fn pools_in_tiles(extents: &[usize], body: &str, weights: Weights<'_>) -> bool {
+    let mut graph = pixels(extents, body, weights);
+    passes::run(&mut graph, true, &mut |_, _| {}).expect("passes");
+    let level = Level::parse("x86-64-v4+vnni", &"x86_64-unknown-linux-gnu".parse().expect("a triple")).expect("levels");
+    let compiled = compile(&graph, &level, &Options::default()).expect("compiles");
+    compiled.image.functions.iter().any(|f| f.name.contains("Pooled"))
 }
 
 #[test]

@@ -151,6 +151,10 @@ fn plan(graph: &Graph, compiled: &Compiled) -> String {
         for &id in &step.chain {
             let _ = writeln!(out, "  chain  {}", described(graph, id));
         }
+        if let Some(id) = step.pool {
+            let _ = writeln!(out, "  makes  {}", memory(&step.made));
+            let _ = writeln!(out, "  pool   {}", described(graph, id));
+        }
         let _ = writeln!(out, "  stores {}", memory(&step.result));
     }
     out
@@ -169,7 +173,7 @@ fn dot(graph: &Graph, compiled: &Compiled) -> String {
     for (i, step) in compiled.plan.steps.iter().enumerate() {
         let kernel = compiled.kernels.get(i).copied().unwrap_or_default();
         let _ = writeln!(out, "  subgraph cluster_{i} {{ label=\"step {i}: {}\";", quote(kernel));
-        for &id in step.main.iter().chain(&step.chain) {
+        for id in step.nodes() {
             inside.insert(id);
             let _ = writeln!(out, "    {}", node(id));
         }

@@ -12,8 +12,8 @@ pub fn plan(graph: &Graph, plan: &mut Plan) {
     let mut life: BTreeMap<Value, (usize, usize)> = BTreeMap::new();
     for (at, step) in plan.steps.iter().enumerate() {
         life.insert(step.result, (at, at));
-        for id in step.main.iter().chain(&step.chain) {
-            for v in graph.operands(*id) {
+        for id in step.nodes() {
+            for v in graph.operands(id) {
                 if let Some(range) = life.get_mut(&v) {
                     range.1 = at;
                 }

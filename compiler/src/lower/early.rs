@@ -8,6 +8,9 @@
 //! side; that leaves a few more codes open. The values between the two bounds are about as many for all thresholds of an output:
 //! a code is open if the distance from the lower bound of any of them is less than that number, without sign and modulo 2^16,
 //! which is one comparison for all thresholds, and leaves more open only where the distance is too great for 16 bits.
+//!
+//! All of it holds as well for the greatest accumulator of several positions with the greatest of their U: as least and greatest
+//! are those of every position, the position of the greatest U is sure to reach t, or every one is sure not to.
 
 use super::split::{Products, Split, TILE, VECTOR};
 use crate::graph::ops::Geometry;

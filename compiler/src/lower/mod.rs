@@ -6,6 +6,8 @@ pub mod arena;
 pub mod early;
 pub mod line;
 pub mod pack;
+pub mod pools;
+mod scratch;
 pub mod split;
 pub mod strips;
 pub mod train;
@@ -36,6 +38,8 @@ pub enum Place {
     Output(usize),
     /// The sample's part of the arena, at this byte offset.
     Arena(u64),
+    /// The worker's scratch memory, at this byte offset: what only the task that writes it reads.
+    Worker(u64),
 }
 
 /// A value in memory.
@@ -96,10 +100,21 @@ pub struct Step {
     pub chain: Vec<NodeId>,
     /// The value that enters the chain: the kernel's result, or the value that a pure element-wise step loads.
     pub source: Value,
-    /// The value that is stored.
+    /// The value that the kernel and the chain make: the result, or what `pool` takes.
+    pub made: Value,
+    /// The pool of codes behind ([`pools`]).
+    pub pool: Option<NodeId>,
+    /// The value that is stored for other steps.
     pub result: Value,
     /// Tasks that one sample is split into.
     pub tasks: usize,
+}
+
+impl Step {
+    /// Its nodes, in order.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> {
+        self.main.iter().chain(&self.chain).chain(&self.pool).copied()
+    }
 }
 
 /// A lowered graph.
@@ -242,15 +257,20 @@ pub fn lower_with(graph: &Graph, wanted: &BTreeMap<NodeId, Layout>) -> Result<Pl
             }
             None => source,
         };
+        let (made, pool) = (result, main.and_then(|main| pools::behind(graph, main, result)));
+        if let Some(node) = pool {
+            absorbed.insert(node);
+            result = Value { node, port: 0 };
+        }
         done.insert(result, ());
-        plan.steps.push(Step { main, chain, source, result, tasks: 1 });
+        plan.steps.push(Step { main, chain, source, made, pool, result, tasks: 1 });
     }
     problems.extend(place_buffers(graph, &mut plan, wanted).err().unwrap_or_default());
     if !problems.is_empty() {
         return Err(problems);
     }
     arena::plan(graph, &mut plan);
-    plan.scratch = scratch(graph, &plan);
+    scratch::plan(graph, &mut plan);
     for i in 0..plan.steps.len() {
         if let Some(step) = plan.steps.get(i) {
             let tasks = task_count(graph, &plan, step);
@@ -281,25 +301,6 @@ fn refuse(node: String, op: &OpDef, message: &str) -> LowerError {
     LowerError { node, op: op.name.to_owned(), message: message.to_owned() }
 }
 
-/// What the hungriest kernel wants, whichever level runs it.
-fn scratch(graph: &Graph, plan: &Plan) -> u64 {
-    let integer = |s: &&Step| s.main.and_then(|id| graph.node(id)).is_some_and(|n| is(n, &["int_conv"]));
-    let bytes = plan.steps.iter().filter(integer).filter_map(|s| {
-        let g = geometry(graph, s.main?)?;
-        let tables = looks_up(graph, plan, s).map_or(0, |halves| strips::Strips::of(&g, halves).scratch());
-        Some(tables.max(if g.output == [1, 1] { 0 } else { amx::scratch(&g) }))
-    });
-    bytes.max().unwrap_or(0).next_multiple_of(64) as u64
-}
-
-/// The rings of tables that a convolution of several positions can read its codes by.
-fn looks_up(graph: &Graph, plan: &Plan, step: &Step) -> Option<usize> {
-    let main = step.main.filter(|&id| graph.node(id).is_some_and(|n| is(n, &["int_conv"])))?;
-    let input = graph.operands(main).first().and_then(|v| plan.buffers.get(v))?;
-    geometry(graph, main).filter(|g| g.output != [1, 1] && g.kernel[1] <= strips::WIDEST)?;
-    strips::halves(input)
-}
-
 /// The geometry of a node with weights.
 pub(crate) fn geometry(graph: &Graph, id: NodeId) -> Option<ops::Geometry> {
     let types: Vec<_> = graph.operands(id).iter().filter_map(|&v| graph.value_type(v)).collect();
@@ -313,8 +314,9 @@ pub fn rows_per_task(height: usize, tasks: usize) -> usize {
 }
 
 fn task_count(graph: &Graph, plan: &Plan, step: &Step) -> usize {
-    let Some(buffer) = plan.buffers.get(&step.result) else { return 1 };
+    let Some(buffer) = plan.buffers.get(&step.made) else { return 1 };
     let (c, h, w) = buffer.image;
+    let rows = h / pools::rows(graph, step.pool);
     let main = step.main.and_then(|id| graph.node(id));
     if main.is_some_and(|n| is(n, &["softmax"])) {
         return 1;
@@ -322,12 +324,12 @@ fn task_count(graph: &Graph, plan: &Plan, step: &Step) -> usize {
     let work = step.main.map_or(1, |id| taps(graph, id)) * c * h * w;
     if h > 1 {
         let wanted = (work / 100_000).max(1);
-        if looks_up(graph, plan, step).is_none() {
-            return wanted.min(16).min(h);
+        if scratch::looks_up(graph, plan, step).is_none() {
+            return wanted.min(16).min(rows);
         }
         // The tasks of a layer that makes tables of its input rows make those at their borders again. They are so large that 2,
         // 4 or 8 threads should have the same number each.
-        return nearest_power_of_two(wanted.min(h.div_ceil(4))).min(8);
+        return nearest_power_of_two(wanted.min(h.div_ceil(4))).min(8).min(rows);
     }
     // A fully connected layer is split by whole words of outputs.
     let conv = main.is_some_and(|n| is(n, &["int_conv", "conv", "matmul"]) && n.attrs.int("groups", 1) == 1);
@@ -349,7 +351,8 @@ fn taps(graph: &Graph, id: NodeId) -> usize {
 fn place_buffers(graph: &Graph, plan: &mut Plan, wanted: &BTreeMap<NodeId, Layout>) -> Result<(), Vec<LowerError>> {
     let mut problems = Vec::new();
     let inputs = graph.inputs().iter().enumerate().map(|(i, &n)| (Value { node: n, port: 0 }, Some(i)));
-    let values: Vec<_> = inputs.chain(plan.steps.iter().map(|s| (s.result, None))).collect();
+    let pooled = plan.steps.iter().filter(|s| s.pool.is_some()).map(|s| (s.made, None));
+    let values: Vec<_> = inputs.chain(plan.steps.iter().map(|s| (s.result, None))).chain(pooled).collect();
     for (value, input) in values {
         let (Some(ty), Some(node)) = (graph.value_type(value), graph.node(value.node)) else { continue };
         let Some(image) = ty.shape.stored() else {

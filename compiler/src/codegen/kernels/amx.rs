@@ -28,8 +28,8 @@ use crate::graph::Value as GraphValue;
 use crate::graph::ops::Geometry;
 use crate::graph::types::Layout;
 use crate::lower::amx::{self, Fill, PAIR, SPILL, TILE, Tiles};
-use crate::lower::rows_per_task;
 use crate::lower::split::Products;
+use crate::lower::{Step, rows_per_task};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Type, Value, types};
 
@@ -59,7 +59,7 @@ pub(super) fn fits(layer: &Layer<'_>, level: &Level, kernel: Kernel) -> Result<(
 pub(super) fn cycles(layer: &Layer<'_>, kernel: Kernel) -> f64 {
     let g = &layer.g;
     let Some(Plan { tiles, store, .. }) = Plan::of(layer, kernel) else { return f64::INFINITY };
-    let share = match by_outputs(g, &tiles, layer.step.tasks, layer.result.image.0) {
+    let share = match by_outputs(g, &tiles, layer.step, layer.result.image.0) {
         true => g.output[0],
         false => rows_per_task(g.output[0], layer.step.tasks),
     };
@@ -215,7 +215,7 @@ impl<'a, 'l> Amx<'a, 'l> {
         let table = plan.table(about);
         let Plan { tiles, store, thresholds } = plan;
         let (g, b) = (&layer.g, &task.result.buffer);
-        let by_outputs = by_outputs(g, &tiles, task.step.tasks, b.image.0);
+        let by_outputs = by_outputs(g, &tiles, task.step, b.image.0);
         let share = if by_outputs { g.output[0] } else { rows_per_task(g.output[0], task.step.tasks) };
         let rows = tiles.rows(g, share);
         let tall = tiles.tall(g, rows);
@@ -418,10 +418,11 @@ impl<'a, 'l> Amx<'a, 'l> {
     }
 }
 
-/// Whether tasks share outputs rather than rows: where strips of rows would need more tiles than that wins.
-fn by_outputs(g: &Geometry, tiles: &Tiles, tasks: usize, channels: usize) -> bool {
-    let shared = g.groups == 1 && channels.is_multiple_of(SHARE) && tasks > 1;
-    let share = rows_per_task(g.output[0], tasks);
+/// Whether tasks share outputs rather than rows: where strips of rows would need more tiles than that wins. A pool behind the
+/// layer reads all outputs of its task's rows.
+fn by_outputs(g: &Geometry, tiles: &Tiles, step: &Step, channels: usize) -> bool {
+    let shared = g.groups == 1 && channels.is_multiple_of(SHARE) && step.tasks > 1 && step.pool.is_none();
+    let share = rows_per_task(g.output[0], step.tasks);
     let whole = tiles.count(g, g.output[0]) as f64;
     let cut = (tiles.count(g, share) * g.output[0].div_ceil(share)) as f64;
     shared && tiles.rows(g, g.output[0]) == g.output[0] && (cut > 1.1 * whole || g.output[0] == 1)

@@ -25,7 +25,10 @@ pub struct Layer<'g> {
     /// `None` of a float layer.
     pub(super) codes: Option<Codes<'g>>,
     pub(super) input: &'g Buffer,
+    /// Where what it makes lies, before a pool.
     pub(super) result: &'g Buffer,
+    /// Where the step's result lies.
+    pub(super) stored: &'g Buffer,
     /// Where the codes lie that choose among the thresholds behind it.
     pub(super) residual: Option<&'g Buffer>,
 }
@@ -64,9 +67,10 @@ impl<'g> Layer<'g> {
         };
         let buffer = |v: Value, m: &str| plan.buffers.get(&v).ok_or(fail(m));
         let input = buffer(stored(graph, operand(0)?), "operand 0 is not in memory")?;
-        let result = buffer(step.result, "the result has no place")?;
+        let result = buffer(step.made, "the result has no place")?;
+        let stored_at = buffer(step.result, "the result has no place")?;
         let residual = codes_behind(graph, step).and_then(|c| plan.buffers.get(&c.residual?.0));
-        Ok(Some(Layer { graph, step, node: node.id, g, fma, codes, input, result, residual }))
+        Ok(Some(Layer { graph, step, node: node.id, g, fma, codes, input, result, stored: stored_at, residual }))
     }
 
     /// Whether the kernel leaves 32-bit accumulators to the chain, and finds all its channels in memory.

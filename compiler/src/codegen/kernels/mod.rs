@@ -24,6 +24,7 @@ mod samples;
 mod split;
 mod split_input;
 mod split_lanes;
+mod split_tiling;
 mod spread;
 mod store;
 mod wide_chain;
@@ -37,7 +38,7 @@ use super::emitter::{Emitter, F32X4, I32X4};
 use crate::graph::types::Layout;
 use crate::graph::{Graph, Node, NodeId, Value as GraphValue};
 use crate::lower::split::stored as split_stored;
-use crate::lower::{Buffer, Place, Plan, Step};
+use crate::lower::{Buffer, Place, Plan, Step, pools};
 use choice::Kernel;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
@@ -79,7 +80,10 @@ pub struct Task<'g> {
     step: &'g Step,
     chain: Chain<'g>,
     operands: BTreeMap<GraphValue, Operand>,
+    /// What the kernel and the chain make.
     result: Operand,
+    /// Rows of it for one row of the step's result, by which tasks are divided.
+    rows: usize,
     sample: Value,
     /// Whether the first part's task does the rows of all, as nobody shares them or the batch is large; its type is I8.
     whole: Option<Value>,
@@ -117,24 +121,29 @@ pub fn emit_step(
     let tasks = e.int(step.tasks);
     let (sample, part) =
         if step.tasks == 1 { (index, e.int(0)) } else { (e.b.ins().udiv(index, tasks), e.b.ins().urem(index, tasks)) };
+    let arena = [plan.arena as usize, plan.scratch as usize];
+    let scratch = if step.pool.is_some() { scratch(e, call, worker, arena) } else { call };
     let mut operands = BTreeMap::new();
     let nodes = step.main.iter().chain(&step.chain);
-    let wanted: Vec<GraphValue> = nodes.flat_map(|&n| graph.operands(n)).chain([step.result]).collect();
+    let wanted: Vec<GraphValue> = nodes.flat_map(|&n| graph.operands(n)).chain([step.made, step.result]).collect();
     for value in wanted {
         if let Some(tensor) = graph.constant(value) {
             if let Some(constant) = moves::constant(e, graph, step, value, tensor) {
                 operands.insert(value, constant);
             }
         } else if let Some(buffer) = plan.buffers.get(&split_stored(graph, value)) {
-            let (base, apart) = address(e, call, sample, buffer, plan.arena as usize);
+            let (base, apart) = match buffer.place {
+                Place::Worker(offset) => (e.add(scratch, offset as usize), 0),
+                _ => address(e, call, sample, buffer, arena[0]),
+            };
             operands.insert(value, Operand { apart, ..Operand::new(buffer.clone(), base) });
         }
     }
-    let result = operands.get(&step.result).cloned().ok_or((node, "the result has no place".to_owned()))?;
+    let result = operands.get(&step.made).cloned().ok_or((node, "the result has no place".to_owned()))?;
     let chain = Chain::prepare(e, graph, &step.chain)?;
-    let arena = [plan.arena as usize, plan.scratch as usize];
-    let rows = result.buffer.image.1 > 1 && step.tasks > 1 && !matches!(kernel, Some(Kernel::Amx | Kernel::SplitAmx));
-    let whole = rows.then(|| {
+    let divided =
+        result.buffer.image.1 > 1 && step.tasks > 1 && !matches!(kernel, Some(Kernel::Amx | Kernel::SplitAmx));
+    let whole = divided.then(|| {
         let batch = e.load(types::I64, call, BATCH);
         let many = e.b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, batch, MANY);
         let threads = e.load(types::I64, call, PARALLEL_FOR);
@@ -145,7 +154,8 @@ pub fn emit_step(
         e.leave_if(idle);
         whole
     });
-    let task = Task { graph, step, chain, operands, result, sample, whole, part, call, worker, arena };
+    let rows = pools::rows(graph, step.pool);
+    let task = Task { graph, step, chain, operands, result, rows, sample, whole, part, call, worker, arena };
     let name = match step.main.and_then(|id| graph.node(id)) {
         None => {
             let source = task.operand(step.source, node)?.clone();
@@ -191,7 +201,20 @@ fn weights(
         Some(_) => int_conv::emit(e, task, &layer, kernel)?,
         None => float_conv::emit(e, task, main, kernel)?,
     }
+    if let Some(node) =
+        task.step.pool.filter(|_| !split_tiling::pools(&layer, kernel)).and_then(|id| task.graph.node(id))
+    {
+        pool::behind(e, task, node)?;
+    }
     Ok(kernel.name())
+}
+
+/// A worker's `plan.scratch` bytes, aligned to 64; `arena` as in [`Task`].
+fn scratch(e: &mut Emitter<'_, '_>, call: Value, worker: Value, arena: [usize; 2]) -> Value {
+    let [base, batch] = [ARENA, BATCH].map(|at| e.load(types::I64, call, at));
+    let base = e.at(base, batch, arena[0]);
+    let worker = e.b.ins().uextend(types::I64, worker);
+    e.at(base, worker, arena[1])
 }
 
 /// Where a sample's value lies, and bytes from a sample to the next.
@@ -203,7 +226,7 @@ fn address(e: &mut Emitter<'_, '_>, call: Value, sample: Value, buffer: &Buffer,
     let (base, stride, offset) = match buffer.place {
         Place::Input(i) => (table(e, INPUTS, i), buffer.bytes(), 0),
         Place::Output(i) => (table(e, OUTPUTS, i), buffer.bytes(), 0),
-        Place::Arena(offset) => (e.load(types::I64, call, ARENA), arena, offset as usize),
+        Place::Arena(offset) | Place::Worker(offset) => (e.load(types::I64, call, ARENA), arena, offset as usize),
     };
     let base = e.at(base, sample, stride);
     (e.add(base, offset), stride)
@@ -367,10 +390,7 @@ impl Task<'_> {
 
     /// This worker's `plan.scratch` bytes, aligned to 64.
     fn scratch(&self, e: &mut Emitter<'_, '_>) -> Value {
-        let (base, batch) = (e.load(types::I64, self.call, ARENA), self.batch(e));
-        let base = e.at(base, batch, self.arena[0]);
-        let worker = e.b.ins().uextend(types::I64, self.worker);
-        e.at(base, worker, self.arena[1])
+        scratch(e, self.call, self.worker, self.arena)
     }
 
     /// The codes that choose among the thresholds behind the step.
@@ -378,21 +398,22 @@ impl Task<'_> {
         self.operands.get(&codes_behind(self.graph, self.step)?.residual?.0)
     }
 
-    /// The rows of the result that this task computes; those of two tasks differ by at most one.
+    /// The rows of [`Task::result`] that this task computes; those of two tasks differ by at most one, or by one of a pool.
     fn row_range(&self, e: &mut Emitter<'_, '_>) -> (Value, Value) {
-        let (h, tasks) = (self.result.buffer.image.1, self.step.tasks);
+        let (h, tasks) = (self.result.buffer.image.1 / self.rows, self.step.tasks);
         if tasks == 1 || self.splits_channels() {
-            return (e.int(0), e.int(h));
+            return (e.int(0), e.int(h * self.rows));
         }
         let next = e.add(self.part, 1);
         let [start, end] = [self.part, next].map(|part| {
             let rows = e.mul(part, h);
             let rows = e.add(rows, tasks - 1);
             let tasks = e.int(tasks);
-            e.b.ins().udiv(rows, tasks)
+            let row = e.b.ins().udiv(rows, tasks);
+            e.mul(row, self.rows)
         });
         let Some(whole) = self.whole else { return (start, end) };
-        let (none, all) = (e.int(0), e.int(h));
+        let (none, all) = (e.int(0), e.int(h * self.rows));
         (e.b.ins().select(whole, none, start), e.b.ins().select(whole, all, end))
     }
 

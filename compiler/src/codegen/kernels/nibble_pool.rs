@@ -13,6 +13,7 @@ use super::{KernelError, Operand, Position, Task};
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::graph::ops::Window;
 use crate::graph::types::{CodeType, Layout};
+use crate::lower::Place;
 use cranelift_codegen::ir::{InstBuilder, Type, Value, types};
 
 /// Taps that are unrolled at most where all are valid.
@@ -113,6 +114,7 @@ impl Pool<'_> {
     /// The greatest codes of the channels of a vector from byte `first` on.
     fn vector(&self, e: &mut Emitter<'_, '_>, ty: Type, first: Value, p: Position, inside: bool) -> Value {
         let bytes = self.window.channels / 4;
+        let own = matches!(self.input.buffer.place, Place::Worker(_));
         let base = e.b.ins().iadd(self.input.base, first);
         let flip = self.flips.map(|table| {
             let at = e.b.ins().iadd(table, first);
@@ -132,7 +134,7 @@ impl Pool<'_> {
                 let [dy, dx] = self.window.dilations;
                 let offset = (ky * dy * self.window.input[1] + kx * dx) * bytes;
                 let at = e.add(at, offset);
-                unions = unions.with(e, ty, at, flip);
+                unions = unions.with(e, ty, (at, own), flip);
             }
             unions
         } else {
@@ -140,7 +142,7 @@ impl Pool<'_> {
             each_tap(e, self.window, [p.y, p.x], |e, flat| {
                 let at = e.at(base, flat, bytes);
                 let old = Unions { any: e.b.use_var(any), both: e.b.use_var(both) };
-                let new = old.with(e, ty, at, flip);
+                let new = old.with(e, ty, (at, own), flip);
                 e.b.def_var(any, new.any);
                 e.b.def_var(both, new.both);
             });
@@ -152,9 +154,10 @@ impl Pool<'_> {
 }
 
 impl Unions {
-    /// With one more tap.
-    fn with(self, e: &mut Emitter<'_, '_>, ty: Type, at: Value, flip: Option<Value>) -> Unions {
-        let v = e.read(ty, at, 0);
+    /// With one more tap, the codes at an address, whether the task's own.
+    fn with(self, e: &mut Emitter<'_, '_>, ty: Type, (at, own): (Value, bool), flip: Option<Value>) -> Unions {
+        // What the task itself has written must not be read ahead of that.
+        let v = if own { e.load(ty, at, 0) } else { e.read(ty, at, 0) };
         let v = flip.map_or(v, |f| e.b.ins().bxor(v, f));
         let high = e.b.ins().ushr_imm_u(v, 4);
         let both = e.b.ins().band(v, high);

@@ -1,13 +1,13 @@
 //! Pools on lanes: windows of floats or codes, and the global average. Taps in row-major window order; padding never wins.
 
 use super::{KernelError, Task, code_sum, load_lanes_at, nibble_pool};
-use crate::codegen::chain::levels;
+use crate::codegen::chain::{Chain, levels};
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::functions::later_if_greater;
 use crate::codegen::taps::Taps;
 use crate::graph::Node;
 use crate::graph::ops::Window;
-use crate::lower::pack;
+use crate::lower::{Step, pack};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 pub(super) fn windows(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Result<&'static str, KernelError> {
@@ -93,6 +93,19 @@ pub(super) fn windows(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> 
         "sum_pool" => "code sum",
         _ => "float pool",
     })
+}
+
+/// Emits the pool that is part of a layer's step, of what the task has made.
+///
+/// # Errors
+/// The node that could not be emitted, and why.
+pub(super) fn behind(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Result<(), KernelError> {
+    let (value, tasks) = (task.step.result, task.step.tasks);
+    let result = task.operand(value, node.id)?.clone();
+    let step =
+        Step { main: Some(node.id), chain: Vec::new(), source: value, made: value, pool: None, result: value, tasks };
+    let chain = Chain::prepare(e, task.graph, &step.chain)?;
+    windows(e, &Task { step: &step, chain, result, rows: 1, ..task.clone() }, node).map(|_| ())
 }
 
 /// Calls `body` with the input index of every valid tap, in row-major window order.

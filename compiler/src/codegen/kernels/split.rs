@@ -1,7 +1,8 @@
 //! Split integers: convolution of codes with weights of any bits, fixed point among them, and accumulators beyond 32
 //! bits. Weights are two digits of 12 bits multiplied as i16, or three of 8 bits multiplied as bytes (`lower::split`); each
 //! digit's sums fit 32 bits, which is proved from the weights, and are combined exactly. Where a wide tile stores codes of one or
-//! two bits, it multiplies the lowest digit only where the others leave a code open (`lower::early`).
+//! two bits, it multiplies the lowest digit only where the others leave a code open (`lower::early`). The widest stores a code a
+//! window where the step pools.
 //!
 //! A task copies the input rows that a few output rows need into a strip on its stack: levels side by side in (y, x, c)
 //! order, zeros for padding. Every position is then like every other. Where a lane of 32 bits holds no accumulator, the kernel
@@ -9,11 +10,12 @@
 //!
 //! Cost: see [`cycles`]. Needs nothing beyond the level's base.
 
-use super::box_sums::{BoxSums, halves};
+use super::box_sums::BoxSums;
 use super::choice::Kernel;
 use super::int_conv::IntLayer;
 use super::layer::{Layer, demand, thresholds};
 use super::split_lanes::Finish;
+use super::split_tiling::{PATCH, Strip, digits, halved, levels, narrow, patched, strip};
 use super::{KernelError, Task, split_input, split_lanes};
 use crate::codegen::emitter::{Emitter, F32X4, I32X4};
 use crate::codegen::image::FunctionId;
@@ -24,16 +26,9 @@ use crate::codegen::tiles::{SplitFinish, SplitShape};
 use crate::graph::Value as GraphValue;
 use crate::graph::ops::Geometry;
 use crate::graph::types::Layout;
-use crate::lower::split::{self, Products, TILE};
+use crate::lower::split::{self, TILE};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value};
-
-/// Bytes of a strip that leave room for weights in the first-level cache.
-const STRIP: usize = 24 << 10;
-/// Bytes of a window's row up to which windows are gathered.
-const PATCH: usize = 64;
-/// The longest strip that is put on a stack.
-const LONGEST: usize = 256 << 10;
 
 /// A layer ready to be emitted.
 pub(super) struct SplitLayer<'a> {
@@ -112,75 +107,9 @@ pub(super) fn cycles(layer: &Layer<'_>, kernel: Kernel) -> f64 {
         Layout::Nhwc => 1.0,
         Layout::Nibbles | Layout::Bits => layer.bits()[1],
     };
-    let chain = if split.early.is_some() { layer.positions() * outputs } else { layer.chain() };
+    let results = tile.map_or(1, |t| t.window().iter().product()) as f64;
+    let chain = if split.early.is_some() { layer.positions() * outputs / results } else { layer.chain() };
     products / rate + copied * copy + layer.reading(bits, tiles) + chain
-}
-
-/// What the kernel multiplies.
-fn products(kernel: Kernel) -> Products {
-    if matches!(kernel, Kernel::SplitVnni | Kernel::SplitBytesAvx2) { Products::Quads } else { Products::Pairs }
-}
-
-/// Steps whose sums of two products of bytes fit 16 bits, where the kernel makes use of that.
-fn narrow(layer: &Layer<'_>, kernel: Kernel) -> Option<usize> {
-    let codes = layer.codes.filter(|_| kernel == Kernel::SplitBytesAvx2)?;
-    let greatest = |(lo, hi): (i64, i64)| lo.abs().max(hi.abs());
-    let pair = greatest(codes.a.levels()).checked_mul(greatest(codes.w.levels()))?.checked_mul(2)?;
-    usize::try_from(i64::from(i16::MAX) / pair.max(1)).ok()
-}
-
-/// The halves of the layer's weights and their one digit, where accumulators are stored as they are and that saves a digit.
-fn halved(layer: &Layer<'_>, split: &split::Split, kernel: Kernel) -> Option<(Vec<i64>, split::Split)> {
-    let raw = layer.step.source == (GraphValue { node: layer.node, port: 0 });
-    (raw && kernel == Kernel::SplitVnni).then(|| halves(layer, split, &levels(layer))).flatten()
-}
-
-/// The layer's weights as digits, if all sums are sure to be exact.
-fn digits(layer: &Layer<'_>, kernel: Kernel) -> Option<split::Split> {
-    let split = layer.split(products(kernel), thresholds(layer.graph, layer.step.source.node), |_| true)?;
-    if let Some((_, one)) = halved(layer, &split, kernel) {
-        return Some(one);
-    }
-    let early = (matches!(kernel, Kernel::SplitVnni | Kernel::SplitAvx2) && split.planes > 1 && early_codes(layer))
-        .then(|| split.early(&layer.g, &levels(layer), layer.codes?.a.levels()))
-        .flatten()
-        .filter(|s| layer.g.output[1].is_multiple_of(SplitShape::of(s, layer.g.output[1], None).positions));
-    Some(early.unwrap_or(split))
-}
-
-/// The split whose tile reads whole windows side by side, where that saves more than gathering them costs.
-fn patched(layer: &Layer<'_>, split: &split::Split) -> Option<split::Split> {
-    let patched = split.patched().filter(|_| split.length <= PATCH)?;
-    let saved = split.runs[0] * split.steps() - patched.steps();
-    let cost = 3 * split.runs[0];
-    (saved * split.always() * split.blocks(&layer.g) > cost).then_some(patched)
-}
-
-/// Whether the result are codes as the early tile stores them.
-fn early_codes(layer: &Layer<'_>) -> bool {
-    let Some((_, top @ (1 | 3))) = thresholds(layer.graph, layer.step.source.node) else { return false };
-    let (b, g) = (layer.result, &layer.g);
-    let nibbles = b.layout == Layout::Nibbles && b.planes == if top > 1 { 2 } else { 1 };
-    let whole = (g.outputs / g.groups).is_multiple_of(TILE) && layer.step.chain.is_empty();
-    nibbles && whole && (b.image.1 > 1 || layer.step.tasks == 1)
-}
-
-/// The levels of the weights; those of falling channels, whose thresholds hold for the negated accumulator, negated.
-fn levels(layer: &Layer<'_>) -> Vec<i64> {
-    layer.levels(thresholds(layer.graph, layer.step.source.node))
-}
-
-/// The tile and the strip: of the widest tile that has room, at least the window of one position.
-fn strip(layer: &Layer<'_>, split: &split::Split, kernel: Kernel) -> Option<(Option<SplitShape>, Strip)> {
-    let tile = |width: usize| match kernel {
-        Kernel::SplitVnni | Kernel::SplitAvx2 | Kernel::SplitBytesAvx2 => {
-            Some(SplitShape::of(split, width, narrow(layer, kernel)))
-        }
-        _ => None,
-    };
-    let tiles = [layer.g.output[1], 1].map(tile);
-    let strips = tiles.map(|t| extents(&layer.g, split, t.map_or(1, |s| s.positions), layer.step.tasks));
-    tiles.into_iter().zip(strips).find(|(_, s)| s.size <= LONGEST)
 }
 
 /// Emits the kernel.
@@ -218,7 +147,8 @@ pub(super) fn emit(
             }
             let [bottom, right] = [(top, rows), (left, columns)].map(|(from, by)| e.add(from, by));
             let (bottom, right) = (e.min(bottom, end), e.min(right, width));
-            e.range(top, bottom, 1, |e, y| {
+            let window = layer.tile.map_or([1, 1], |(_, t)| t.window());
+            e.range(top, bottom, window[0], |e, y| {
                 let i = e.b.ins().isub(y, top);
                 let input = e.at(layer.strip, i, g.strides[0] * layer.row);
                 let done = row(e, task, &layer, ([y, left, right, input], i), words);
@@ -244,8 +174,7 @@ fn prepare<'a>(
     let positions = shape.map_or(1, |s| s.positions);
     let pixel = g.channels * split.products.element();
     let strip = e.stack(size, 64);
-    let whole = about.split(products(kernel), thresholds(task.graph, task.step.source.node), |_| true);
-    let halves = whole.and_then(|whole| halved(about, &whole, kernel)).map(|(halves, _)| halves);
+    let halves = halved(about, kernel).map(|(halves, _)| halves);
     let boxes = halves.is_some().then(|| BoxSums::new(e, [tall, row / pixel.max(1)], positions));
     let levels = halves.unwrap_or_else(|| levels(about));
     // The threshold that enters the chain, if it is one.
@@ -261,6 +190,10 @@ fn prepare<'a>(
         None => Finish::Decode { table: e.data("scales", split.scales(g, scale)) },
     };
     let mut kind = finish.kind();
+    let window = shape.map_or([1, 1], SplitShape::window);
+    if let (SplitFinish::Early { top, shift }, true) = (kind, window != [1, 1]) {
+        kind = SplitFinish::Pooled { top, shift, window, row: g.strides[0] * row };
+    }
     let direct = match shape {
         Some(_) if split.early.is_some() => true,
         Some(s) if stores(e, task, g, s) => {
@@ -282,8 +215,11 @@ fn prepare<'a>(
                 patch: pitch,
             };
             let function = gather.function(e.image).map_err(|m| (node, m.to_string()))?;
-            let columns = extents[1].next_multiple_of(shape.map_or(1, |s| s.positions));
-            Some((function, e.stack(columns * pitch + 2 * PATCH, 64), pitch))
+            let columns = extents[1].next_multiple_of(shape.map_or(1, SplitShape::columns));
+            if let SplitFinish::Pooled { row, .. } = &mut kind {
+                *row = columns * pitch;
+            }
+            Some((function, e.stack(window[0] * columns * pitch + 2 * PATCH, 64), pitch))
         }
     };
     let split = gathered.unwrap_or(split);
@@ -332,26 +268,6 @@ fn stores(e: &Emitter<'_, '_>, task: &Task<'_>, g: &Geometry, tile: SplitShape) 
     whole && nibbles && !task.splits_channels() && SplitShape::stores_nibbles(e.level)
 }
 
-/// The extents of a strip.
-struct Strip {
-    extents: [usize; 2],
-    tall: usize,
-    row: usize,
-    size: usize,
-}
-
-/// The largest strip of whole tiles that fits, first in width, then in height.
-fn extents(g: &Geometry, split: &split::Split, positions: usize, tasks: usize) -> Strip {
-    let span = |i: usize, n: usize| (n - 1) * g.strides[i] + (g.kernel[i] - 1) * g.dilations[i] + 1;
-    let row = |columns: usize| (span(1, columns) * g.channels * split.products.element() + 16).next_multiple_of(16);
-    let (tiles, share) = (g.output[1].div_ceil(positions), g.output[0].div_ceil(tasks.max(1)).max(1));
-    let fits = |rows: usize, columns: usize| span(0, rows) * row(columns) <= STRIP;
-    let columns = (1..=tiles).rev().map(|t| t * positions).find(|&c| fits(1, c)).unwrap_or(positions);
-    let rows = (1..=share).rev().find(|&r| fits(r, columns)).unwrap_or(1);
-    let (tall, row) = (span(0, rows), row(columns));
-    Strip { extents: [rows, columns], tall, row, size: tall * row + 64 }
-}
-
 /// One row of the result, the strip's row `of_strip`: tiles of positions, each block of outputs in turn.
 fn row(
     e: &mut Emitter<'_, '_>,
@@ -368,15 +284,21 @@ fn row(
         None => (input, g.strides[1] * pixel),
         Some((gather, patches, pitch)) => {
             let count = e.b.ins().isub(end, start);
-            e.call(gather, &[input, patches, count]);
+            let rows = match layer.tile.map(|(_, tile)| (tile.window()[0], tile.row())) {
+                Some((rows, apart)) => (0..rows).map(|r| [r * g.strides[0] * layer.row, r * apart]).collect(),
+                None => vec![[0, 0]],
+            };
+            for offsets in rows {
+                let [from, to] = [e.add(input, offsets[0]), e.add(patches, offsets[1])];
+                e.call(gather, &[from, to, count]);
+            }
             (patches, pitch)
         }
     };
     if let Some(list) = layer.list {
-        let p = task.position(e, y, start);
-        let out = e.at(task.result.base, p.flat, g.outputs / 4);
+        let out = first_result(e, task, layer, y, start)?;
         let count = e.b.ins().isub(end, start);
-        let most = e.int(positions);
+        let most = e.int(layer.tile.map_or(1, |(_, s)| s.columns()));
         let tiles = e.b.ins().udiv(count, most);
         blocks(e, task, layer, [input, out], words, &[tiles, list]);
         return Ok(());
@@ -417,6 +339,30 @@ fn row(
         result = std::mem::replace(&mut result, Ok(())).and(whole).and(rest);
     });
     result
+}
+
+/// Where the codes of a row of tiles from a position of the layer on go: those of windows to the step's result.
+fn first_result(
+    e: &mut Emitter<'_, '_>,
+    task: &Task<'_>,
+    layer: &SplitLayer<'_>,
+    y: Value,
+    x: Value,
+) -> Result<Value, KernelError> {
+    let window = layer.tile.map_or([1, 1], |(_, s)| s.window());
+    if window == [1, 1] {
+        let p = task.position(e, y, x);
+        return Ok(e.at(task.result.base, p.flat, layer.layer.g.outputs / 4));
+    }
+    let [rows, columns] = window;
+    let result = task.operand(task.step.result, task.step.result.node)?;
+    let [y, x] = [(y, rows), (x, columns)].map(|(v, by)| {
+        let by = e.int(by);
+        e.b.ins().udiv(v, by)
+    });
+    let flat = e.mul(y, task.result.buffer.image.2 / columns);
+    let flat = e.b.ins().iadd(flat, x);
+    Ok(e.at(result.base, flat, layer.layer.g.outputs / 4))
 }
 
 /// Every block of outputs of a tile, or of a row of tiles; `more` is what the tile's function takes besides.

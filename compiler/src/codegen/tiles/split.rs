@@ -3,6 +3,7 @@
 //!
 //! This file holds what the instruction sets share: shape, name, call and the nest of loops.
 
+use super::split_pooled_vnni;
 use super::{repeat, split_avx2, split_bytes_avx2, split_early, split_early_avx2, split_early_vnni, split_vnni, tile};
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
@@ -36,6 +37,17 @@ pub enum SplitFinish {
         /// Low bits of the upper digits' sum that are ignored.
         shift: u32,
     },
+    /// The same of the greatest accumulator of each window of positions; windows lie side by side.
+    Pooled {
+        /// Thresholds.
+        top: usize,
+        /// As of `Early`.
+        shift: u32,
+        /// Height and width.
+        window: [usize; 2],
+        /// Bytes from the levels of one row of positions to the next.
+        row: usize,
+    },
 }
 
 impl SplitFinish {
@@ -43,7 +55,7 @@ impl SplitFinish {
     pub fn table_bytes(self) -> usize {
         match self {
             SplitFinish::Decode => 2 * VECTOR,
-            SplitFinish::Early { top, .. } => (4 * top + 1) * VECTOR,
+            SplitFinish::Early { top, .. } | SplitFinish::Pooled { top, .. } => (4 * top + 1) * VECTOR,
             other => other.top() * 2 * VECTOR,
         }
     }
@@ -52,7 +64,8 @@ impl SplitFinish {
     pub fn top(self) -> usize {
         match self {
             SplitFinish::Raw | SplitFinish::Halved | SplitFinish::Decode => 0,
-            SplitFinish::Threshold(top) | SplitFinish::Nibbles { top, .. } | SplitFinish::Early { top, .. } => top,
+            SplitFinish::Threshold(top) => top,
+            SplitFinish::Nibbles { top, .. } | SplitFinish::Early { top, .. } | SplitFinish::Pooled { top, .. } => top,
         }
     }
 }
@@ -89,6 +102,9 @@ pub struct SplitShape {
     /// What is stored.
     pub(super) finish: SplitFinish,
 }
+
+/// Positions of a tile of AVX-512 at least that decides codes early: fewer would wait for their sums.
+const FEWEST: usize = 7;
 
 /// Where a step's levels are read from; moves on by four bytes a step.
 pub(super) const INPUT: AsmRegister64 = rax;
@@ -134,6 +150,44 @@ impl SplitShape {
         SplitShape { instructions, positions, planes, bits: 0, loops, steps, position: 0, pitch: 0, finish }
     }
 
+    /// AVX-512 VNNI's tile of whole windows of rows of `width` positions, `None` where those do not divide a row;
+    /// [`SplitShape::with`] completes it.
+    pub fn pooled(split: &Split, window: [usize; 2], width: usize) -> Option<SplitShape> {
+        let shift = split.early.filter(|_| split.products == Products::Quads)?;
+        let most = split_early::MOST / window[0];
+        let least = FEWEST.div_ceil(window[0]);
+        let whole = |c: &usize| c.is_multiple_of(window[1]) && width.is_multiple_of(*c);
+        let columns = (least..=most).rev().find(whole)?;
+        let positions = window[0] * columns;
+        let finish = SplitFinish::Pooled { top: 0, shift, window, row: 0 };
+        Some(SplitShape { positions, ..SplitShape::finishing(split.planes, split.bits, finish) })
+    }
+
+    /// Height and width of the positions that share a result.
+    pub fn window(self) -> [usize; 2] {
+        if let SplitFinish::Pooled { window, .. } = self.finish { window } else { [1, 1] }
+    }
+
+    /// Neighbouring positions of a row.
+    pub fn columns(self) -> usize {
+        self.positions / self.window()[0]
+    }
+
+    /// Results of a tile.
+    pub(super) fn results(self) -> usize {
+        self.columns() / self.window()[1]
+    }
+
+    /// From the levels of one row of positions to those of the next, where a tile has several.
+    pub fn row(self) -> usize {
+        if let SplitFinish::Pooled { row, .. } = self.finish { row } else { 0 }
+    }
+
+    /// From the levels of the tile's first position to those of position `i`, row by row.
+    pub(super) fn levels(self, i: usize) -> i32 {
+        (i / self.columns() * self.row() + i % self.columns() * self.position) as i32
+    }
+
     /// What becomes of sums of digits of AVX-512, by itself.
     pub(super) fn finishing(planes: usize, bits: u32, finish: SplitFinish) -> SplitShape {
         let (instructions, positions) = (Instructions::Vnni, 1);
@@ -164,10 +218,8 @@ impl SplitShape {
     pub fn function(self, image: &mut Image) -> Result<FunctionId, CodegenError> {
         let SplitShape { instructions, positions, planes, bits, loops, steps, position, pitch, finish } = self;
         let [a, b, c] = loops;
-        if [a * steps[0], b * steps[1], c * planes * VECTOR, positions * position, positions * pitch]
-            .iter()
-            .any(|d| *d >= 1 << 30)
-        {
+        let farthest = [a * steps[0], b * steps[1], c * planes * VECTOR, positions * position, positions * pitch];
+        if farthest.iter().chain([&(self.row() * self.window()[0])]).any(|d| *d >= 1 << 30) {
             return Err(CodegenError::TooLarge(format!("a split-integer tile over {loops:?}")));
         }
         let name = format!(
@@ -179,6 +231,9 @@ impl SplitShape {
     pub(super) fn assemble(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
         let early = matches!(self.finish, SplitFinish::Early { .. });
         match self.instructions {
+            _ if matches!(self.finish, SplitFinish::Pooled { .. }) => {
+                split_early::assemble(self, &split_pooled_vnni::Pooled(self), a)
+            }
             Instructions::Avx2 if early => split_early::assemble(self, &split_early_avx2::Avx2(self), a),
             Instructions::Avx2 => split_avx2::assemble(self, a),
             Instructions::Bytes(limit) => split_bytes_avx2::assemble(self, limit, a),

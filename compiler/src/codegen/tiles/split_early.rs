@@ -23,19 +23,24 @@ pub(super) trait Early {
 
 /// Positions of a tile at most.
 pub(super) const MOST: usize = 28;
-/// Bytes of an entry of the list of open positions: the upper digits' sums, then the addresses of the levels and of the result.
-const ENTRY: usize = VECTOR + 64;
-/// Where the addresses lie there.
-pub(super) const ADDRESSES: [usize; 2] = [VECTOR, VECTOR + 8];
-/// Entries with which the list counts as full: another tile's must still find room.
-const FULL: usize = 64;
-/// Bytes of the list, aligned to 64.
-pub(super) const LIST: usize = (FULL + MOST) * ENTRY;
+/// Bytes of the list of open positions, aligned to 64: 64 of single positions, and those of another tile.
+pub(super) const LIST: usize = (64 + MOST) * (VECTOR + 64);
+
+/// Where the addresses of the levels and of the result lie in an entry: behind the upper digits' sums of all positions of a window.
+fn addresses(s: SplitShape) -> [usize; 2] {
+    let [rows, columns] = s.window();
+    [0, 8].map(|at| rows * columns * VECTOR + at)
+}
+
+/// Bytes of an entry.
+fn entry(s: SplitShape) -> usize {
+    (addresses(s)[0] + 64).next_power_of_two()
+}
 
 /// The tile's first position's levels.
 pub(super) const FIRST: AsmRegister64 = rbp;
 /// The block's weights.
-const BLOCK: AsmRegister64 = r12;
+pub(super) const BLOCK: AsmRegister64 = r12;
 /// Tiles to go.
 const TILES: AsmRegister64 = r15;
 /// Where the next open position is entered.
@@ -62,14 +67,15 @@ pub(super) fn assemble(s: SplitShape, early: &impl Early, a: &mut CodeAssembler)
         a.mov(rdi, FIRST)?;
         a.mov(WEIGHTS, BLOCK)?;
         early.upper(a)?;
-        a.add(FIRST, (s.positions * s.position) as i32)?;
-        a.add(OUT, (s.positions * s.pitch) as i32)?;
+        a.add(FIRST, (s.columns() * s.position) as i32)?;
+        a.add(OUT, (s.results() * s.pitch) as i32)?;
         a.dec(TILES)?;
         a.jz(drain)?;
         a.mov(rax, qword_ptr(rsp))?;
-        a.add(rax, (FULL * ENTRY) as i32)?;
+        // Full is a list that has no room for another tile's.
+        a.add(rax, ((LIST / entry(s) - s.results()) * entry(s)) as i32)?;
         a.cmp(NEXT, rax)?;
-        a.jb(next)?;
+        a.jbe(next)?;
         a.set_label(&mut drain)?;
         a.mov(KEPT, OUT)?;
         a.mov(OPEN, qword_ptr(rsp))?;
@@ -77,11 +83,11 @@ pub(super) fn assemble(s: SplitShape, early: &impl Early, a: &mut CodeAssembler)
         a.set_label(&mut open)?;
         a.cmp(OPEN, NEXT)?;
         a.jae(done)?;
-        a.mov(rdi, qword_ptr(OPEN + ADDRESSES[0]))?;
-        a.mov(OUT, qword_ptr(OPEN + ADDRESSES[1]))?;
+        a.mov(rdi, qword_ptr(OPEN + addresses(s)[0]))?;
+        a.mov(OUT, qword_ptr(OPEN + addresses(s)[1]))?;
         a.lea(WEIGHTS, qword_ptr(BLOCK + (s.all_steps() * (s.planes - 1) * VECTOR) as i32))?;
         early.lowest(a)?;
-        a.add(OPEN, ENTRY as i32)?;
+        a.add(OPEN, entry(s) as i32)?;
         a.jmp(open)?;
         a.set_label(&mut done)?;
         a.mov(OUT, KEPT)?;
@@ -94,14 +100,34 @@ pub(super) fn assemble(s: SplitShape, early: &impl Early, a: &mut CodeAssembler)
 
 /// Enters the tile's position `i`, whose sums lie at [`NEXT`] already, if eax has any of `lanes`; r8 and r9 are overwritten.
 pub(super) fn enter(s: SplitShape, a: &mut CodeAssembler, i: usize, lanes: u32) -> Result<(), IcedError> {
-    a.lea(r8, qword_ptr(FIRST + (i * s.position) as i32))?;
-    a.lea(r9, qword_ptr(OUT + (i * s.pitch) as i32))?;
-    for (at, address) in ADDRESSES.into_iter().zip([r8, r9]) {
-        a.mov(qword_ptr(NEXT + at), address)?;
-    }
+    note(s, a, i)?;
     a.xor(r8d, r8d)?;
     a.test(eax, lanes)?;
     a.setne(r8b)?;
-    a.shl(r8d, ENTRY.trailing_zeros())?;
+    a.shl(r8d, entry(s).trailing_zeros())?;
     a.add(NEXT, r8)
+}
+
+/// Writes the addresses of the tile's result `i` to the list's next entry; r8 and r9 are overwritten.
+fn note(s: SplitShape, a: &mut CodeAssembler, i: usize) -> Result<(), IcedError> {
+    a.lea(r8, qword_ptr(FIRST + s.levels(i * s.window()[1])))?;
+    a.lea(r9, qword_ptr(OUT + (i * s.pitch) as i32))?;
+    for (at, address) in addresses(s).into_iter().zip([r8, r9]) {
+        a.mov(qword_ptr(NEXT + at), address)?;
+    }
+    Ok(())
+}
+
+/// Enters the tile's window `i`, the upper digits' sums of whose positions are given, into the list.
+pub(super) fn enter_window(
+    s: SplitShape,
+    a: &mut CodeAssembler,
+    i: usize,
+    sums: &[AsmRegisterZmm],
+) -> Result<(), IcedError> {
+    for (p, &sum) in sums.iter().enumerate() {
+        a.vmovdqa32(zmmword_ptr(NEXT + (p * VECTOR) as i32), sum)?;
+    }
+    note(s, a, i)?;
+    a.add(NEXT, entry(s) as i32)
 }

@@ -12,12 +12,12 @@ use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
 /// Behind the sums.
-const DIGITS: [AsmRegisterZmm; 2] = [zmm28, zmm29];
-const LEVELS: AsmRegisterZmm = zmm30;
+pub(super) const DIGITS: [AsmRegisterZmm; 2] = [zmm28, zmm29];
+pub(super) const LEVELS: AsmRegisterZmm = zmm30;
 /// Sums of a position's lowest digit, added at the end: as many as hide the latency of one.
-const PARTS: usize = 8;
+pub(super) const PARTS: usize = 8;
 /// The lanes of the first and of the second of a pair.
-const LANES: [u32; 2] = [0x0F0F_0F0F, 0xF0F0_F0F0];
+pub(super) const LANES: [u32; 2] = [0x0F0F_0F0F, 0xF0F0_F0F0];
 
 /// Positions of a tile at most, where so many digits are multiplied in any case.
 pub(super) fn positions(always: usize) -> usize {
@@ -37,17 +37,18 @@ impl Early for Vnni {
         let SplitFinish::Early { top, shift } = s.finish else { return Ok(()) };
         let always = s.planes - 1;
         split_vnni::products(SplitShape { planes: always, ..s }, a, &DIGITS, LEVELS)?;
-        for (register, bytes) in [(r10, 0x0F0F), (r11, 0xF0F0), (SPARE[0], 0x00FF), (SPARE[1], 0xFF00)] {
-            a.mov(register, bytes * 0x0001_0001_0001_0001_u64)?;
-        }
-        let upper: Vec<AsmRegisterZmm> = ZMM.iter().step_by(always).take(s.positions).copied().collect();
-        for (i, pair) in upper.chunks(2).enumerate() {
+        spreads(a)?;
+        let sums: Vec<AsmRegisterZmm> = ZMM.iter().step_by(always).take(s.positions).copied().collect();
+        for (i, pair) in sums.chunks(2).enumerate() {
+            let [Some(&first), Some(&second)] = [pair.first(), pair.last()] else { continue };
             if always > 1 {
-                for &sum in pair {
-                    add_last(s, a, sum)?;
-                }
+                pair.iter().try_for_each(|&sum| add_last(s, a, sum))?;
             }
-            decide(s, a, pair, [top, shift as usize], 2 * i)?;
+            sure(s, a, [first, second], [top, shift as usize], [2 * i, pair.len()])?;
+            for (p, (&sum, lanes)) in pair.iter().zip(LANES).enumerate() {
+                a.vmovdqa32(zmmword_ptr(NEXT), sum)?;
+                enter(s, a, 2 * i + p, lanes)?;
+            }
         }
         Ok(())
     }
@@ -64,21 +65,30 @@ fn add_last(s: SplitShape, a: &mut CodeAssembler, sum: AsmRegisterZmm) -> Result
     a.vpaddd(sum, sum, last)
 }
 
-/// Stores the codes of one or two positions, the tile's `first` one on, that their upper digits' sums are sure of, and enters
-/// those with others into the list.
-fn decide(
+/// Prepares what [`sure`] needs in general registers.
+pub(super) fn spreads(a: &mut CodeAssembler) -> Result<(), IcedError> {
+    for (register, bytes) in [(r10, 0x0F0F), (r11, 0xF0F0), (SPARE[0], 0x00FF), (SPARE[1], 0xFF00)] {
+        a.mov(register, bytes * 0x0001_0001_0001_0001_u64)?;
+    }
+    Ok(())
+}
+
+/// Stores the codes of one or two results, the tile's `first` one on, that their upper digits' sums are sure of; eax has the
+/// [`LANES`] of each that are open. Overwrites [`LEVELS`] and [`DIGITS`].
+pub(super) fn sure(
     s: SplitShape,
     a: &mut CodeAssembler,
-    sums: &[AsmRegisterZmm],
+    sums: [AsmRegisterZmm; 2],
     [top, shift]: [usize; 2],
-    first_position: usize,
+    [first, count]: [usize; 2],
 ) -> Result<(), IcedError> {
-    let [Some(&first), Some(&second)] = [sums.first(), sums.last()] else { return Ok(()) };
-    let at = |i: usize| ((first_position + i) * s.pitch) as i32;
+    let at = |i: usize| ((first + i) * s.pitch) as i32;
     // Four lanes of one position, then the same of the other.
-    a.vpsrad(LEVELS, first, shift as u32)?;
-    a.vpsrad(DIGITS[0], second, shift as u32)?;
-    a.vpackssdw(LEVELS, LEVELS, DIGITS[0])?;
+    a.vpsrad(LEVELS, sums[0], shift as u32)?;
+    if count > 1 {
+        a.vpsrad(DIGITS[0], sums[1], shift as u32)?;
+    }
+    a.vpackssdw(LEVELS, LEVELS, if count > 1 { DIGITS[0] } else { LEVELS })?;
     // The least distance from where a threshold begins to be open.
     let [least, distance] = DIGITS;
     let bound = |vector: usize| zmmword_ptr(TABLE + ((2 * top + vector) * VECTOR) as i32);
@@ -104,16 +114,11 @@ fn decide(
     if top == 3 {
         a.or(rax, r8)?;
     }
-    for (i, bytes) in SPARE.into_iter().enumerate().take(sums.len()) {
+    for (i, bytes) in SPARE.into_iter().enumerate().take(count) {
         a.pext(r8, rax, bytes)?;
         a.mov(dword_ptr(OUT + at(i)), r8d)?;
     }
-    a.kmovd(eax, k5)?;
-    for (i, (&sum, lanes)) in sums.iter().zip(LANES).enumerate() {
-        a.vmovdqa32(zmmword_ptr(NEXT), sum)?;
-        enter(s, a, first_position + i, lanes)?;
-    }
-    Ok(())
+    a.kmovd(eax, k5)
 }
 
 /// The codes of the open position.

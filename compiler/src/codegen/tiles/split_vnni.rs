@@ -44,7 +44,7 @@ pub(super) fn products(
             a.vmovdqa32(vector, zmmword_ptr(WEIGHTS + (weights + (plane * VECTOR) as i32)))?;
         }
         for (p, sums) in ZMM.chunks(s.planes).take(s.positions).enumerate() {
-            a.vpbroadcastd(levels, dword_ptr(INPUT + (input + (p * s.position) as i32)))?;
+            a.vpbroadcastd(levels, dword_ptr(INPUT + (input + s.levels(p))))?;
             for (&sum, &vector) in sums.iter().zip(digits) {
                 a.vpdpbusd(sum, levels, vector)?;
             }
@@ -155,8 +155,8 @@ pub(super) fn carry(
 
 /// Whether the bit planes follow from the thresholds' masks by themselves: those of codes up to 1 or 3.
 fn masks(finish: SplitFinish) -> bool {
-    use SplitFinish::{Early, Nibbles};
-    matches!(finish, Early { .. } | Nibbles { top: 1, planes: 1 } | Nibbles { top: 3, planes: 2 })
+    use SplitFinish::{Early, Nibbles, Pooled};
+    matches!(finish, Early { .. } | Pooled { .. } | Nibbles { top: 1, planes: 1 } | Nibbles { top: 3, planes: 2 })
 }
 
 /// Stores the codes of sixteen accumulators.
@@ -166,7 +166,18 @@ pub(super) fn planes(
     [hi, lo]: [AsmRegisterZmm; 2],
     at: i32,
 ) -> Result<(), IcedError> {
-    for (t, reached) in REACHED.into_iter().enumerate().take(s.finish.top()) {
+    reached(s, a, [hi, lo], REACHED)?;
+    store_planes(a, s.finish.top(), at)
+}
+
+/// Which of sixteen accumulators reach each threshold; overwrites [`CODE`] and k4.
+pub(super) fn reached(
+    s: SplitShape,
+    a: &mut CodeAssembler,
+    [hi, lo]: [AsmRegisterZmm; 2],
+    masks: [AsmRegisterK; 3],
+) -> Result<(), IcedError> {
+    for (t, reached) in masks.into_iter().enumerate().take(s.finish.top()) {
         let part = |i: usize| zmmword_ptr(TABLE + ((2 * t + i) * VECTOR) as i32);
         // hi, and one more where lo reaches its part, passes the upper part.
         a.vpcmpgtd(k4, lo, part(1))?;
@@ -174,12 +185,12 @@ pub(super) fn planes(
         a.vpsubd(CODE.k4(), hi, CONSTANT)?;
         a.vpcmpgtd(reached, CODE, part(0))?;
     }
-    store_planes(a, s.finish.top(), at)
+    Ok(())
 }
 
 /// Stores sixteen codes from the masks of the thresholds that they reach, [`REACHED`]: plane 1 is that of the second, plane 0
 /// says whether an odd number is reached.
-fn store_planes(a: &mut CodeAssembler, top: usize, at: i32) -> Result<(), IcedError> {
+pub(super) fn store_planes(a: &mut CodeAssembler, top: usize, at: i32) -> Result<(), IcedError> {
     if top == 3 {
         a.kmovw(r8d, k2)?;
         a.kxorw(k1, k1, k2)?;

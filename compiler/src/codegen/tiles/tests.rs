@@ -413,6 +413,13 @@ fn avx2_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
     ];
     let digits = [&digits[..], &codes].concat();
     for (planes, positions) in [(2, 24), (3, 14), (3, 1), (2, 1)] {
+        let windows = [([2, 2], 24, 1), ([3, 3], 27, 3), ([1, 2], 14, 3), ([4, 7], 28, 1)];
+        for (window, positions, top) in windows.into_iter().filter(|_| positions > 1) {
+            let (finish, instructions) = (SplitFinish::Pooled { top, shift: 3, window, row: 700 }, Instructions::Vnni);
+            let (loops, steps, bits, position, pitch) = ([5, 2, 9], [700, 48], 8, 24, 12);
+            let shape = SplitShape { instructions, positions, planes, bits, loops, steps, position, pitch, finish };
+            only_level_4(&assembler(|a| shape.assemble(a))?, &[&digits[..], &["Vpmaxsd"]].concat());
+        }
         for finish in [early[0], early[1], SplitFinish::Decode, SplitFinish::Threshold(3), nibbles] {
             let (instructions, loops, steps) = (Instructions::Vnni, [5, 2, 9], [700, 48]);
             let (bits, position, pitch) = (8, 24, 256);
