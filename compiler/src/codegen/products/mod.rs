@@ -35,11 +35,15 @@ mod tests_look_up;
 mod tests_narrow;
 #[cfg(test)]
 mod tests_outer;
+#[cfg(test)]
+mod tests_winograd_weights;
 mod tile;
 mod tile_clif;
 mod weight_amx;
 mod weight_grad;
+mod weight_order;
 mod winograd;
+mod winograd_weights;
 
 pub use relayout::{emit_planes_from_dense, emit_planes_from_levels, emit_planes_from_maps, emit_strips_from_levels};
 pub use tile::{Arithmetic, Finish, Loop, Tile, Units, Winograd};

@@ -155,7 +155,7 @@ fn all(t: &Tile, r: &impl Registers, a: &mut CodeAssembler) -> Done {
         (Finish::AddScaled { fma }, Arithmetic::Pairs, 1) => single_steps(t, r, a, fma)?,
         _ => {
             // B has moved on by its steps when the next reduction begins.
-            a.sub(qword_ptr(rsp + B_STRIDE), (t.steps() * t.b_step) as i32)?;
+            a.sub(qword_ptr(rsp + B_STRIDE), (t.start_bytes() + t.steps() * t.b_step) as i32)?;
             reductions(
                 a,
                 |a| reduction(t, r, a),
@@ -232,7 +232,7 @@ fn reduction(t: &Tile, r: &impl Registers, a: &mut CodeAssembler) -> Done {
         }
     }
     if t.start {
-        a.add(rsi, if t.winograd.is_some() { t.b_step } else { 64 } as i32)?;
+        a.add(rsi, t.start_bytes() as i32)?;
     }
     if !t.loops.is_empty() {
         a.xor(r13d, r13d)?;

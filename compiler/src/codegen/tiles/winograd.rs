@@ -16,6 +16,8 @@ const VECTOR: usize = 64;
 /// A value's vector each, behind the sums.
 const B: [AsmRegisterZmm; VALUES] = [zmm24, zmm25, zmm26, zmm27];
 const A: AsmRegisterZmm = zmm28;
+const SCALE: AsmRegisterZmm = zmm29;
+const BOTH: AsmRegisterZmm = zmm30;
 
 /// The registers of the tile.
 pub(super) struct Zmm(pub Winograd);
@@ -24,6 +26,28 @@ impl Zmm {
     /// The sums of a row, one a value.
     fn sums(row: usize) -> [AsmRegisterZmm; VALUES] {
         std::array::from_fn(|i| ZMM[row * VALUES + i])
+    }
+
+    /// Adds the scaled taps of F(3,2) to floats.
+    fn add_taps(&self, a: &mut CodeAssembler, row: usize, fma: bool, to: AsmMemoryOperand) -> Done {
+        let [m0, m1, m2, m3] = Zmm::sums(row);
+        a.vpaddd(BOTH, m1, m2)?;
+        a.vpsubd(m1, m1, m2)?;
+        a.vpaddd(m0, m0, BOTH)?;
+        a.vpaddd(m3, m3, BOTH)?;
+        for (i, tap) in [m0, m1, m3].into_iter().enumerate() {
+            let to = zmmword_ptr(to + i * self.0.c);
+            a.vpsrad(tap, tap, 1)?;
+            a.vcvtdq2ps(tap, tap)?;
+            if fma {
+                a.vfmadd213ps(tap, SCALE, to)?;
+            } else {
+                a.vmulps(tap, tap, SCALE)?;
+                a.vaddps(tap, tap, to)?;
+            }
+            a.vmovups(to, tap)?;
+        }
+        Ok(())
     }
 }
 
@@ -50,9 +74,11 @@ impl Registers for Zmm {
         })
     }
 
-    /// Two neighbouring results of F(2,3).
+    /// Two neighbouring results of F(2,3), or three taps of F(3,2).
     fn finish(&self, a: &mut CodeAssembler, row: usize, finish: Finish, to: AsmMemoryOperand) -> Done {
-        debug_assert_eq!(finish, Finish::Store);
+        if let Finish::AddScaled { fma } = finish {
+            return self.add_taps(a, row, fma, to);
+        }
         let [m0, m1, m2, m3] = Zmm::sums(row);
         a.vpaddd(m0, m0, m1)?;
         a.vpaddd(m0, m0, m2)?;
@@ -65,11 +91,11 @@ impl Registers for Zmm {
         Ok(())
     }
 
-    fn scale(&self, _: &mut CodeAssembler, _: AsmMemoryOperand) -> Done {
-        Ok(())
+    fn scale(&self, a: &mut CodeAssembler, from: AsmMemoryOperand) -> Done {
+        a.vbroadcastss(SCALE, dword_ptr(from))
     }
 
-    // What no tile of levels that starts at vectors of B and stores its results asks for.
+    // What no tile of levels that starts at vectors of B asks for.
 
     fn add(&self, _: &mut CodeAssembler, _: usize, _: AsmMemoryOperand) -> Done {
         Ok(())
