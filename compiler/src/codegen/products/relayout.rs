@@ -76,13 +76,7 @@ fn channels_from_levels(e: &mut Emitter<'_, '_>, from: &Levels, src: Value, to: 
 }
 
 /// A vector of levels of one column, of the size that `element` says, without their bias.
-pub(super) fn read_levels(
-    e: &mut Emitter<'_, '_>,
-    storage: Storage,
-    element: usize,
-    at: Value,
-    offset: usize,
-) -> Value {
+fn read_levels(e: &mut Emitter<'_, '_>, storage: Storage, element: usize, at: Value, offset: usize) -> Value {
     let offset = offset as i32;
     match storage {
         Storage::Words => e.read(types::I16X8, at, offset),
@@ -283,26 +277,20 @@ fn strip(e: &mut Emitter<'_, '_>, from: &Levels, to: &Strips, at: Value, columns
             let offset = x * from.pixel() + part * (16 / to.element) * from.storage.size();
             *v = read_levels(e, from.storage, to.element, at, offset);
         }
+        let join = |e: &mut Emitter<'_, '_>, a: Value, b: Value, bytes: usize| {
+            [0, 8 / bytes].map(|first| interleave(e, a, b, bytes, first))
+        };
         let whole = if to.element == 2 {
-            [0, 4].map(|first| interleave(e, v[0], v[1], 2, first)).to_vec()
+            join(e, v[0], v[1], 2).to_vec()
         } else {
-            columns_side_by_side(e, v).to_vec()
+            let (a, b) = (join(e, v[0], v[1], 1), join(e, v[2], v[3], 1));
+            [join(e, a[0], b[0], 2), join(e, a[1], b[1], 2)].concat()
         };
         let offset = 64 / to.element * part;
         whole.into_iter().enumerate().for_each(|(i, v)| e.store(v, here, (offset + 16 * i) as i32));
     }
     let next = e.add(here, 64);
     e.b.def_var(cursor, next);
-}
-
-/// The bytes of four columns of 16 channels, those of a channel side by side.
-pub(super) fn columns_side_by_side(e: &mut Emitter<'_, '_>, v: [Value; 4]) -> [Value; 4] {
-    let join = |e: &mut Emitter<'_, '_>, [a, b]: [Value; 2], bytes: usize| {
-        [0, 8 / bytes].map(|first| interleave(e, a, b, bytes, first))
-    };
-    let ([a0, a1], [b0, b1]) = (join(e, [v[0], v[1]], 1), join(e, [v[2], v[3]], 1));
-    let ([low, second], [third, high]) = (join(e, [a0, b0], 2), join(e, [a1, b1], 2));
-    [low, second, third, high]
 }
 
 /// Elements of `bytes` bytes of `a` and `b` from number `first` on, alternating, as many as a vector holds.

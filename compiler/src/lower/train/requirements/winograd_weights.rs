@@ -18,6 +18,8 @@ const OUTPUTS: usize = 2;
 pub(crate) const STEP: usize = 4;
 /// Pairs that are brought into their order at once.
 pub(crate) const LANES: usize = 16;
+/// Bytes of a vector of channels.
+const VECTOR: usize = 64;
 /// The most bytes of transformed data, which lie on a task's stack.
 const MOST: usize = 256 << 10;
 
@@ -51,7 +53,8 @@ impl Pairs {
         let terms = (OUTPUTS * height * pairs.columns) as u64;
         let product = 2 * u64::from(a.magnitude()) * u64::from(b.magnitude());
         let exact = product.checked_mul(terms).is_some_and(|sum| sum < 1 << 31);
-        let near = pairs.stage(g.channels.next_multiple_of(64)) <= MOST;
+        let stages = [pairs.stage(g.channels.next_multiple_of(VECTOR)), pairs.steps() * STEP * pairs.pair()];
+        let near = stages.into_iter().all(|bytes| bytes <= MOST);
         (dense && g.kernel[1] == TAPS && fits && exact && near && pairs.gains(width)).then_some(pairs)
     }
 
@@ -94,7 +97,16 @@ impl Pairs {
         self.blocks * self.block() + SLACK
     }
 
-    /// Bytes of transformed data before they are brought into their order, of so many bytes a pixel.
+    /// Vectors of all outputs, and bytes of a pair of the transformed gradient before it is brought into its order.
+    pub(crate) fn vectors(&self) -> usize {
+        (self.blocks * COLUMNS).div_ceil(VECTOR)
+    }
+
+    pub(crate) fn pair(&self) -> usize {
+        VALUES * self.vectors() * VECTOR
+    }
+
+    /// Bytes of the transformed input before it is brought into its order, of so many bytes a pixel.
     pub(crate) fn stage(&self, pixel: usize) -> usize {
         self.plane() * VALUES * pixel + SLACK
     }
