@@ -11,6 +11,7 @@ use super::tile::{COLUMNS, Finish, Loop, Tile};
 use super::{InputGrad, Samples, each_unit, group_sizes, unit_parts, winograd, within_tiles};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
+use crate::codegen::target::Level;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 /// Phases with tiles of one shape: all that they differ in.
@@ -22,6 +23,15 @@ struct Alike {
 }
 
 impl InputGrad {
+    /// What it is called at `level`.
+    pub fn name(&self, level: &Level) -> &'static str {
+        match (self.operands.integer(), winograd::multiplies(level) && self.filtered()) {
+            (true, true) => "levels input gradient, Winograd",
+            (true, false) => "levels input gradient",
+            (false, _) => "float input gradient",
+        }
+    }
+
     /// The product of the samples [first, end) for the units [first, end).
     ///
     /// # Errors

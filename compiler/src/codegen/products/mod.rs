@@ -36,6 +36,8 @@ mod tests_narrow;
 #[cfg(test)]
 mod tests_outer;
 #[cfg(test)]
+mod tests_winograd;
+#[cfg(test)]
 mod tests_winograd_weights;
 mod tile;
 mod tile_clif;

@@ -2,12 +2,15 @@
 //! have the tile use it.
 
 use super::reference::{geometry, plain};
-use super::tests::{on, weight_grad_of_levels};
+use super::tests::{levels, on, weight_grad_of_levels};
 use super::*;
 use crate::lower::train::layouts::{Range, Storage};
 
 #[test]
 fn weight_grad_by_minimal_filtering() {
+    if !levels().iter().any(winograd::multiplies) {
+        eprintln!("SKIPPED: Winograd's filtering, as this CPU lacks AVX-512 VNNI, or has AMX");
+    }
     let row = |k: usize, pads: [usize; 4]| ([k, 3], [1, 1], pads, [1, 1]);
     let shapes = [
         geometry(5, 7, 1, [7, 6], plain(3, 1, 1)),

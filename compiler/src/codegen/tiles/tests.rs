@@ -10,8 +10,10 @@ use super::product::Dot;
 use super::product_amx::{ProductShape, Rows};
 use super::split::Instructions;
 use super::weight_amx::{ShiftShape, Taps, WeightShape};
+use super::winograd_transforms::{DataTransform, FilterTransform, GradientSums};
+use super::winograd_weights::{DataPlanes, GradientSteps, GradientTransform};
 use super::*;
-use crate::codegen::products::{Arithmetic, Finish, Loop, Tile, Units};
+use crate::codegen::products::{Arithmetic, Finish, Loop, Tile, Units, Winograd};
 
 /// Every instruction of a tile is legal on a machine with AVX2 and FMA and no more.
 pub(in crate::codegen) fn only_avx2(a: &CodeAssembler) {
@@ -462,5 +464,29 @@ fn avx2_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
             }
         }
     }
+    // Winograd's filtering: VNNI besides.
+    let filtering = ["Vpdpbusd", "Vpsubd", "Vpsrad", "Vpslld", "Vpsubb", "Vpbroadcastb", "Vmovdqu8"];
+    let tile = Tile::filtering(&[Loop { count: 3, stride: 900 }], Winograd { a: 70, c: 320 }, Finish::Store);
+    only_level_4(&assembler(|a| product::assemble(&tile, 512, Dot::Evex, a))?, &filtering);
+    for pixel in [64, 200, 12] {
+        let data = DataTransform { tiles: 9, odd: true, pixel, bias: 63 };
+        only_level_4(&assembler(|a| data.assemble(a))?, &filtering);
+    }
+    only_level_4(&assembler(|a| FilterTransform { rows: 3, steps: 16 }.assemble(a))?, &filtering);
+    // The weight gradient's.
+    let weights = ["Vpdpbusd", "Vpsubd", "Vpsrad", "Vcvtdq2ps", "Vbroadcastss", "Vmovups"];
+    for (fma, sum) in [(false, &["Vmulps", "Vaddps"][..]), (true, &["Vfmadd213ps"])] {
+        let distances = Winograd { a: 12288, c: 64 };
+        let tile = Tile::filtering(&[Loop { count: 41, stride: 4 }], distances, Finish::AddScaled { fma });
+        only_level_4(&assembler(|a| product::assemble(&tile, 512, Dot::Evex, a))?, &[&weights[..], sum].concat());
+    }
+    let order = ["Vpunpcklbw", "Vpunpckhbw", "Vpunpcklwd", "Vpunpckhwd", "Vextracti32x4", "Vmovdqu"];
+    let planes = DataPlanes { pixel: 128, channels: 100, plane: 192, value: 19200 };
+    only_level_4(&assembler(|a| planes.assemble(a))?, &order);
+    let steps = GradientSteps { steps: 41, vectors: 2, blocks: 7, block: 10752 };
+    only_level_4(&assembler(|a| steps.assemble(a))?, &order);
+    let pairs = GradientTransform { pairs: 4, odd: true, pixel: 128, vectors: 2, bias: 63 };
+    only_level_4(&assembler(|a| pairs.assemble(a))?, &["Vpsubb", "Vpbroadcastb", "Vmovdqa32"]);
+    only_level_4(&assembler(|a| GradientSums { steps: 41 }.assemble(a))?, &filtering);
     Ok(())
 }

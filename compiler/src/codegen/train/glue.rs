@@ -188,7 +188,7 @@ fn run(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node, product: &Produc
             let (samples, units) = split(e, frame, plan.packing().units(), plan.samples_per_task());
             let (packed, c) = (frame.all(e, b)?.base, frame.all(e, product.to)?);
             plan.emit(e, samples, units, left, packed, c).map_err(|e| e.to_string())?;
-            Ok(if integer(&plan.gradient) { "levels input gradient" } else { "float input gradient" })
+            Ok(plan.name(e.level))
         }
         ProductPlan::PatchGrad(mut plan, _) => {
             if let Form::Planes(p) = form(a)? {
@@ -217,8 +217,4 @@ fn run(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node, product: &Produc
             Ok(if scales.is_some() { "levels weight gradient" } else { "float weight gradient" })
         }
     }
-}
-
-fn integer(layout: &InputLayout) -> bool {
-    matches!(layout, InputLayout::Levels(_))
 }

@@ -167,8 +167,11 @@ impl InputGrad {
         self.positions[0] <= 8
     }
 
-    /// Samples that a task should take so that few rows of its last tile are idle.
+    /// Samples that a task should take so that few rows of its last tile are idle; one where a sample is transformed by itself.
     pub fn samples_per_task(&self) -> usize {
+        if self.filtered() {
+            return 1;
+        }
         let [whole, least] = self.positions;
         FULL_ROWS.div_ceil(whole).max(SOME_ROWS.div_ceil(least))
     }
