@@ -6,7 +6,6 @@ use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
 use crate::codegen::products::{Arithmetic, Finish, Tile};
 use crate::codegen::target::{Level, x86};
-use crate::lower::train::requirements::winograd::VALUES;
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
@@ -151,11 +150,7 @@ fn all(t: &Tile, r: &impl Registers, a: &mut CodeAssembler) -> Done {
     for (i, row) in ROWS.into_iter().enumerate().take(t.rows) {
         a.mov(row, qword_ptr(rdi + (8 * i) as i32))?;
     }
-    for (ahead, row) in rows_ahead(t) {
-        a.mov(ahead, rdx)?;
-        a.imul_2(ahead, rcx)?;
-        a.add(ahead, row)?;
-    }
+    winograd::look_ahead(t, a, [ROWS[0], ROWS[3]])?;
     match (t.finish, t.arithmetic, t.steps()) {
         (Finish::Store, ..) => reduction(t, r, a)?,
         (Finish::AddScaled { fma }, Arithmetic::Pairs, 1) => single_steps(t, r, a, fma)?,
@@ -166,20 +161,13 @@ fn all(t: &Tile, r: &impl Registers, a: &mut CodeAssembler) -> Done {
                 a,
                 |a| reduction(t, r, a),
                 |a| {
-                    let rows = ROWS.into_iter().take(t.rows).chain(rows_ahead(t).map(|(ahead, _)| ahead));
-                    rows.into_iter().try_for_each(|row| a.add(row, qword_ptr(rsp + A_STRIDE)))
+                    let mut rows = ROWS.into_iter().take(t.rows).chain(winograd::ahead(t));
+                    rows.try_for_each(|row| a.add(row, qword_ptr(rsp + A_STRIDE)))
                 },
             )?;
         }
     }
     a.add(rsp, frame)
-}
-
-/// Rows of Winograd's tiles whose values are prefetched, for the reductions of the next call that takes these rows: as many ahead
-/// as this one takes. Of three rows, which are a channel's as a rule, the first is enough.
-fn rows_ahead(t: &Tile) -> impl Iterator<Item = (AsmRegister64, AsmRegister64)> {
-    let several = t.winograd.is_some() && t.finish != Finish::Store;
-    [(r8, ROWS[0]), (r9, ROWS[3])].into_iter().filter(move |_| several)
 }
 
 /// Bytes of a row's sums.
@@ -315,11 +303,7 @@ fn steps(t: &Tile, r: &impl Registers, a: &mut CodeAssembler, stride: i64, count
         for (i, row) in ROWS.into_iter().enumerate().take(t.rows) {
             r.combine(a, i, row + OFFSET + (stride * step as i64) as i32, b)?;
         }
-        for ((ahead, _), distances) in rows_ahead(t).zip(t.winograd.iter().cycle()) {
-            // A value a step: a line is longer than so many steps.
-            let value = step % VALUES * distances.a;
-            a.prefetcht1(byte_ptr(ahead + OFFSET + (stride * step as i64) as i32 + value))?;
-        }
+        winograd::prefetch(t, a, (OFFSET, (stride * step as i64) as i32), step)?;
     }
     if count > 0 {
         a.add(OFFSET, (stride * count as i64) as i32)?;

@@ -5,7 +5,7 @@
 
 use super::product::{Done, Registers};
 use super::vectors::ZMM;
-use crate::codegen::products::{Finish, Winograd};
+use crate::codegen::products::{Finish, Tile, Winograd};
 use crate::lower::train::requirements::winograd::VALUES;
 use iced_x86::code_asm::*;
 
@@ -18,6 +18,31 @@ const B: [AsmRegisterZmm; VALUES] = [zmm24, zmm25, zmm26, zmm27];
 const A: AsmRegisterZmm = zmm28;
 const SCALE: AsmRegisterZmm = zmm29;
 const BOTH: AsmRegisterZmm = zmm30;
+
+/// Two rows of the samples ahead: the first three rows are a channel's as a rule, and so are the others, whose first is enough.
+const AHEAD: [AsmRegister64; 2] = [r8, r9];
+
+/// The rows of A that a tile prefetches: those of as many samples ahead as it adds, where it adds several.
+pub(super) fn ahead(t: &Tile) -> impl Iterator<Item = AsmRegister64> {
+    let several = t.winograd.is_some() && t.finish != Finish::Store;
+    AHEAD.into_iter().filter(move |_| several)
+}
+
+/// Prepares the rows ahead of `rows`, from the number of samples in rdx and the distance from one to the next in rcx.
+pub(super) fn look_ahead(t: &Tile, a: &mut CodeAssembler, rows: [AsmRegister64; 2]) -> Done {
+    ahead(t).zip(rows).try_for_each(|(ahead, row)| {
+        a.mov(ahead, rdx)?;
+        a.imul_2(ahead, rcx)?;
+        a.add(ahead, row)
+    })
+}
+
+/// Prefetches what step `step` of the next call that takes the same rows reads: a value a step, as a line lasts for many. The
+/// planes of a few channels are too short for the machine to foresee them.
+pub(super) fn prefetch(t: &Tile, a: &mut CodeAssembler, at: (AsmRegister64, i32), step: usize) -> Done {
+    let distance = t.winograd.map_or(0, |w| step % VALUES * w.a);
+    ahead(t).try_for_each(|row| a.prefetcht1(byte_ptr(row + at.0 + at.1 + distance)))
+}
 
 /// The registers of the tile.
 pub(super) struct Zmm(pub Winograd);
