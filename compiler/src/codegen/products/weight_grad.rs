@@ -76,6 +76,15 @@ impl WeightGrad {
         tile.narrow(e.level, self.operands.narrow_steps())
     }
 
+    /// What profiles call it at `level`.
+    pub fn name(&self, level: &Level) -> &'static str {
+        match (self.operands.integer(), self.filtered(level)) {
+            (true, Some(_)) => "levels weight gradient, Winograd",
+            (true, None) => "levels weight gradient",
+            (false, _) => "float weight gradient",
+        }
+    }
+
     /// Whether [`WeightGrad::emit`] writes the gradient in the weights' order, and nothing else.
     pub fn writes_dense(&self, level: &Level, fma: bool) -> bool {
         let levels = self.operands.integer();

@@ -214,7 +214,7 @@ fn run(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node, product: &Produc
             let (scratch, dense) = (frame.base(e, product.to)?, Slot::own(GraphValue { node: node.id, port: 0 }));
             let to = [scratch, frame.base(e, dense)?];
             plan.emit(e, frame.task, frame.batch, left, right, scales, to).map_err(|e| e.to_string())?;
-            Ok(if scales.is_some() { "levels weight gradient" } else { "float weight gradient" })
+            Ok(plan.name(e.level))
         }
     }
 }
