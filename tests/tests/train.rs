@@ -83,10 +83,9 @@ graph net(x: f32[N, 3, 9, 11]) -> (logits) {
   halves = conv(a, quantize_weights(@w2: f32[8, 8, 3, 3], bits=1), groups=2, pads=[1, 1, 1, 1])
   row = conv(a, quantize_weights(@w3: f32[5, 16, 1, 3], bits=1), pads=[0, 1, 0, 1])
   inner = conv(a, quantize_weights(@w4: f32[4, 16, 3, 3], bits=1))
-  wide = concat(quantize_gradient(all, bits=6), quantize_gradient(halves, bits=6), axis=1)
-  both = concat(wide, quantize_gradient(row, bits=6), axis=1)
-  means = concat(global_average_pool(both), global_average_pool(quantize_gradient(inner, bits=6)), axis=1)
-  logits = matmul(reshape(means, shape=[35]), @w5: f32[4, 35])
+  left = concat(reshape(quantize_gradient(all, bits=6), shape=[1782]), reshape(quantize_gradient(row, bits=6), shape=[495]), axis=1)
+  right = concat(reshape(quantize_gradient(halves, bits=6), shape=[792]), reshape(quantize_gradient(inner, bits=6), shape=[252]), axis=1)
+  logits = matmul(concat(left, right, axis=1), @w5: f32[4, 3321])
 }
 ";
     for cpu in ["native", "x86-64-v2"] {
