@@ -73,6 +73,26 @@ graph net(x: f32[N, 3, 8, 6]) -> (logits) {
     }
 }
 
+/// Convolutions that want the same activations otherwise: with groups, with other borders, by minimal filtering and not.
+#[test]
+fn activations_that_are_shared() {
+    let text = "dorefa 1
+graph net(x: f32[N, 3, 9, 11]) -> (logits) {
+  a = quantize_activation(conv(x, @w0: f32[16, 3, 3, 3], pads=[1, 1, 1, 1]), bits=2)
+  all = conv(a, quantize_weights(@w1: f32[18, 16, 3, 3], bits=1), pads=[1, 1, 1, 1])
+  halves = conv(a, quantize_weights(@w2: f32[8, 8, 3, 3], bits=1), groups=2, pads=[1, 1, 1, 1])
+  row = conv(a, quantize_weights(@w3: f32[5, 16, 1, 3], bits=1), pads=[0, 1, 0, 1])
+  inner = conv(a, quantize_weights(@w4: f32[4, 16, 3, 3], bits=1))
+  left = concat(reshape(quantize_gradient(all, bits=6), shape=[1782]), reshape(quantize_gradient(row, bits=6), shape=[495]), axis=1)
+  right = concat(reshape(quantize_gradient(halves, bits=6), shape=[792]), reshape(quantize_gradient(inner, bits=6), shape=[252]), axis=1)
+  logits = matmul(concat(left, right, axis=1), @w5: f32[4, 3321])
+}
+";
+    for cpu in ["native", "x86-64-v2"] {
+        check(&dorefac_tests::training::parsed(text), &ADAM, 3, cpu);
+    }
+}
+
 /// A step compiled for this machine.
 fn image(step: &grad::Step) -> dorefa_runtime::Model {
     let levels = dorefac::codegen::target::Level::parse("native", &target_lexicon::Triple::host()).expect("a level");

@@ -40,11 +40,15 @@ mod tests_outer;
 mod tests_patches;
 #[cfg(test)]
 mod tests_winograd;
+#[cfg(test)]
+mod tests_winograd_weights;
 mod tile;
 mod tile_clif;
 mod weight_amx;
 mod weight_grad;
+mod weight_order;
 mod winograd;
+mod winograd_weights;
 
 pub use patch_grad::PatchOperands;
 pub use relayout::{emit_planes_from_dense, emit_planes_from_levels, emit_planes_from_maps, emit_strips_from_levels};

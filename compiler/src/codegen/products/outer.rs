@@ -3,7 +3,8 @@
 //! sums stay near until they are written in the weights' order: such a gradient is larger than any cache. Must never know
 //! instructions.
 
-use super::weight_grad::{clear, transpose};
+use super::weight_grad::clear;
+use super::weight_order::transpose;
 use super::{GradientLayout, LINE, Operands, Samples, WeightGrad, group_sizes, unit_parts};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;

@@ -334,6 +334,10 @@ fn weight_image(level: &Level, fma: bool, product: &WeightGrad) -> Image {
     })
 }
 
+fn operand_bytes(product: &WeightGrad) -> [usize; 2] {
+    product.own_operands().unwrap_or([product.input.bytes(), product.gradient.bytes()])
+}
+
 fn check_weights(
     g: &Geometry,
     level: &Level,
@@ -344,7 +348,7 @@ fn check_weights(
 ) -> Image {
     let [a, b, scales] = operands;
     let (sums, dense) = (Memory::new(product.scratch_bytes(), 0x7f), Memory::new(expected.len() * 4, 0x55));
-    let (a_stride, b_stride) = (product.input.bytes() as u64, product.gradient.bytes() as u64);
+    let [a_stride, b_stride] = operand_bytes(product).map(|bytes| bytes as u64);
     let list = [a.address(), a_stride, b.address(), b_stride, scales.address(), sums.address(), dense.address()];
     let image = weight_image(level, fma, product);
     Code::new(&image).call(&list);
@@ -394,19 +398,19 @@ pub(super) fn weight_grad_of_levels(
             *sum = <f32 as Number>::mul_add(factors[n], s as f32, *sum, fma);
         }
     }
-    let xl = Levels::new(g.channels, g.groups, g.input, [1, 2, 0, 1], storage[0]).unwrap();
+    let border = if product.own_operands().is_some() { product.input.border } else { [1, 2, 0, 1] };
+    let xl = Levels::new(g.channels, g.groups, g.input, border, storage[0]).unwrap();
     let gl = Levels::new(g.outputs, g.groups, g.output, [2, 0, 1, 1], storage[1]).unwrap();
     let (xm, gm) = (levels_memory(&xl, &x), levels_memory(&gl, &dy));
-    let a = Memory::new(batch(g) * product.input.bytes(), 0x55);
-    let b = Memory::new(batch(g) * product.gradient.bytes(), 0x55);
-    let GradientLayout::Strips(strips) = &product.gradient else { panic!() };
+    let sizes = operand_bytes(&product);
+    let [a, b] = sizes.map(|bytes| Memory::new(batch(g) * bytes, 0x55));
     let code = Code::new(&build(level, fma, 4, |e, p| {
-        emit_planes_from_levels(e, &xl, p[0], &product.input, p[1]);
-        emit_strips_from_levels(e, &gl, p[2], strips, p[3]);
+        product.emit_input(e, &xl, [p[0], p[1]]).unwrap();
+        product.emit_gradient(e, &gl, [p[2], p[3]]).unwrap();
     }));
     for n in 0..batch(g) {
         let at = |m: &Memory, bytes: usize| m.address() + (n * bytes) as u64;
-        let (ai, bi) = (at(&a, product.input.bytes()), at(&b, strips.bytes()));
+        let (ai, bi) = (at(&a, sizes[0]), at(&b, sizes[1]));
         code.call(&[at(&xm, xl.bytes()), ai, at(&gm, gl.bytes()), bi]);
     }
     let scales = Memory::of(factors.iter().map(|f| f.to_le_bytes()));

@@ -74,7 +74,8 @@ pub struct Tile {
     pub b_step: usize,
     /// What becomes of the sums.
     pub finish: Finish,
-    /// The sums start at the first vector of B, which no step reads, instead of at zero. Only where they are stored.
+    /// The sums start at the first vector of B, which no step reads, instead of at zero. Only where they are stored, or where
+    /// rows are Winograd's tiles.
     pub start: bool,
     /// The vector of B behind the last step is added to the sums last. Only to floats that are stored.
     pub end: bool,
@@ -221,6 +222,15 @@ impl Tile {
     /// Steps of the reduction; 0 without loops.
     pub fn steps(&self) -> usize {
         if self.loops.is_empty() { 0 } else { self.loops.iter().map(|l| l.count).product() }
+    }
+
+    /// Bytes of B that the sums start at.
+    pub fn start_bytes(&self) -> usize {
+        match self.winograd {
+            _ if !self.start => 0,
+            Some(_) => self.b_step,
+            None => COLUMNS * 4,
+        }
     }
 
     /// A name that equal tiles share.

@@ -47,6 +47,7 @@ pub(super) mod vectors;
 pub mod weight_amx;
 pub mod winograd;
 pub mod winograd_transforms;
+pub mod winograd_weights;
 
 pub use float_avx2::FloatShape;
 pub use look_up_avx2::{CODES_ADDENDS, CODES_FRAME, CODES_RESIDUAL, LookUpCodes, LookUpShape, PAIR};

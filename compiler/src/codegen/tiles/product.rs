@@ -150,16 +150,20 @@ fn all(t: &Tile, r: &impl Registers, a: &mut CodeAssembler) -> Done {
     for (i, row) in ROWS.into_iter().enumerate().take(t.rows) {
         a.mov(row, qword_ptr(rdi + (8 * i) as i32))?;
     }
+    winograd::look_ahead(t, a, [ROWS[0], ROWS[3]])?;
     match (t.finish, t.arithmetic, t.steps()) {
         (Finish::Store, ..) => reduction(t, r, a)?,
         (Finish::AddScaled { fma }, Arithmetic::Pairs, 1) => single_steps(t, r, a, fma)?,
         _ => {
             // B has moved on by its steps when the next reduction begins.
-            a.sub(qword_ptr(rsp + B_STRIDE), (t.steps() * t.b_step) as i32)?;
+            a.sub(qword_ptr(rsp + B_STRIDE), (t.start_bytes() + t.steps() * t.b_step) as i32)?;
             reductions(
                 a,
                 |a| reduction(t, r, a),
-                |a| ROWS.into_iter().take(t.rows).try_for_each(|row| a.add(row, qword_ptr(rsp + A_STRIDE))),
+                |a| {
+                    let mut rows = ROWS.into_iter().take(t.rows).chain(winograd::ahead(t));
+                    rows.try_for_each(|row| a.add(row, qword_ptr(rsp + A_STRIDE)))
+                },
             )?;
         }
     }
@@ -232,7 +236,7 @@ fn reduction(t: &Tile, r: &impl Registers, a: &mut CodeAssembler) -> Done {
         }
     }
     if t.start {
-        a.add(rsi, if t.winograd.is_some() { t.b_step } else { 64 } as i32)?;
+        a.add(rsi, t.start_bytes() as i32)?;
     }
     if !t.loops.is_empty() {
         a.xor(r13d, r13d)?;
@@ -299,6 +303,7 @@ fn steps(t: &Tile, r: &impl Registers, a: &mut CodeAssembler, stride: i64, count
         for (i, row) in ROWS.into_iter().enumerate().take(t.rows) {
             r.combine(a, i, row + OFFSET + (stride * step as i64) as i32, b)?;
         }
+        winograd::prefetch(t, a, (OFFSET, (stride * step as i64) as i32), step)?;
     }
     if count > 0 {
         a.add(OFFSET, (stride * count as i64) as i32)?;

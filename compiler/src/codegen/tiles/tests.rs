@@ -10,7 +10,8 @@ use super::product_amx::{ProductShape, Rows};
 use super::split::Instructions;
 use super::unpack_avx512::{Planes, Unpack};
 use super::weight_amx::{ShiftShape, Taps, WeightShape};
-use super::winograd_transforms::{DataTransform, FilterTransform};
+use super::winograd_transforms::{DataTransform, FilterTransform, GradientSums};
+use super::winograd_weights::{DataPlanes, GradientSteps, GradientTransform};
 use super::*;
 use crate::codegen::products::{Arithmetic, Finish, Loop, Tile, Units, Winograd};
 use crate::lower::train::requirements::patch_grad::Chunk;
@@ -481,6 +482,21 @@ fn avx2_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
         only_level_4(&assembler(|a| data.assemble(a))?, &filtering);
     }
     only_level_4(&assembler(|a| FilterTransform { rows: 3, steps: 16 }.assemble(a))?, &filtering);
+    // The weight gradient's.
+    let weights = ["Vpdpbusd", "Vpsubd", "Vpsrad", "Vcvtdq2ps", "Vbroadcastss", "Vmovups"];
+    for (fma, sum) in [(false, &["Vmulps", "Vaddps"][..]), (true, &["Vfmadd213ps"])] {
+        let distances = Winograd { a: 12288, c: 64 };
+        let tile = Tile::filtering(&[Loop { count: 41, stride: 4 }], distances, Finish::AddScaled { fma });
+        only_level_4(&assembler(|a| product::assemble(&tile, 512, Dot::Evex, a))?, &[&weights[..], sum].concat());
+    }
+    let order = ["Vpunpcklbw", "Vpunpckhbw", "Vpunpcklwd", "Vpunpckhwd", "Vextracti32x4", "Vmovdqu"];
+    let planes = DataPlanes { pixel: 128, channels: 100, plane: 192, value: 19200 };
+    only_level_4(&assembler(|a| planes.assemble(a))?, &order);
+    let steps = GradientSteps { steps: 41, vectors: 2, blocks: 7, block: 10752 };
+    only_level_4(&assembler(|a| steps.assemble(a))?, &order);
+    let pairs = GradientTransform { pairs: 4, odd: true, pixel: 128, vectors: 2, bias: 63 };
+    only_level_4(&assembler(|a| pairs.assemble(a))?, &["Vpsubb", "Vpbroadcastb", "Vmovdqa32"]);
+    only_level_4(&assembler(|a| GradientSums { steps: 41 }.assemble(a))?, &filtering);
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Rows of 16 floats, one after another, as 16 rows far apart, or the reverse, AVX-512: 16 × 16 floats at a time are transposed in
 //! registers and leave as whole lines. Those of rows far apart go past the caches where they begin at lines, for what is written
-//! so is far larger than they are. Reference: `products::weight_grad::transpose`, `products::pack`.
+//! so is far larger than they are. Reference: `products::weight_order::transpose`, `products::pack`.
 //!
 //! Bound: the memory that is read and written.
 

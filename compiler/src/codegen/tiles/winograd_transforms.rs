@@ -100,6 +100,52 @@ impl DataTransform {
     }
 }
 
+/// Writes what the products' sums start at, so that the data's bias is taken off: of the sums of B's bytes.
+fn starts(a: &mut CodeAssembler, sums: &[AsmRegisterZmm], to: AsmRegister64) -> Result<(), IcedError> {
+    for (i, &sum) in sums.iter().enumerate() {
+        a.vpslld(sum, sum, BIAS.trailing_zeros())?;
+        a.vpxord(zmm0, zmm0, zmm0)?;
+        a.vpsubd(sum, zmm0, sum)?;
+        a.vmovdqu32(zmmword_ptr(to + i * VECTOR), sum)?;
+    }
+    Ok(())
+}
+
+/// What the sums of products with a transformed gradient start at.
+#[derive(Clone, Copy, Debug)]
+pub struct GradientSums {
+    /// Steps of the gradient.
+    pub steps: usize,
+}
+
+impl GradientSums {
+    /// The function `(at)`: where the starts go; the gradient lies behind them.
+    ///
+    /// # Errors
+    /// When the assembler fails.
+    pub fn function(self, image: &mut Image) -> Result<FunctionId, CodegenError> {
+        tile(image, &format!("tile.winograd.sums.{}", self.steps), |a| self.assemble(a))
+    }
+
+    pub(super) fn assemble(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
+        let sums = &ZMM[8..8 + VALUES];
+        leaf(a, &[], |a| {
+            a.mov(eax, 0x0101_0101)?;
+            a.vpbroadcastd(ONES, eax)?;
+            for &sum in sums {
+                a.vpxord(sum, sum, sum)?;
+            }
+            a.mov(rsi, rdi)?;
+            repeat(a, ecx, self.steps, |a| {
+                a.add(rsi, (VALUES * VECTOR) as i32)?;
+                let mut each = sums.iter().enumerate();
+                each.try_for_each(|(i, &sum)| a.vpdpbusd(sum, ONES, zmmword_ptr(rsi + i * VECTOR)))
+            })?;
+            starts(a, sums, rdi)
+        })
+    }
+}
+
 /// Transformed filters of a sequence of packed taps.
 #[derive(Clone, Copy, Debug)]
 pub struct FilterTransform {
@@ -142,13 +188,7 @@ impl FilterTransform {
                 })?;
                 a.add(rdi, ((TAPS - 1) * tap) as i32)
             })?;
-            for (i, &sum) in sums.iter().enumerate() {
-                a.vpslld(sum, sum, BIAS.trailing_zeros())?;
-                a.vpxord(zmm0, zmm0, zmm0)?;
-                a.vpsubd(sum, zmm0, sum)?;
-                a.vmovdqu32(zmmword_ptr(rsi + i * VECTOR), sum)?;
-            }
-            Ok(())
+            starts(a, sums, rsi)
         })
     }
 

@@ -18,6 +18,9 @@ pub fn emit(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, product: &Product) -> Re
     let main = *product.from.first().ok_or("a product reads nothing")?;
     match product.part {
         Part::Pack => pack(e, frame, node, &product.from, product.to),
+        Part::Planes | Part::Strips if matches!(product.to.kind, Kind::Operand(_)) => {
+            operand(e, frame, node, product, main)
+        }
         Part::Planes => planes(e, frame, main, product.to),
         Part::Strips => {
             let (Form::Levels(from), Form::Strips(to)) = (&frame.buffer(main)?.form, &frame.buffer(product.to)?.form)
@@ -82,6 +85,29 @@ fn planes(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, from: Slot, to: Slot) -> R
         _ => return Err("planes are made of levels, maps or an input".to_owned()),
     }
     Ok("to planes")
+}
+
+/// An operand of a weight gradient as its kernel at this level wants it.
+fn operand(
+    e: &mut Emitter<'_, '_>,
+    frame: &Frame<'_>,
+    node: &Node,
+    product: &Product,
+    from: Slot,
+) -> Result<&'static str, String> {
+    let ProductPlan::WeightGrad(plan, _) = train::plan(frame.graph, node)? else {
+        return Err("is no weight gradient".to_owned());
+    };
+    let Form::Levels(levels) = &frame.buffer(from)?.form else { return Err("is made of levels".to_owned()) };
+    let bases = [frame.base(e, from)?, frame.base(e, product.to)?];
+    if product.part == Part::Planes {
+        return plan.emit_input(e, levels, bases).map_err(|e| e.to_string());
+    }
+    // The groups of a gradient that another product reads may lie apart.
+    if !levels.serves(plan.groups()) {
+        return Err("is read by products of different groups".to_owned());
+    }
+    plan.emit_gradient(e, levels, bases).map_err(|e| e.to_string())
 }
 
 /// c_i = f32(m_i · scale of both codes).
@@ -198,7 +224,7 @@ fn run(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node, product: &Produc
             let (scratch, dense) = (frame.base(e, product.to)?, Slot::own(GraphValue { node: node.id, port: 0 }));
             let to = [scratch, frame.base(e, dense)?];
             plan.emit(e, frame.task, frame.batch, left, right, scales, to).map_err(|e| e.to_string())?;
-            Ok(if scales.is_some() { "levels weight gradient" } else { "float weight gradient" })
+            Ok(plan.name(e.level))
         }
     }
 }

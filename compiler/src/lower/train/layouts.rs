@@ -159,6 +159,11 @@ impl Strips {
         Ok(strips)
     }
 
+    /// The levels that it is made of.
+    pub(super) fn levels(&self, storage: Storage) -> Result<Levels, String> {
+        Levels::new(self.channels, self.groups, self.image, [0; 4], storage)
+    }
+
     /// Columns side by side.
     pub fn together(&self) -> usize {
         4 / self.element

@@ -48,6 +48,8 @@ pub enum Kind {
     Planes(u8, u8, u8),
     /// Strips of gradients for a weight gradient: bytes an element.
     Strips(u8),
+    /// An operand of the weight gradient whose value it is, the first or the second, in a layout that depends on the machine.
+    Operand(u8),
     /// Weights packed for the product whose value it is.
     Packed,
     /// Sums of a weight gradient before they are brought into the weights' order.

@@ -219,13 +219,24 @@ impl Scheduler<'_> {
         };
         if plan.input.element < 4 {
             let storage = storage(self.graph, x);
-            let levels = Levels::new(plan.input.channels, 1, plan.input.image, [0; 4], storage)?;
+            let border = if plan.own_operands().is_some() { plan.input.border } else { [0; 4] };
+            let levels = Levels::new(plan.input.channels, 1, plan.input.image, border, storage)?;
             self.levels(x, &levels)?;
         }
-        let a = self.planes(node, x, plan.input.clone())?;
+        let own_operands = plan.own_operands();
+        let a = match own_operands {
+            Some([bytes, _]) => self.own_operand(node, x, 0, bytes)?,
+            None => self.planes(node, x, plan.input.clone())?,
+        };
         let (b, scales) = match &plan.gradient {
             GradientLayout::Strips(strips) => {
-                let b = self.strips(node, g, strips.clone())?;
+                let b = match own_operands {
+                    Some([_, bytes]) => {
+                        self.levels(g, &strips.levels(storage(self.graph, g))?)?;
+                        self.own_operand(node, g, 1, bytes)?
+                    }
+                    None => self.strips(node, g, strips.clone())?,
+                };
                 let m = self.operand(node, 2)?;
                 let m = self.materialise(m)?;
                 let scales = self.slot(own, Kind::Scales, Place::Vector(0), Form::Floats(1));
@@ -242,6 +253,16 @@ impl Scheduler<'_> {
         let tasks = Tasks::Fixed(plan.tasks());
         self.step(node.id, Work::Product(Box::new(product)), tasks, from, vec![scratch, dense]);
         self.dense(node, own, scratch)
+    }
+
+    /// An operand of a weight gradient, of levels, in a layout that only its kernel at the machine's level knows.
+    fn own_operand(&mut self, node: &Node, value: Value, i: u8, bytes: usize) -> Result<Slot, String> {
+        let from = self.materialise(value)?;
+        let own = Value { node: node.id, port: 0 };
+        let slot = self.slot(own, Kind::Operand(i), Place::Sample(0), Form::Bytes(bytes));
+        let part = if i == 0 { Part::Planes } else { Part::Strips };
+        self.product(node, part, Tasks::Samples, vec![from], slot);
+        Ok(slot)
     }
 
     /// A float gradient as maps whose pitch is at least `wanted`'s.
@@ -274,8 +295,7 @@ impl Scheduler<'_> {
         if self.plan.buffers.contains_key(&slot) {
             return Ok(slot);
         }
-        let levels = Levels::new(wanted.channels, wanted.groups, wanted.image, [0; 4], storage(self.graph, value))?;
-        let from = self.levels(value, &levels)?;
+        let from = self.levels(value, &wanted.levels(storage(self.graph, value))?)?;
         self.slot(value, slot.kind, Place::Sample(0), Form::Strips(wanted));
         self.product(node, Part::Strips, Tasks::Samples, vec![from], slot);
         Ok(slot)

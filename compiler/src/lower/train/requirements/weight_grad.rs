@@ -1,5 +1,7 @@
 //! What the gradient of a convolution's weights requires.
 
+use super::winograd::TAPS;
+use super::winograd_weights::Pairs;
 use super::{COLUMNS, GradientLayout, Operands, ROWS_MULTIPLE, border};
 use crate::graph::ops::Geometry;
 use crate::lower::train::layouts::{Maps, Planes, Strips};
@@ -17,6 +19,8 @@ pub struct WeightGrad {
     pub gradient: GradientLayout,
     pub(crate) g: Geometry,
     pub(crate) operands: Operands,
+    /// Both operands as minimal filtering wants them, where that gains. Levels of the machine without it take the layouts above.
+    pub(crate) pairs: Option<Pairs>,
 }
 
 impl WeightGrad {
@@ -34,7 +38,12 @@ impl WeightGrad {
         } else {
             GradientLayout::Maps(Maps::new(g.outputs, g.groups, g.output)?)
         };
-        Ok(WeightGrad { input, gradient, g: g.clone(), operands })
+        Ok(WeightGrad { input, gradient, g: g.clone(), operands, pairs: Pairs::new(g, operands) })
+    }
+
+    /// Groups of the convolution.
+    pub fn groups(&self) -> usize {
+        self.g.groups
     }
 
     /// Taps of an output.
@@ -50,13 +59,20 @@ impl WeightGrad {
     pub(crate) fn chunks(&self) -> [usize; 2] {
         let work = self.rows() * self.g.output[0] * self.g.output[1];
         let wanted = TASKS.div_ceil(self.g.groups * self.blocks()).min(work.div_ceil(LEAST)).max(1);
-        let rows = self.rows().div_ceil(wanted).next_multiple_of(ROWS_MULTIPLE);
+        let multiple = if self.pairs.is_some() { TAPS * ROWS_MULTIPLE } else { ROWS_MULTIPLE };
+        let rows = self.rows().div_ceil(wanted).next_multiple_of(multiple);
         [self.rows().div_ceil(rows), rows]
     }
 
     /// Independent tasks, each over all samples.
     pub fn tasks(&self) -> usize {
         self.g.groups * self.blocks() * self.chunks()[0]
+    }
+
+    /// Bytes of a sample of both operands where they are this product's own: in which layout they lie depends on the machine.
+    pub fn own_operands(&self) -> Option<[usize; 2]> {
+        let pairs = self.pairs.as_ref()?;
+        Some([self.input.bytes().max(pairs.input_bytes()), self.gradient.bytes().max(pairs.gradient_bytes())])
     }
 
     /// Bytes of the sums of all tasks: f32 `((group·blocks + o/16)·rows + row)·16 + o % 16`, the rows padded.

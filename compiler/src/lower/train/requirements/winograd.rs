@@ -93,10 +93,14 @@ impl InputGrad {
 
 /// Whether transformed data and filters are bytes.
 fn fits(data: Range, filter: Range) -> bool {
+    bytes_of_data(data) && TAPS as u32 * filter.magnitude() <= i8::MAX as u32
+}
+
+/// Whether transformed data are bytes.
+pub(super) fn bytes_of_data(data: Range) -> bool {
     let (least, greatest) = (i64::from(data.least), i64::from(data.greatest));
     let byte = |v: i64| i8::try_from(v).is_ok();
-    let data = [least - greatest, greatest - least, 2 * least, 2 * greatest].into_iter().all(byte);
-    data && TAPS as u32 * filter.magnitude() <= i8::MAX as u32
+    [least - greatest, greatest - least, 2 * least, 2 * greatest].into_iter().all(byte)
 }
 
 /// Whether twice a sum of so many products fits 32 bits; sums on the way may wrap.
