@@ -93,6 +93,26 @@ graph net(x: f32[N, 3, 9, 11]) -> (logits) {
     }
 }
 
+/// Images side by side whose channels begin anywhere, one joint within another.
+#[test]
+fn concatenated_images() {
+    for (a, b, d) in [(16, 8, 4), (18, 8, 5), (5, 7, 18)] {
+        let text = format!(
+            "dorefa 1
+graph net(x: f32[N, 3, 9, 11]) -> (logits) {{
+  a = conv(x, @w0: f32[{a}, 3, 3, 3], pads=[1, 1, 1, 1])
+  b = conv(x, @w1: f32[{b}, 3, 3, 3], pads=[1, 1, 1, 1])
+  d = conv(x, @w2: f32[{d}, 3, 3, 3], pads=[1, 1, 1, 1])
+  p = global_average_pool(concat(concat(a, b, axis=1), d, axis=1))
+  logits = matmul(reshape(p, shape=[{all}]), @w3: f32[4, {all}])
+}}
+",
+            all = a + b + d
+        );
+        check(&dorefac_tests::training::parsed(&text), &ADAM, 2, "native");
+    }
+}
+
 /// A step compiled for this machine.
 fn image(step: &grad::Step) -> dorefa_runtime::Model {
     let levels = dorefac::codegen::target::Level::parse("native", &target_lexicon::Triple::host()).expect("a level");

@@ -9,7 +9,7 @@ use crate::codegen::kernels::{Gather, Operand};
 use crate::graph::types::ValueType;
 use crate::graph::{Node, Value as GraphValue};
 use crate::lower::train::{Form, Slot};
-use cranelift_codegen::ir::{Value, types};
+use cranelift_codegen::ir::{Type, Value, types};
 
 /// Channel, row and column.
 type Point = [usize; 3];
@@ -32,16 +32,29 @@ impl Copy {
 
     fn emit(&self, e: &mut Emitter<'_, '_>, source: &Area<'_>, target: &Area<'_>) {
         let [channels, height, width] = self.extents;
-        let whole = self.axes[0] == 0;
+        // Whole vectors, which fill what lies behind the channels too, as far as a position reaches; then one by one.
+        let (fours, all) = if self.axes[0] == 0 {
+            let all = channels.next_multiple_of(4).min(target.maps.pitch - self.to[0]);
+            (all / 4, all)
+        } else {
+            (0, channels)
+        };
         e.times(height, |e, y| {
             e.times(width, |e, x| {
-                e.times(if whole { channels.div_ceil(4) } else { channels }, |e, c| {
-                    let c = if whole { e.mul(c, 4) } else { c };
+                let copy = |e: &mut Emitter<'_, '_>, c: Value, ty: Type| {
                     let point = [c, y, x];
                     let from = address(e, source, point, self.from);
                     let to = address(e, target, self.axes.map(|axis| point[axis]), self.to);
-                    let v = e.load(if whole { F32X4 } else { types::F32 }, from, 0);
+                    let v = e.load(ty, from, 0);
                     e.store(v, to, 0);
+                };
+                e.times(fours, |e, i| {
+                    let c = e.mul(i, 4);
+                    copy(e, c, F32X4);
+                });
+                e.times(all - 4 * fours, |e, i| {
+                    let c = e.add(i, 4 * fours);
+                    copy(e, c, types::F32);
                 });
             });
         });
