@@ -76,10 +76,11 @@ impl InputGrad {
         shape && fits(a, b) && exact(a, b, self.terms()) && self.tiles(x, self.g.outputs).bytes() <= MOST
     }
 
-    /// The gradient transformed, if it is.
+    /// The gradient transformed, if it is: not where another reader's groups spread its channels too far.
     pub(crate) fn transformed(&self) -> Option<Transformed> {
         let (InputLayout::Levels(levels), [x]) = (&self.gradient, &self.phases()[1][..]) else { return None };
-        self.filtered().then(|| self.tiles(x, levels.pixel()))
+        let transformed = self.tiles(x, levels.pixel());
+        (self.filtered() && transformed.bytes() <= MOST).then_some(transformed)
     }
 
     /// The tiles of the rows that all phases reach, of so many bytes a value.
