@@ -174,6 +174,7 @@ impl Strips {
 }
 
 /// Byte `v·64 + i` = popcount(v & i) for the low plane, then the same doubled for the high plane.
+#[cfg(test)]
 pub fn tables() -> Vec<u8> {
     let counts = (0u32..64 * 64).map(|n| ((n >> 6) & n & 63).count_ones() as u8);
     counts.clone().chain(counts.map(|n| 2 * n)).collect()

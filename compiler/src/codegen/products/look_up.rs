@@ -11,8 +11,9 @@ use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::image::FunctionId;
 use crate::codegen::target::{Level, x86};
+use crate::codegen::tiles::TablesShape;
 use crate::codegen::tiles::look_up_avx512::{ADDENDS, Finish, LookUp64, ROW_ENTRY};
-use crate::codegen::tiles::tables_bytes::ByteTables;
+use crate::codegen::tiles::nibbles_of_bytes::NibblesOfBytes;
 use crate::lower::strips::{self, BLOCK, SIX, Strips, TABLE, WIDEST};
 use crate::lower::train::layouts::Levels;
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -32,6 +33,7 @@ pub(super) struct LookUp<'a> {
 /// What one sample's rows need besides its own memory.
 struct Memory {
     ring: Value,
+    codes: Value,
     sums: Value,
     tables: Value,
     rows: Value,
@@ -42,6 +44,7 @@ struct Memory {
 /// The functions of a strip of so many positions.
 struct Strip {
     positions: usize,
+    nibbles: FunctionId,
     build: FunctionId,
     tile: FunctionId,
 }
@@ -94,8 +97,9 @@ impl<'a> LookUp<'a> {
     fn strip(&self, e: &mut Emitter<'_, '_>, positions: usize) -> Result<Strip, CodegenError> {
         let (g, s, planes) = (&self.forward.g, &self.strips, self.planes);
         let columns = s.columns(positions);
-        let build =
-            ByteTables { channels: self.channels(), planes, pixel: self.levels.pixel(), pitch: columns * TABLE };
+        let nibbles = self.nibbles();
+        let quads = self.channels().div_ceil(4);
+        let build = TablesShape { quads, planes, row: nibbles.row(), pitch: columns * TABLE, next: None };
         let tile = LookUp64 {
             positions,
             kernel: g.kernel[1],
@@ -110,7 +114,13 @@ impl<'a> LookUp<'a> {
             factor: 2,
             finish: Finish::Sums { pitch: self.forward.output.pixel() },
         };
-        Ok(Strip { positions, build: build.function(e.image)?, tile: tile.function(e.image)? })
+        let [nibbles, build, tile] = [nibbles.function(e.image)?, build.function(e.image)?, tile.function(e.image)?];
+        Ok(Strip { positions, nibbles, build, tile })
+    }
+
+    /// What brings the codes of a group into the layout that tables are made of.
+    fn nibbles(&self) -> NibblesOfBytes {
+        NibblesOfBytes { channels: self.channels(), planes: self.planes, pixel: self.levels.pixel() }
     }
 
     /// A strip from column `x` of the result on, from top to bottom; rows are counted from the border's.
@@ -128,7 +138,8 @@ impl<'a> LookUp<'a> {
                 let codes = e.at(left, row, self.levels.row());
                 let [tables, sums] = self.slot(e, m, strip, row);
                 let count = e.int(s.columns(strip.positions));
-                e.call(strip.build, &[codes, count, tables, m.tables, sums]);
+                e.call(strip.nibbles, &[codes, count, m.codes]);
+                e.call(strip.build, &[m.codes, count, tables, m.tables, sums]);
             });
             e.b.def_var(next, end);
             self.list(e, m, strip, top);
@@ -227,7 +238,8 @@ impl Looked for LookUp<'_> {
         let m = Memory {
             ring,
             sums: e.add(ring, s.sums_at()),
-            tables: e.data("look_up_tables", strips::tables()),
+            codes: e.stack(self.nibbles().row() * s.columns(s.positions), 16),
+            tables: e.data("quad_tables", strips::quad_tables()),
             rows: e.stack(g.kernel[0] * ROW_ENTRY, 8),
             addends: e.stack(ADDENDS + 8, 8),
             column_sums: e.stack(s.sums_pitch() * 2, 16),

@@ -20,6 +20,7 @@ mod look_up_lanes;
 mod look_up_quads;
 pub mod look_up_rows;
 mod look_up_sums;
+pub mod nibbles_of_bytes;
 pub mod outer_avx512;
 mod patch_grad;
 pub mod patches;
@@ -38,7 +39,6 @@ mod split_early_vnni;
 mod split_pooled_vnni;
 mod split_vnni;
 mod tables_avx512;
-pub mod tables_bytes;
 #[cfg(test)]
 pub(super) mod tests;
 pub mod transpose_avx512;

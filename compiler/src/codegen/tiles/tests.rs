@@ -226,7 +226,7 @@ fn look_up_tiles_hold_no_more_than_vbmi() -> Result<(), IcedError> {
         }
     }
     for (channels, planes) in [(6, 1), (48, 2), (60, 2), (128, 2), (385, 1)] {
-        let shape = tables_bytes::ByteTables { channels, planes, pixel: channels, pitch: 704 };
+        let shape = nibbles_of_bytes::NibblesOfBytes { channels, planes, pixel: channels };
         only_level_4(&assembler(|a| shape.assemble(a))?, &["Vmovdqu8", "Vptestmb", "Vpbroadcastb"]);
     }
     for (quads, planes) in [(1, 2), (7, 1), (8, 2), (12, 2), (67, 2)] {
@@ -474,7 +474,7 @@ fn avx2_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
         }
     }
     // Winograd's filtering: VNNI besides.
-    let filtering = ["Vpdpbusd", "Vpsubd", "Vpsrad", "Vpslld", "Vpsubb", "Vpbroadcastb", "Vmovdqu8"];
+    let filtering = ["Vpdpbusd", "Vmovdqa32", "Vpsubd", "Vpsrad", "Vpslld", "Vpsubb", "Vpbroadcastb", "Vmovdqu8"];
     let tile = Tile::filtering(&[Loop { count: 3, stride: 900 }], Winograd { a: 70, c: 320 }, Finish::Store);
     only_level_4(&assembler(|a| product::assemble(&tile, 512, Dot::Evex, a))?, &filtering);
     for pixel in [64, 200, 12] {
@@ -483,7 +483,7 @@ fn avx2_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
     }
     only_level_4(&assembler(|a| FilterTransform { rows: 3, steps: 16 }.assemble(a))?, &filtering);
     // The weight gradient's.
-    let weights = ["Vpdpbusd", "Vpsubd", "Vpsrad", "Vcvtdq2ps", "Vbroadcastss", "Vmovups"];
+    let weights = ["Vpdpbusd", "Vmovdqa32", "Vpsubd", "Vpsrad", "Vcvtdq2ps", "Vbroadcastss", "Vmovups"];
     for (fma, sum) in [(false, &["Vmulps", "Vaddps"][..]), (true, &["Vfmadd213ps"])] {
         let distances = Winograd { a: 12288, c: 64 };
         let tile = Tile::filtering(&[Loop { count: 41, stride: 4 }], distances, Finish::AddScaled { fma });

@@ -81,9 +81,13 @@ impl Registers for Zmm {
         Ok(())
     }
 
+    /// All rows start at the same four vectors, read once: short reductions would wait for 24 loads.
     fn start(&self, a: &mut CodeAssembler, row: usize, from: Option<AsmMemoryOperand>) -> Done {
-        Zmm::sums(row).into_iter().enumerate().try_for_each(|(i, sum)| match from {
-            Some(from) => a.vmovdqu32(sum, zmmword_ptr(from + i * VECTOR)),
+        if let (Some(from), 0) = (from, row) {
+            self.load(a, from)?;
+        }
+        Zmm::sums(row).into_iter().zip(B).try_for_each(|(sum, start)| match from {
+            Some(_) => a.vmovdqa32(sum, start),
             None => a.vpxord(sum, sum, sum),
         })
     }
