@@ -180,7 +180,7 @@ impl<'a, 'l> LookUp64<'a, 'l> {
         let (source, planes) = (self.source, self.layer.input.buffer.planes);
         let next = (!self.planes()).then_some(g.input[1] * source.pixel);
         let table = |half: usize| TablesShape {
-            quads: source.quads,
+            channels: g.channels / g.groups,
             planes: (planes - 2 * half).min(2),
             row: source.pixel,
             pitch: columns * TABLE,

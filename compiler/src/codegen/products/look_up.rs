@@ -98,8 +98,8 @@ impl<'a> LookUp<'a> {
         let (g, s, planes) = (&self.forward.g, &self.strips, self.planes);
         let columns = s.columns(positions);
         let nibbles = self.nibbles();
-        let quads = self.channels().div_ceil(4);
-        let build = TablesShape { quads, planes, row: nibbles.row(), pitch: columns * TABLE, next: None };
+        let build =
+            TablesShape { channels: self.channels(), planes, row: nibbles.row(), pitch: columns * TABLE, next: None };
         let tile = LookUp64 {
             positions,
             kernel: g.kernel[1],

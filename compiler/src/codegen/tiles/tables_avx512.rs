@@ -6,15 +6,15 @@
 use super::{leaf, repeat, tile};
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
-use crate::lower::strips::{QUAD_TABLES, TABLE};
+use crate::lower::strips::{QUAD_TABLES, SIX, TABLE};
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
 /// What the tile is specialised to.
 #[derive(Clone, Copy, Debug)]
 pub struct TablesShape {
-    /// Bytes of four channels that a position has in a group.
-    pub quads: usize,
+    /// Channels that a position has in a group; bits of its last byte behind them are 0.
+    pub channels: usize,
     /// Planes of the codes, 1 or 2.
     pub planes: usize,
     /// Bytes from a position to the next.
@@ -43,8 +43,8 @@ impl TablesShape {
     /// The function `(codes, positions, tables, constants, sums)`: `positions` may be 0, `constants` is
     /// `lower::strips::quad_tables`, `sums` takes the sum of each position's codes as u16.
     pub fn function(self, image: &mut Image) -> Result<FunctionId, CodegenError> {
-        let TablesShape { quads, planes, row, pitch, next } = self;
-        let name = format!("tile.tables.avx512.{quads}x{planes}.{row}.{pitch}.{next:?}");
+        let TablesShape { channels, planes, row, pitch, next } = self;
+        let name = format!("tile.tables.avx512.{channels}x{planes}.{row}.{pitch}.{next:?}");
         tile(image, &name, |a| self.assemble(a))
     }
 
@@ -61,15 +61,15 @@ impl TablesShape {
             a.mov(TABLES, rdx)?;
             a.xor(ebp, ebp)?;
             if let Some(next) = self.next {
-                let mut lines = (0..self.quads).step_by(64);
+                let mut lines = (0..self.channels.div_ceil(4)).step_by(64);
                 lines.try_for_each(|line| a.prefetcht0(byte_ptr(rdi + (next + line) as i32)))?;
             }
-            repeat(a, r12d, self.quads / CHUNK, |a| {
-                self.chunk(a, CHUNK)?;
+            repeat(a, r12d, self.channels / (4 * CHUNK), |a| {
+                self.chunk(a, 4 * CHUNK)?;
                 a.add(SOURCE, CHUNK as i32)?;
                 a.add(TABLES, (CHUNK / THREE * 2 * self.pitch) as i32)
             })?;
-            self.chunk(a, self.quads % CHUNK)?;
+            self.chunk(a, self.channels % (4 * CHUNK))?;
             a.mov(word_ptr(r8), bp)?;
             a.add(r8, 2)?;
             a.add(rdi, self.row as i32)?;
@@ -80,9 +80,9 @@ impl TablesShape {
         })
     }
 
-    /// The tables and the sum of some quads.
-    fn chunk(self, a: &mut CodeAssembler, quads: usize) -> Result<(), IcedError> {
-        let mut at = 0;
+    /// The tables and the sum of some channels.
+    fn chunk(self, a: &mut CodeAssembler, channels: usize) -> Result<(), IcedError> {
+        let (quads, mut at) = (channels.div_ceil(4), 0);
         for size in [8, 4, 2, 1] {
             while quads - at >= size {
                 self.add_codes(a, at, size)?;
@@ -90,7 +90,7 @@ impl TablesShape {
             }
         }
         for first in (0..quads).step_by(THREE) {
-            self.two_tables(a, first, quads - first)?;
+            self.two_tables(a, first, channels - 4 * first)?;
         }
         Ok(())
     }
@@ -114,9 +114,10 @@ impl TablesShape {
         Ok(())
     }
 
-    /// The tables of quad `first` and those two behind it that there are: of the first with the low half of the second, and
-    /// of its high half with the third.
-    fn two_tables(self, a: &mut CodeAssembler, first: usize, quads: usize) -> Result<(), IcedError> {
+    /// The tables of quad `first` and those two behind it that there are of so many channels: of the first with the low half of the
+    /// second, and of its high half with the third.
+    fn two_tables(self, a: &mut CodeAssembler, first: usize, channels: usize) -> Result<(), IcedError> {
+        let quads = channels.div_ceil(4);
         let at = |i: usize| SOURCE + (first + i);
         let to = |i: usize| zmmword_ptr(TABLES + (first / THREE * 2 + i) * self.pitch);
         a.movzx(eax, byte_ptr(at(0)))?;
@@ -129,7 +130,7 @@ impl TablesShape {
             a.vpaddb(zmm0, zmm0, zmm1)?;
         }
         a.vmovdqa64(to(0), zmm0)?;
-        if quads > 1 {
+        if channels > SIX {
             a.vpbroadcastd(zmm0, dword_ptr(rcx + r10 * 4 + QUAD_TABLES.high_pairs))?;
             if quads > 2 {
                 a.movzx(eax, byte_ptr(at(2)))?;

@@ -229,8 +229,9 @@ fn look_up_tiles_hold_no_more_than_vbmi() -> Result<(), IcedError> {
         let shape = nibbles_of_bytes::NibblesOfBytes { channels, planes, pixel: channels };
         only_level_4(&assembler(|a| shape.assemble(a))?, &["Vmovdqu8", "Vptestmb", "Vpbroadcastb"]);
     }
-    for (quads, planes) in [(1, 2), (7, 1), (8, 2), (12, 2), (67, 2)] {
-        let shape = TablesShape { quads, planes, row: quads, pitch: 640, next: (planes == 2).then_some(56 * quads) };
+    for (channels, planes) in [(4, 2), (6, 1), (28, 1), (32, 2), (48, 2), (268, 2)] {
+        let next = (planes == 2).then_some(14 * channels);
+        let shape = TablesShape { channels, planes, row: channels / 4, pitch: 640, next };
         only_level_4(
             &assembler(|a| shape.assemble(a))?,
             &["Vpermb", "Vbroadcasti32x4", "Vpbroadcastd", "Vmovd", "Vmovdqa", "Prefetcht0"],
