@@ -1,13 +1,17 @@
 //! The chain on whole rows in eight or sixteen lanes: what [`Task::finish`] does a position and four lanes at a time. Codes go
 //! through a row of bytes, which is packed at last.
 
+use super::layer::whole_words;
 use super::{KernelError, Operand, Position, Task, Words};
 use crate::codegen::emitter::{Emitter, F32X4, I32X4};
+use crate::codegen::image::FunctionId;
 use crate::codegen::lanes::clif::Played;
 use crate::codegen::lanes::nest::{Nest, Sink};
 use crate::codegen::lanes::program::{Access, Element, Level, Program, Type};
 use crate::codegen::lanes::wide::{self, Leaf};
-use crate::codegen::products::relayout::transpose_four;
+use crate::codegen::products::relayout::{interleave, transpose_four};
+use crate::codegen::target::x86;
+use crate::codegen::tiles::pack_avx512::Pack;
 use crate::graph::types::Layout;
 use cranelift_codegen::ir::{self, InstBuilder, MemFlagsData, Value, types};
 
@@ -101,6 +105,13 @@ impl Task<'_> {
         let node = self.step.result.node;
         leaf.call(e, &Played::of_width(positions), range).map_err(|what| (node, what))?;
         if to.element == Element::U8 {
+            if words.is_none()
+                && let Some(pack) = packing(e, b)
+            {
+                let (planes, count) = (e.at(self.result.base, first.flat, b.pixel()), e.int(positions));
+                e.call(pack, &[to.base, planes, count]);
+                return Ok(true);
+            }
             e.times(positions, |e, i| {
                 let (p, codes) = (first.moved(e, i), e.at(to.base, i, c));
                 self.store_packed(e, p, words, codes);
@@ -126,6 +137,17 @@ pub(super) fn packs_sixteen(b: &crate::lower::Buffer) -> bool {
     }
 }
 
+/// What packs whole words of codes into bit planes, where the level has it.
+fn packing(e: &mut Emitter<'_, '_>, b: &crate::lower::Buffer) -> Option<FunctionId> {
+    let whole = b.layout == Layout::Bits && whole_words(b) && b.image.0.is_multiple_of(WORD);
+    if !whole || !e.level.has_x86(x86::V4) {
+        return None;
+    }
+    // A distance that fits no instruction leaves it to the loop.
+    let to = [b.words() * 8, b.pixel()];
+    Pack { words: b.image.0 / WORD, planes: b.planes, to }.function(e.image).ok()
+}
+
 /// Where the elements of a value lie, channels innermost, at so many positions from one on; few packed codes are put on the
 /// stack, a byte each.
 fn row_at(e: &mut Emitter<'_, '_>, o: &Operand, first: Position, positions: usize) -> Option<Access> {
@@ -144,31 +166,53 @@ fn row_at(e: &mut Emitter<'_, '_>, o: &Operand, first: Position, positions: usiz
     Some(Access { base: bytes, element: Element::U8, origin: 0, row: 0, column: c })
 }
 
-/// A row of floats that lie a plane a channel, on the stack with channels innermost, if whole vectors of four make it.
+/// A row of floats or pixels that lie a plane a channel, on the stack with channels innermost, if whole vectors make it.
 fn transposed(e: &mut Emitter<'_, '_>, o: &Operand, first: Position) -> Option<Access> {
     let (b, (c, h, w)) = (&o.buffer, o.buffer.image);
-    let (plane, row) = (h * w * 4, c * w * 4);
-    if b.layout != Layout::Dense || b.integer || !c.is_multiple_of(4) || w < 4 || row > TRANSPOSED || plane >= 1 << 28 {
+    let element = b.element();
+    let (plane, row, vector) = (h * w * element, c * w * element, 16 / element);
+    let bytes = match (b.integer, element) {
+        (false, _) => Element::F32,
+        (true, 1) => Element::U8,
+        _ => return None,
+    };
+    if b.layout != Layout::Dense || !c.is_multiple_of(4) || w < vector || row > TRANSPOSED || plane >= 1 << 28 {
         return None;
     }
     let to = e.stack(row, LINE);
-    let from = e.at(o.base, first.flat, 4);
+    let from = e.at(o.base, first.flat, element);
     e.times(c / 4, |e, i| {
-        let (from, to) = (e.at(from, i, 4 * plane), e.at(to, i, 16));
-        e.times(w.div_ceil(4), |e, j| {
-            // The last four, some of them again.
-            let last = e.int(w - 4);
-            let x = e.mul(j, 4);
+        let (from, to) = (e.at(from, i, 4 * plane), e.at(to, i, 4 * element));
+        e.times(w.div_ceil(vector), |e, j| {
+            // The last vector's, some of them again.
+            let last = e.int(w - vector);
+            let x = e.mul(j, vector);
             let x = e.min(x, last);
-            let (from, to) = (e.at(from, x, 4), e.at(to, x, 4 * c));
+            let (from, to) = (e.at(from, x, element), e.at(to, x, c * element));
             let rows = [0, 1, 2, 3].map(|k| e.load(F32X4, from, (k * plane) as i32));
-            for (k, four) in transpose_four(e, rows).into_iter().enumerate() {
-                let four = e.cast(F32X4, four);
-                e.store(four, to, (k * 4 * c) as i32);
+            if element == 4 {
+                for (k, four) in transpose_four(e, rows).into_iter().enumerate() {
+                    let four = e.cast(F32X4, four);
+                    e.store(four, to, (k * 4 * c) as i32);
+                }
+                return;
+            }
+            for (k, four) in bytes_of_four(e, rows).into_iter().enumerate() {
+                let four = e.cast(I32X4, four);
+                for lane in 0..4 {
+                    let one = e.b.ins().extractlane(four, lane as u8);
+                    e.store(one, to, ((4 * k + lane) * c) as i32);
+                }
             }
         });
     });
-    Some(Access { base: to, element: Element::F32, origin: 0, row: 0, column: c * 4 })
+    Some(Access { base: to, element: bytes, origin: 0, row: 0, column: c * element })
+}
+
+/// Sixteen bytes of each of four channels as four bytes of each of sixteen positions.
+fn bytes_of_four(e: &mut Emitter<'_, '_>, [a, b, c, d]: [Value; 4]) -> [Value; 4] {
+    let pairs = [(a, b, 0), (c, d, 0), (a, b, 8), (c, d, 8)].map(|(a, b, first)| interleave(e, a, b, 1, first));
+    [(0, 0), (0, 4), (2, 0), (2, 4)].map(|(i, first)| interleave(e, pairs[i], pairs[i + 1], 2, first))
 }
 
 /// Where the elements of a value lie, channels innermost, from a position on.

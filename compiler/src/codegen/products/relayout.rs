@@ -294,7 +294,7 @@ fn strip(e: &mut Emitter<'_, '_>, from: &Levels, to: &Strips, at: Value, columns
 }
 
 /// Elements of `bytes` bytes of `a` and `b` from number `first` on, alternating, as many as a vector holds.
-pub(super) fn interleave(e: &mut Emitter<'_, '_>, a: Value, b: Value, bytes: usize, first: usize) -> Value {
+pub fn interleave(e: &mut Emitter<'_, '_>, a: Value, b: Value, bytes: usize, first: usize) -> Value {
     let lanes = first..first + 8 / bytes;
     let from = |start: usize| (start..start + bytes).map(|i| i as u8);
     let bytes: Vec<u8> = lanes.flat_map(|l| from(l * bytes).chain(from(16 + l * bytes))).collect();

@@ -225,6 +225,10 @@ fn look_up_tiles_hold_no_more_than_vbmi() -> Result<(), IcedError> {
             );
         }
     }
+    for (words, planes) in [(1, 1), (2, 4), (9, 8)] {
+        let shape = pack_avx512::Pack { words, planes, to: [8 * words, 8 * words * planes] };
+        only_level_4(&assembler(|a| shape.assemble(a))?, &["Vptestmb"]);
+    }
     for (channels, planes) in [(6, 1), (48, 2), (60, 2), (128, 2), (385, 1)] {
         let shape = nibbles_of_bytes::NibblesOfBytes { channels, planes, pixel: channels };
         only_level_4(&assembler(|a| shape.assemble(a))?, &["Vmovdqu8", "Vptestmb", "Vpbroadcastb"]);
