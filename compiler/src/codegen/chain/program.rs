@@ -74,15 +74,27 @@ impl Chain<'_> {
                 threshold(p, link, [x, r], [link.residual_codes(self.graph)?, node.attrs.int("top", 1) as usize])
             }
             "decode" => {
-                let scale = e.b.ins().f64const(link.scale?);
+                let scale = link.scale?;
                 let source = self.graph.operands(link.id).first().and_then(|&v| self.graph.value_type(v))?;
                 let levels = source.codes().map_or(x, |c| levels(p, c, x));
+                if power_of_two(scale) {
+                    // Exact but for the rounding to f32, which is the same before and behind it.
+                    let (levels, scale) = (p.unary(Unary::ToFloat, levels), p.float(scale as f32));
+                    return Some(p.fmul(levels, scale));
+                }
+                let scale = e.b.ins().f64const(scale);
                 Some(p.decode(levels, scale))
             }
             "encode" => Some(encode(p, node.types.first().and_then(|t| t.codes())?, x)),
             _ => None,
         }
     }
+}
+
+/// Whether a scale is a power of two by which no level becomes subnormal.
+fn power_of_two(scale: f64) -> bool {
+    let fraction = scale.to_bits() & ((1 << 52) - 1);
+    fraction == 0 && (f64::from(f32::MIN_POSITIVE)..1.0).contains(&scale)
 }
 
 /// One element a channel, `origin` bytes behind an address.

@@ -9,6 +9,7 @@ use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::image::FunctionId;
 use crate::codegen::tiles::unpack_avx512::{Planes, Unpack};
 use crate::graph::types::Layout;
+use crate::lower::Buffer;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
 
@@ -140,17 +141,22 @@ fn pixels(e: &mut Emitter<'_, '_>, layer: &IntLayer<'_>, element: usize, [from, 
     });
 }
 
-/// What makes bytes of whole vectors of codes, which must be the levels, where the level has it.
+/// What makes bytes of codes that must be the levels, where the level has it.
 fn unpacked(e: &mut Emitter<'_, '_>, layer: &IntLayer<'_>, element: usize) -> Option<FunctionId> {
-    let (b, a, c) = (&layer.input.buffer, &layer.a, layer.g.channels);
-    let packed = matches!(b.layout, Layout::Bits | Layout::Nibbles) && (b.layout == Layout::Nibbles || whole_words(b));
-    let same = element == 1 && (a.step, a.offset) == (1, 0) && b.image.0 == c && c.is_multiple_of(64);
-    let planes = Planes::of(b);
-    if !packed || !same || !planes.fits(e.level) {
+    let (b, a) = (&layer.input.buffer, &layer.a);
+    let same = element == 1 && (a.step, a.offset) == (1, 0) && b.image.0 == layer.g.channels;
+    if same { unpacking(e, b) } else { None }
+}
+
+/// What makes bytes of whole words of codes, `(codes, bytes, positions)`, where the level has it.
+pub(super) fn unpacking(e: &mut Emitter<'_, '_>, b: &Buffer) -> Option<FunctionId> {
+    let (planes, channels) = (Planes::of(b), b.image.0);
+    let packed = b.layout == Layout::Nibbles || b.layout == Layout::Bits && whole_words(b);
+    if !packed || !channels.is_multiple_of(64) || !planes.fits(e.level) {
         return None;
     }
     // A distance that fits no instruction leaves it to the loop.
-    Unpack { planes, from: b.pixel(), blocks: c / 64 }.function(e.image).ok()
+    Unpack { planes, from: b.pixel(), blocks: channels / 64 }.function(e.image).ok()
 }
 
 /// Interleaves three planes of bytes, sixteen positions at a time; gives how many positions that were.
