@@ -53,32 +53,52 @@ impl Dot {
     }
 }
 
-/// The registers of a tile of one width.
+/// The registers of a tile of one width. What a tile need not have, as its sums are of 32 bits or no floats, it is never asked for.
 pub(super) trait Registers {
     /// Prepares constants.
-    fn prepare(&self, a: &mut CodeAssembler) -> Done;
+    fn prepare(&self, _: &mut CodeAssembler) -> Done {
+        Ok(())
+    }
     /// Zeroes the sums of a row, or loads them from `from`.
     fn start(&self, a: &mut CodeAssembler, row: usize, from: Option<AsmMemoryOperand>) -> Done;
     /// Loads a step's vectors of B.
     fn load(&self, a: &mut CodeAssembler, b: AsmMemoryOperand) -> Done;
     /// Combines a step of a row of A, four bytes at `from`, with B, which lies at `b` too.
     fn combine(&self, a: &mut CodeAssembler, row: usize, from: AsmMemoryOperand, b: AsmMemoryOperand) -> Done;
-    /// Adds floats in memory to the sums of a row.
-    fn add(&self, a: &mut CodeAssembler, row: usize, from: AsmMemoryOperand) -> Done;
     /// Loads the factor of a reduction's integer sums.
     fn scale(&self, a: &mut CodeAssembler, from: AsmMemoryOperand) -> Done;
     /// Stores the sums of a row, as `finish` says.
     fn finish(&self, a: &mut CodeAssembler, row: usize, finish: Finish, to: AsmMemoryOperand) -> Done;
+    /// Adds floats in memory to the sums of a row.
+    fn add(&self, _: &mut CodeAssembler, _: usize, _: AsmMemoryOperand) -> Done {
+        never()
+    }
     /// Adds the 16-bit sums of a row, widened, to 32-bit ones in memory, and begins again at zero.
-    fn widen(&self, a: &mut CodeAssembler, row: usize, into: AsmMemoryOperand) -> Done;
+    fn widen(&self, _: &mut CodeAssembler, _: usize, _: AsmMemoryOperand) -> Done {
+        never()
+    }
     /// Makes 32-bit sums of a row's 16-bit ones.
-    fn widened(&self, a: &mut CodeAssembler, row: usize) -> Done;
+    fn widened(&self, _: &mut CodeAssembler, _: usize) -> Done {
+        never()
+    }
     /// Adds a vector of B to the 32-bit sums of a row.
-    fn add_start(&self, a: &mut CodeAssembler, row: usize, from: AsmMemoryOperand) -> Done;
+    fn add_start(&self, _: &mut CodeAssembler, _: usize, _: AsmMemoryOperand) -> Done {
+        never()
+    }
     /// Writes the sums of a row to memory.
-    fn spill(&self, a: &mut CodeAssembler, row: usize, to: AsmMemoryOperand) -> Done;
+    fn spill(&self, _: &mut CodeAssembler, _: usize, _: AsmMemoryOperand) -> Done {
+        never()
+    }
     /// sum += scale · f32(two products of a step), the operands of A and B in memory; the sums are floats.
-    fn single(&self, a: &mut CodeAssembler, row: usize, fma: bool, operands: [AsmMemoryOperand; 2]) -> Done;
+    fn single(&self, _: &mut CodeAssembler, _: usize, _: bool, _: [AsmMemoryOperand; 2]) -> Done {
+        never()
+    }
+}
+
+/// A tile was asked for what it does not have, which is our bug: shapes decide it, so that the tests of each shape's bytes see it.
+fn never() -> Done {
+    debug_assert!(false, "a product tile was asked for sums that it does not have");
+    Ok(())
 }
 
 /// Bits of a vector at `level`.

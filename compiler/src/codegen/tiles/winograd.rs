@@ -77,10 +77,6 @@ impl Zmm {
 }
 
 impl Registers for Zmm {
-    fn prepare(&self, _: &mut CodeAssembler) -> Done {
-        Ok(())
-    }
-
     /// All rows start at the same four vectors, read once: short reductions would wait for 24 loads.
     fn start(&self, a: &mut CodeAssembler, row: usize, from: Option<AsmMemoryOperand>) -> Done {
         if let (Some(from), 0) = (from, row) {
@@ -122,31 +118,5 @@ impl Registers for Zmm {
 
     fn scale(&self, a: &mut CodeAssembler, from: AsmMemoryOperand) -> Done {
         a.vbroadcastss(SCALE, dword_ptr(from))
-    }
-
-    // What no tile of levels that starts at vectors of B asks for.
-
-    fn add(&self, _: &mut CodeAssembler, _: usize, _: AsmMemoryOperand) -> Done {
-        Ok(())
-    }
-
-    fn widen(&self, _: &mut CodeAssembler, _: usize, _: AsmMemoryOperand) -> Done {
-        Ok(())
-    }
-
-    fn widened(&self, _: &mut CodeAssembler, _: usize) -> Done {
-        Ok(())
-    }
-
-    fn add_start(&self, _: &mut CodeAssembler, _: usize, _: AsmMemoryOperand) -> Done {
-        Ok(())
-    }
-
-    fn spill(&self, _: &mut CodeAssembler, _: usize, _: AsmMemoryOperand) -> Done {
-        Ok(())
-    }
-
-    fn single(&self, _: &mut CodeAssembler, _: usize, _: bool, _: [AsmMemoryOperand; 2]) -> Done {
-        Ok(())
     }
 }
