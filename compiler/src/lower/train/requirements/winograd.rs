@@ -1,8 +1,10 @@
 //! Winograd's minimal filtering along x (Lavin and Gray 2016, §4.1), in integers: F(2,3) takes four products for two neighbouring
 //! results of three taps, where six are the rule. With data d0 … d3 and taps w0 … w2,
 //!
-//!     v = (d0 − d2, d1 + d2, d2 − d1, d1 − d3)        u = (2·w0, w0 + w1 + w2, w0 − w1 + w2, 2·w2)
-//!     m = v·u, summed over rows and channels           results (m0 + m1 + m2)/2 and (m1 − m2 − m3)/2
+//! ```text
+//! v = (d0 − d2, d1 + d2, d2 − d1, d1 − d3)        u = (2·w0, w0 + w1 + w2, w0 − w1 + w2, 2·w2)
+//! m = v·u, summed over rows and channels           results (m0 + m1 + m2)/2 and (m1 − m2 − m3)/2
+//! ```
 //!
 //! u is twice that of the paper, so that all of it is whole and the halves are exact. What is transformed must fit bytes, which
 //! the levels decide, not the machine. Here are conditions and sizes; `codegen::products::winograd` emits it.

@@ -1,8 +1,10 @@
 //! The gradient of a convolution's weights by Winograd's minimal filtering along x, F(3,2), in integers: three taps of two
 //! neighbouring outputs take four products, where six are the rule. With inputs d0 … d3 and gradients g0, g1
 //!
-//!     v = (d0 − d2, d1 + d2, d2 − d1, d1 − d3)        u = (2·g0, g0 + g1, g0 − g1, −2·g1)
-//!     m = v·u, summed over rows and pairs             taps (m0 + m1 + m2)/2, (m1 − m2)/2 and (m1 + m2 + m3)/2
+//! ```text
+//! v = (d0 − d2, d1 + d2, d2 − d1, d1 − d3)        u = (2·g0, g0 + g1, g0 − g1, −2·g1)
+//! m = v·u, summed over rows and pairs             taps (m0 + m1 + m2)/2, (m1 − m2)/2 and (m1 + m2 + m3)/2
+//! ```
 //!
 //! v is that of the gradient of the input. The reduction runs over all pairs of a sample, row after row without gaps, four at a
 //! time. Here are conditions and layouts; `codegen::products::winograd_weights` emits it.
