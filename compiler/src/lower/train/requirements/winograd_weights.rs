@@ -24,6 +24,8 @@ pub(crate) const LANES: usize = 16;
 const VECTOR: usize = 64;
 /// The most bytes of transformed data, which lie on a task's stack.
 const MOST: usize = 256 << 10;
+/// Bytes that a channel takes at most.
+const SPREAD: usize = 4;
 
 /// The transformed operands of one sample.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +57,9 @@ impl Pairs {
         let terms = (OUTPUTS * height * pairs.columns) as u64;
         let product = 2 * u64::from(a.magnitude()) * u64::from(b.magnitude());
         let exact = product.checked_mul(terms).is_some_and(|sum| sum < 1 << 31);
-        let stages = [pairs.stage(g.channels.next_multiple_of(VECTOR)), pairs.steps() * STEP * pairs.pair()];
+        // Another reader's groups may spread the channels: one at a time to four bytes each.
+        let pixel = (SPREAD * g.channels).next_multiple_of(VECTOR);
+        let stages = [pairs.stage(pixel), pairs.steps() * STEP * pairs.pair()];
         let near = stages.into_iter().all(|bytes| bytes <= MOST);
         (dense && g.kernel[1] == TAPS && fits && exact && near && pairs.gains(width)).then_some(pairs)
     }
