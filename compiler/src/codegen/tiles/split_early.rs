@@ -1,5 +1,5 @@
 //! The split-integer tile of codes decided early (`lower::early`): a row of positions, the upper digits' sums of a tile of them in
-//! flight. Positions whose codes these leave open go into a list, without a branch; the lowest digit is multiplied for those of the
+//! flight. Positions whose codes these leave open go into a list, each without a branch of its own; the lowest digit is multiplied for those of the
 //! list when the row ends or the list is full. Reference: `kernels::split_lanes`.
 //!
 //! This file holds what the instruction sets share: the walk along the row, and the list.

@@ -45,10 +45,16 @@ impl Early for Vnni {
                 pair.iter().try_for_each(|&sum| add_last(s, a, sum))?;
             }
             sure(s, a, [first, second], [top, shift as usize], [2 * i, pair.len()])?;
+            // Mostly neither is open; both are entered without a branch each.
+            let mut decided = a.create_label();
+            a.test(eax, eax)?;
+            a.jz(decided)?;
             for (p, (&sum, lanes)) in pair.iter().zip(LANES).enumerate() {
                 a.vmovdqa32(zmmword_ptr(NEXT), sum)?;
                 enter(s, a, 2 * i + p, lanes)?;
             }
+            a.set_label(&mut decided)?;
+            a.zero_bytes()?;
         }
         Ok(())
     }

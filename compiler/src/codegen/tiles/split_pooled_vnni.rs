@@ -8,7 +8,7 @@
 //! those of every position. A window that stays open is finished by the accumulators of all its positions: a threshold is
 //! reached where any of them reaches it.
 //!
-//! Few windows are open, so a branch goes round them; single positions (`split_early_vnni`) are too many for that.
+//! Few windows are open, so a branch goes round those of a pair, and one round each.
 
 use super::split::{INPUT, SplitFinish, SplitShape, WEIGHTS};
 use super::split_early::{BLOCK, Early, FIRST, OPEN, enter_window};
