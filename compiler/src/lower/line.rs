@@ -45,8 +45,7 @@ fn line(row: &[i64], [lo, hi]: [i64; 2]) -> Option<[f32; 2]> {
         .collect();
     let [slope, offset] = widest(&bounds)?.map(|v| v as f32);
     let holds = |b: &Bound| (b.at as f32 * slope + offset >= b.code as f32) == b.reached;
-    let slope = if bounds.iter().all(holds) { Some(slope) } else { None };
-    slope.map(|slope| [if direction < 0 { -slope } else { slope }, offset])
+    bounds.iter().all(holds).then_some([if direction < 0 { -slope } else { slope }, offset])
 }
 
 /// Slope and offset in the middle of where all bounds hold by the most; `None` where they hold nowhere.

@@ -136,14 +136,14 @@ impl<'g> Chain<'g> {
                 // The direction comes last.
                 let width = t.shape().last().copied().unwrap_or(1).max(1);
                 let t = t.as_i64().ok_or("thresholds must be integers")?;
-                let narrow = |v: i64| v.clamp(i32::MIN.into(), i32::MAX.into()) as i32;
-                let all: Vec<i32> = t.iter().map(|&v| narrow(v)).collect();
                 if let Some(lines) = lines(graph, node, t) {
                     let parts = [0, 1].map(|i| lines.iter().map(|l| l[i]).collect::<Vec<f32>>());
                     link.line = true;
                     link.tables = parts.iter().map(|part| e.data("line", pack::per_channel(part, channels))).collect();
                     return Ok(link);
                 }
+                let narrow = |v: i64| v.clamp(i32::MIN.into(), i32::MAX.into()) as i32;
+                let all: Vec<i32> = t.iter().map(|&v| narrow(v)).collect();
                 let rows = pack::transposed(&all, channels, width, i32::MAX);
                 link.tables = vec![e.data("thresholds", pack::i32_bytes(&rows))];
                 if t.iter().skip(width - 1).step_by(width).all(|&d| d == 1) {

@@ -10,6 +10,7 @@
 
 use super::layer::Layer;
 use super::split::SplitLayer;
+use super::split_tiling::levels;
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::lower::split::{Products, Split};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
@@ -20,10 +21,14 @@ const TOGETHER: usize = 16;
 const MOST: usize = 2048;
 
 /// The halves of a layer's weight levels (O, C, KH, KW) and their split into one digit, where that saves one.
-pub(super) fn halves(layer: &Layer<'_>, split: &Split, weights: &[i64]) -> Option<(Vec<i64>, Split)> {
+pub(super) fn halves(layer: &Layer<'_>, split: &Split) -> Option<(Vec<i64>, Split)> {
     let (g, codes) = (&layer.g, layer.codes?);
     let channels = g.groups == 1 && g.channels.is_multiple_of(TOGETHER) && g.channels <= MOST;
-    if split.planes < 2 || split.products != Products::Quads || !channels || weights.iter().any(|w| w % 2 == 0) {
+    if split.planes < 2 || split.products != Products::Quads || !channels {
+        return None;
+    }
+    let weights = levels(layer);
+    if weights.iter().any(|w| w % 2 == 0) {
         return None;
     }
     let halves: Vec<i64> = weights.iter().map(|w| (w - 1) / 2).collect();

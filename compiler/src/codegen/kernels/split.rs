@@ -15,7 +15,7 @@ use super::choice::Kernel;
 use super::int_conv::IntLayer;
 use super::layer::{Layer, demand, thresholds};
 use super::split_lanes::Finish;
-use super::split_tiling::{PATCH, Strip, digits, halved, levels, narrow, patched, strip};
+use super::split_tiling::{PATCH, Strip, cut, digits, levels, narrow, patched, strip};
 use super::{KernelError, Task, split_input, split_lanes};
 use crate::codegen::emitter::{Emitter, F32X4, I32X4};
 use crate::codegen::image::FunctionId;
@@ -168,13 +168,12 @@ fn prepare<'a>(
 ) -> Result<SplitLayer<'a>, KernelError> {
     let (g, node) = (&layer.g, about.node);
     let does_not_fit = || (node, "does not fit the split-integer kernel".to_owned());
-    let split = digits(about, kernel).ok_or_else(does_not_fit)?;
+    let (split, halves) = cut(about, kernel).ok_or_else(does_not_fit)?;
     let (shape, Strip { extents, tall, row, size }) = strip(about, &split, kernel).ok_or_else(does_not_fit)?;
     let scale = |o| about.codes.map_or(1.0, |c| c.acc.scale_of(o));
     let positions = shape.map_or(1, |s| s.positions);
     let pixel = g.channels * split.products.element();
     let strip = e.stack(size, 64);
-    let halves = halved(about, kernel).map(|(halves, _)| halves);
     let boxes = halves.is_some().then(|| BoxSums::new(e, [tall, row / pixel.max(1)], positions));
     let levels = halves.unwrap_or_else(|| levels(about));
     // The threshold that enters the chain, if it is one.

@@ -30,28 +30,27 @@ pub(super) fn narrow(layer: &Layer<'_>, kernel: Kernel) -> Option<usize> {
     usize::try_from(i64::from(i16::MAX) / pair.max(1)).ok()
 }
 
-/// The layer's weights as digits, if all sums are sure to be exact, however they are added up.
-fn whole(layer: &Layer<'_>, kernel: Kernel) -> Option<split::Split> {
-    layer.split(products(kernel), thresholds(layer.graph, layer.step.source.node), |_| true)
-}
-
-/// The halves of the layer's weights and their one digit, where accumulators are stored as they are and that saves a digit.
-pub(super) fn halved(layer: &Layer<'_>, kernel: Kernel) -> Option<(Vec<i64>, split::Split)> {
-    let raw = layer.step.source == (Value { node: layer.node, port: 0 });
-    (raw && kernel == Kernel::SplitVnni).then(|| halves(layer, &whole(layer, kernel)?, &levels(layer))).flatten()
-}
-
-/// The digits that the kernel multiplies.
+/// The digits that the kernel multiplies, if all sums are sure to be exact.
 pub(super) fn digits(layer: &Layer<'_>, kernel: Kernel) -> Option<split::Split> {
-    if let Some((_, one)) = halved(layer, kernel) {
-        return Some(one);
+    cut(layer, kernel).map(|(split, _)| split)
+}
+
+/// The digits, and the halves of the weights if these are what is multiplied: where accumulators are stored as they are and that
+/// saves a digit.
+pub(super) fn cut(layer: &Layer<'_>, kernel: Kernel) -> Option<(split::Split, Option<Vec<i64>>)> {
+    let split = layer.split(products(kernel), thresholds(layer.graph, layer.step.source.node), |_| true)?;
+    let raw = layer.step.source == (Value { node: layer.node, port: 0 });
+    if raw
+        && kernel == Kernel::SplitVnni
+        && let Some((halves, one)) = halves(layer, &split)
+    {
+        return Some((one, Some(halves)));
     }
-    let split = whole(layer, kernel)?;
     let early = (matches!(kernel, Kernel::SplitVnni | Kernel::SplitAvx2) && split.planes > 1 && early_codes(layer))
         .then(|| split.early(&layer.g, &levels(layer), layer.codes?.a.levels()))
         .flatten()
         .filter(|s| layer.g.output[1].is_multiple_of(SplitShape::of(s, layer.g.output[1], None).positions));
-    Some(early.unwrap_or(split))
+    Some((early.unwrap_or(split), None))
 }
 
 /// The split whose tile reads whole windows side by side, where that saves more than gathering them costs.

@@ -100,6 +100,13 @@ impl DataTransform {
     }
 }
 
+/// Begins the sums of B's bytes.
+fn clear(a: &mut CodeAssembler, sums: &[AsmRegisterZmm]) -> Result<(), IcedError> {
+    a.mov(eax, 0x0101_0101)?;
+    a.vpbroadcastd(ONES, eax)?;
+    sums.iter().try_for_each(|&sum| a.vpxord(sum, sum, sum))
+}
+
 /// Writes what the products' sums start at, so that the data's bias is taken off: of the sums of B's bytes.
 fn starts(a: &mut CodeAssembler, sums: &[AsmRegisterZmm], to: AsmRegister64) -> Result<(), IcedError> {
     for (i, &sum) in sums.iter().enumerate() {
@@ -130,11 +137,7 @@ impl GradientSums {
     pub(super) fn assemble(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
         let sums = &ZMM[8..8 + VALUES];
         leaf(a, &[], |a| {
-            a.mov(eax, 0x0101_0101)?;
-            a.vpbroadcastd(ONES, eax)?;
-            for &sum in sums {
-                a.vpxord(sum, sum, sum)?;
-            }
+            clear(a, sums)?;
             a.mov(rsi, rdi)?;
             repeat(a, ecx, self.steps, |a| {
                 a.add(rsi, (VALUES * VECTOR) as i32)?;
@@ -174,11 +177,7 @@ impl FilterTransform {
         let sums = &ZMM[8..8 + VALUES];
         let tap = self.steps * VECTOR;
         leaf(a, &[], |a| {
-            a.mov(eax, 0x0101_0101)?;
-            a.vpbroadcastd(ONES, eax)?;
-            for &sum in sums {
-                a.vpxord(sum, sum, sum)?;
-            }
+            clear(a, sums)?;
             a.lea(r8, qword_ptr(rsi + (VALUES * VECTOR) as i32))?;
             repeat(a, ecx, self.rows, |a| {
                 repeat(a, edx, self.steps, |a| {
