@@ -18,6 +18,7 @@ mod taps;
 pub mod target;
 mod tiles;
 pub mod train;
+mod window_sums;
 
 use cranelift_codegen::isa::OwnedTargetIsa;
 use target::TargetError;

@@ -17,6 +17,7 @@ use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::target::{Level, x86};
 use crate::codegen::tiles::TablesShape;
 use crate::codegen::tiles::look_up_avx512::{self, ADDENDS, Finish, ROW_ENTRY, Residual, Store};
+use crate::codegen::window_sums::{self, Windows};
 use crate::codegen::{CodegenError, FunctionId};
 use crate::graph::types::Layout;
 use crate::lower::strips::{self, BLOCK, Strips, TABLE, WIDEST};
@@ -362,31 +363,45 @@ impl<'a, 'l> LookUp64<'a, 'l> {
     /// Each position's addend: activation step · weight offset · Σ of the codes under its window.
     fn add_columns(&self, e: &mut Emitter<'_, '_>, m: &Memory, strip: &Strip, count: Value) {
         let g = &self.layer.g;
-        let (zero, none) = (e.int(0), e.splat_i32(0));
-        let none = e.cast(types::I16X8, none);
-        let vectors: Vec<_> = (0..strip.columns.div_ceil(8)).map(|_| e.var(none)).collect();
+        let scale = i64::from(self.layer.a.step) * i64::from(self.layer.w.offset);
+        let windows = Windows { g, positions: strip.positions, scale };
+        if windows.in_lanes() {
+            let sums = self.sum_rows(e, m, count, 1, |e, row, _| windows.of_row(e, row));
+            sums.into_iter().for_each(|sums| windows.store(e, sums, m.addends));
+        } else {
+            let vectors = strip.columns.div_ceil(8);
+            let sums = self.sum_rows(e, m, count, vectors, |e, row, v| e.load(types::I16X8, row, 16 * v as i32));
+            for (v, sums) in sums.into_iter().enumerate() {
+                e.store(sums, m.column_sums, 16 * v as i32);
+            }
+            windows.store_each(e, m.column_sums, m.addends);
+        }
+    }
+
+    /// Sums over `count` listed rows of so many vectors of each, from the columns' sums of both halves of the codes.
+    fn sum_rows(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        m: &Memory,
+        count: Value,
+        vectors: usize,
+        of_row: impl Fn(&mut Emitter<'_, '_>, Value, usize) -> Value,
+    ) -> Vec<Value> {
+        let (zero, none) = (e.int(0), window_sums::none(e));
+        let vectors: Vec<_> = (0..vectors).map(|_| e.var(none)).collect();
         e.range(zero, count, 1, |e, i| {
             let entry = e.at(m.rows, i, ROW_ENTRY);
             let sums = e.load(types::I64, entry, 16);
-            for (v, &vector) in vectors.iter().enumerate() {
-                for half in 0..self.strips.halves {
-                    let row = e.load(types::I16X8, sums, (half * self.strips.sums() + 16 * v) as i32);
-                    let row = e.b.ins().ishl_imm_u(row, 2 * half as i64);
-                    e.accumulate(vector, row);
+            for half in 0..self.strips.halves {
+                let row = e.add(sums, half * self.strips.sums());
+                for (v, &vector) in vectors.iter().enumerate() {
+                    let sum = of_row(e, row, v);
+                    let sum = if half > 0 { e.b.ins().ishl_imm_u(sum, 2 * half as i64) } else { sum };
+                    e.accumulate(vector, sum);
                 }
             }
         });
-        for (v, &vector) in vectors.iter().enumerate() {
-            let sum = e.b.use_var(vector);
-            e.store(sum, m.column_sums, 16 * v as i32);
-        }
-        let scale = i64::from(self.layer.a.step) * i64::from(self.layer.w.offset);
-        for r in 0..strip.positions {
-            let column = |kx: usize| 2 * (r * g.strides[1] + kx * g.dilations[1]) as i32;
-            let sum = e.sum_u16(m.column_sums, (0..g.kernel[1]).map(column));
-            let addend = e.b.ins().imul_imm_s(sum, scale);
-            e.store(addend, m.addends, 4 * r as i32);
-        }
+        vectors.into_iter().map(|vector| e.b.use_var(vector)).collect()
     }
 
     /// One block of outputs of a strip's row.

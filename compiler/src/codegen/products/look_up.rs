@@ -14,6 +14,7 @@ use crate::codegen::target::{Level, x86};
 use crate::codegen::tiles::TablesShape;
 use crate::codegen::tiles::look_up_avx512::{ADDENDS, Finish, LookUp64, ROW_ENTRY};
 use crate::codegen::tiles::nibbles_of_bytes::NibblesOfBytes;
+use crate::codegen::window_sums::Windows;
 use crate::lower::strips::{self, BLOCK, SIX, Strips, TABLE, WIDEST};
 use crate::lower::train::layouts::Levels;
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -179,23 +180,25 @@ impl<'a> LookUp<'a> {
     /// Each position's addend, −Σ of the codes under its window: weights are 2·bit − 1.
     fn add_columns(&self, e: &mut Emitter<'_, '_>, m: &Memory, strip: &Strip) {
         let g = &self.forward.g;
-        for v in 0..self.strips.columns(strip.positions).div_ceil(8) {
+        let windows = Windows { g, positions: strip.positions, scale: -1 };
+        let sums = |e: &mut Emitter<'_, '_>, of_row: &dyn Fn(&mut Emitter<'_, '_>, Value) -> Value| {
             let rows = (0..g.kernel[0]).map(|ky| {
-                let sums = e.load(types::I64, m.rows, (ky * ROW_ENTRY + 16) as i32);
-                e.load(types::I16X8, sums, 16 * v as i32)
+                let row = e.load(types::I64, m.rows, (ky * ROW_ENTRY + 16) as i32);
+                of_row(e, row)
             });
             let rows: Vec<Value> = rows.collect();
-            let sum = rows.into_iter().reduce(|a, b| e.b.ins().iadd(a, b));
-            if let Some(sum) = sum {
-                e.store(sum, m.column_sums, 16 * v as i32);
-            }
+            rows.into_iter().reduce(|a, b| e.b.ins().iadd(a, b))
+        };
+        if windows.in_lanes() {
+            let sums = sums(e, &|e, row| windows.of_row(e, row));
+            sums.into_iter().for_each(|sums| windows.store(e, sums, m.addends));
+            return;
         }
-        for r in 0..strip.positions {
-            let column = |kx: usize| 2 * (r * g.strides[1] + kx * g.dilations[1]) as i32;
-            let sum = e.sum_u16(m.column_sums, (0..g.kernel[1]).map(column));
-            let addend = e.b.ins().ineg(sum);
-            e.store(addend, m.addends, 4 * r as i32);
+        for v in 0..self.strips.columns(strip.positions).div_ceil(8) {
+            let sums = sums(e, &|e, row| e.load(types::I16X8, row, 16 * v as i32));
+            sums.into_iter().for_each(|sums| e.store(sums, m.column_sums, 16 * v as i32));
         }
+        windows.store_each(e, m.column_sums, m.addends);
     }
 }
 
