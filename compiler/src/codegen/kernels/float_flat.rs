@@ -9,7 +9,6 @@ use super::{KernelError, Task};
 use crate::codegen::emitter::{Emitter, F32X4};
 use crate::codegen::image::FunctionId;
 use crate::codegen::tiles::FloatShape;
-use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 /// Outputs whose weights lie together.
@@ -26,8 +25,11 @@ fn at_once(avx512: bool, apart: usize) -> usize {
     }
 }
 
-/// Emits the layer: a task does its words of outputs for [`at_once`] samples if its own is the first of so many, else nothing.
-/// Where fewer are left they are done one by one.
+/// Samples whose tiles use a word's weights one after the other, while they lie in the second cache: a power of two.
+const TOGETHER: usize = 64;
+
+/// Emits the layer: a task does its words of outputs for [`TOGETHER`] samples if its own is the first of so many, else nothing; by
+/// [`at_once`] of them, those that are left one by one.
 pub(super) fn emit(
     e: &mut Emitter<'_, '_>,
     task: &Task<'_>,
@@ -45,22 +47,20 @@ pub(super) fn emit(
         Ok(Tile { function, shape, buffer })
     });
     let (many, one) = (many?, one?);
-    let mut result = Ok(());
-    task.together(e, most, |e, count| {
-        let enough = e.b.ins().icmp_imm_s(IntCC::Equal, count, most as i64);
-        let (together, apart) = e.branch(
-            enough,
-            |e| words(e, task, layer, &many),
-            |e| {
-                let (zero, mut result) = (e.int(0), Ok(()));
-                e.range(zero, count, 1, |e, ahead| {
+    let mut result = task.main_operand(layer.node, 0).map(|_| ());
+    task.together(e, TOGETHER, |e, count| {
+        let zero = e.int(0);
+        let single = e.b.ins().band_imm_s(count, -(most as i64));
+        let (start, end) = task.word_range(e);
+        e.range(start, end, 1, |e, word| {
+            for (from, to, tile) in [(zero, single, &many), (single, count, &one)] {
+                e.range(from, to, tile.shape.positions, |e, ahead| {
                     let task = task.later(e, ahead);
-                    result = words(e, &task, layer, &one);
+                    let done = samples_word(e, &task, layer, tile, word);
+                    result = std::mem::replace(&mut result, Ok(())).and(done);
                 });
-                result
-            },
-        );
-        result = together.and(apart);
+            }
+        });
     });
     result
 }
@@ -72,17 +72,18 @@ struct Tile {
     buffer: Value,
 }
 
-/// The task's words of outputs, of its sample and those behind it in the tile.
-fn words(e: &mut Emitter<'_, '_>, task: &Task<'_>, layer: &FloatLayer, tile: &Tile) -> Result<(), KernelError> {
+/// A word of outputs of the tile's samples, the task's and those behind it.
+fn samples_word(
+    e: &mut Emitter<'_, '_>,
+    task: &Task<'_>,
+    layer: &FloatLayer,
+    tile: &Tile,
+    word: Value,
+) -> Result<(), KernelError> {
     let input = task.main_operand(layer.node, 0)?.base;
-    let (start, end) = task.word_range(e);
-    let mut result = Ok(());
-    e.range(start, end, 1, |e, word| {
-        sums(e, task, layer, tile, [input, word]);
-        let count = e.int(tile.shape.positions);
-        result = task.finish_word(e, [word, count], tile.buffer, F32X4);
-    });
-    result
+    sums(e, task, layer, tile, [input, word]);
+    let count = e.int(tile.shape.positions);
+    task.finish_word(e, [word, count], tile.buffer, F32X4)
 }
 
 /// The sums of a word of outputs, of all the tile's samples.

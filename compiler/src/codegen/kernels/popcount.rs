@@ -88,10 +88,10 @@ pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, layer: &IntLayer<'_
     })
 }
 
-/// Samples that are done together, a power of two.
-const SAMPLES: usize = 8;
+/// Samples that are done together, a power of two: their weights come from afar once.
+const SAMPLES: usize = 64;
 /// Bytes of their lists of taps, which lie on the stack, at most.
-const MOST_LISTS: usize = 16 << 10;
+const MOST_LISTS: usize = 64 << 10;
 
 /// A layer of one position whose taps are all valid: word by word of outputs, every sample in turn.
 fn flat(
