@@ -159,6 +159,8 @@ fn codes_that_the_upper_digits_leave_open() {
             ([3, 12, 18], "@w: f32[48, 3, 7, 7], @b: f32[48], strides=[2, 2], pads=[3, 3, 3, 3]"),
             ([4, 6, 13], "@w: f32[48, 2, 3, 3], @b: f32[48], groups=2, pads=[1, 1, 1, 1]"),
             ([2, 4, 9], "@w: f32[48, 2, 2, 3], @b: f32[48], dilations=[1, 2]"),
+            // A product a row of the window for each open output, of 36 bytes.
+            ([3, 24, 52], "@w: f32[48, 3, 12, 12], @b: f32[48], strides=[4, 4]"),
             // More open positions a row than a tile's list holds.
             ([3, 4, 196], "@w: f32[48, 3, 3, 3], @b: f32[48], pads=[1, 1, 1, 1]"),
         ] {

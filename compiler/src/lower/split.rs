@@ -221,6 +221,21 @@ impl Split {
         packed
     }
 
+    /// [`Split::weights`] of bytes whose lowest digits, behind those of the other planes of a block, are turned: byte
+    /// `(o%16·runs + run)·4·steps + k` instead; behind all there is room to read a vector.
+    pub fn by_output(&self, mut weights: Vec<u8>) -> Vec<u8> {
+        for mut block in weights.chunks_mut(self.block_bytes().max(1)) {
+            let lowest = block.split_off_mut(self.always_bytes()..).unwrap_or_default();
+            let steps = lowest.to_vec();
+            let quads = (0..TILE).flat_map(|o| steps.chunks(4).skip(o).step_by(TILE));
+            for (to, quad) in lowest.chunks_mut(4).zip(quads) {
+                to.copy_from_slice(quad);
+            }
+        }
+        weights.resize(weights.len() + VECTOR, 0);
+        weights
+    }
+
     /// Thresholds (O, top + 1), direction last, of accumulators whose falling channels are negated, as i32 vectors of 16
     /// outputs: for each block and threshold t the upper part t >> b, then the lower part minus 1; so acc ≥ t where
     /// hi > upper, or hi = upper and lo > lower. Absent outputs are never reached.
@@ -364,6 +379,25 @@ mod tests {
                     assert_eq!(sums, want);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn lowest_digits_by_output() {
+        let g = geometry(3, [5, 4], 1);
+        let weights: Vec<i64> = (0..g.outputs * g.taps()).map(|i| (i as i64 * 7_919_333) % GREATEST).collect();
+        let rows = Split::new(&g, &weights, (0, 255), Products::Quads).expect("fits");
+        let s = rows.early(&g, &weights, (0, 255)).expect("fits");
+        let (by_step, by_output) = (s.weights(&g, &weights), s.by_output(s.weights(&g, &weights)));
+        assert_eq!(by_output.len(), by_step.len() + VECTOR);
+        let digit = |packed: &[u8], block: usize, at: usize| packed.get(block * s.block_bytes() + at).copied();
+        for (i, &w) in weights.iter().enumerate() {
+            let (o, c, ky, kx) = (i / g.taps(), i / 20 % 3, i / 4 % 5, i % 4);
+            let (run, k) = (ky, kx * 3 + c);
+            let step = s.always_bytes() + (run * s.steps() + k / 4) * VECTOR + o % TILE * 4 + k % 4;
+            let output = s.always_bytes() + (o % TILE * s.runs[0] + run) * 4 * s.steps() + k;
+            let want = Some(s.digit(w, 0) as u8);
+            assert_eq!([digit(&by_step, o / TILE, step), digit(&by_output, o / TILE, output)], [want; 2]);
         }
     }
 }

@@ -224,7 +224,6 @@ fn prepare<'a>(
     let split = gathered.unwrap_or(split);
     let pitch = g.outputs.next_multiple_of(4) + TILE;
     let buffer = task.lane_buffer(e, pitch * positions);
-    let weights = e.data("weights", split.weights(g, &levels));
     let tile = match shape {
         None => None,
         Some(shape) => {
@@ -240,6 +239,9 @@ fn prepare<'a>(
             Some((shape.function(e.image).map_err(|m| (node, m.to_string()))?, shape))
         }
     };
+    let weights = split.weights(g, &levels);
+    let by_output = tile.is_some_and(|(_, tile): (_, SplitShape)| tile.by_output());
+    let weights = e.data("weights", if by_output { split.by_output(weights) } else { weights });
     let list = split.early.map(|_| e.stack(SplitShape::LIST, 64));
     Ok(SplitLayer {
         layer,

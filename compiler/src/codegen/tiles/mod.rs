@@ -37,6 +37,7 @@ pub mod split_bytes_avx2;
 mod split_early;
 mod split_early_avx2;
 mod split_early_vnni;
+mod split_lowest_vnni;
 mod split_pooled_vnni;
 mod split_vnni;
 mod tables_avx512;

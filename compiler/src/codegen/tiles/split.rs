@@ -4,7 +4,10 @@
 //! This file holds what the instruction sets share: shape, name, call and the nest of loops.
 
 use super::split_pooled_vnni;
-use super::{repeat, split_avx2, split_bytes_avx2, split_early, split_early_avx2, split_early_vnni, split_vnni, tile};
+use super::{
+    repeat, split_avx2, split_bytes_avx2, split_early, split_early_avx2, split_early_vnni, split_lowest_vnni,
+    split_vnni, tile,
+};
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
 use crate::codegen::target::{Level, x86};
@@ -240,6 +243,12 @@ impl SplitShape {
             Instructions::Vnni if early => split_early::assemble(self, &split_early_vnni::Vnni(self), a),
             Instructions::Vnni => split_vnni::assemble(self, a),
         }
+    }
+
+    /// Whether the tile reads the lowest digits of a block by output, as [`Split::by_output`] turns them.
+    pub fn by_output(self) -> bool {
+        let early = matches!(self.finish, SplitFinish::Early { .. });
+        early && self.instructions == Instructions::Vnni && split_lowest_vnni::pays(self)
     }
 
     /// Steps of the whole reduction.

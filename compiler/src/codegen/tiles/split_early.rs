@@ -32,6 +32,11 @@ fn addresses(s: SplitShape) -> [usize; 2] {
     [0, 8].map(|at| rows * columns * VECTOR + at)
 }
 
+/// Where the outputs of a single position lie in an entry that its upper digits leave open, a bit each.
+pub(super) fn lanes_at(s: SplitShape) -> usize {
+    addresses(s)[1] + 8
+}
+
 /// Bytes of an entry.
 fn entry(s: SplitShape) -> usize {
     (addresses(s)[0] + 64).next_power_of_two()
@@ -101,6 +106,9 @@ pub(super) fn assemble(s: SplitShape, early: &impl Early, a: &mut CodeAssembler)
 /// Enters the tile's position `i`, whose sums lie at [`NEXT`] already, if eax has any of `lanes`; r8 and r9 are overwritten.
 pub(super) fn enter(s: SplitShape, a: &mut CodeAssembler, i: usize, lanes: u32) -> Result<(), IcedError> {
     note(s, a, i)?;
+    a.mov(r8d, lanes)?;
+    a.pext(r8d, eax, r8d)?;
+    a.mov(dword_ptr(NEXT + lanes_at(s)), r8d)?;
     a.xor(r8d, r8d)?;
     a.test(eax, lanes)?;
     a.setne(r8b)?;

@@ -5,8 +5,8 @@
 
 use super::split::{INPUT, OUT, SplitFinish, SplitShape, TABLE, WEIGHTS};
 use super::split_early::{Early, MOST, NEXT, OPEN, SPARE, enter};
-use super::split_vnni;
 use super::vectors::ZMM;
+use super::{split_lowest_vnni, split_vnni};
 use crate::lower::split::VECTOR;
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
@@ -129,7 +129,20 @@ pub(super) fn sure(
 
 /// The codes of the open position.
 fn lowest(s: SplitShape, a: &mut CodeAssembler) -> Result<(), IcedError> {
-    let (parts, [lo, upper]) = (&ZMM[..PARTS], DIGITS);
+    let [lo, upper] = DIGITS;
+    if s.by_output() {
+        split_lowest_vnni::sums(s, a, lo)?;
+    } else {
+        all_outputs(s, a, lo)?;
+    }
+    a.vmovdqa32(upper, zmmword_ptr(OPEN))?;
+    split_vnni::carry(s, a, [upper, lo], LEVELS)?;
+    split_vnni::planes(s, a, [upper, lo], 0)
+}
+
+/// Leaves the lowest digit's sums of all outputs in `lo`.
+fn all_outputs(s: SplitShape, a: &mut CodeAssembler, lo: AsmRegisterZmm) -> Result<(), IcedError> {
+    let parts = &ZMM[..PARTS];
     for &sum in parts {
         a.vpxord(sum, sum, sum)?;
     }
@@ -145,8 +158,5 @@ fn lowest(s: SplitShape, a: &mut CodeAssembler) -> Result<(), IcedError> {
             a.vpaddd(parts[i], parts[i], parts[i + distance])?;
         }
     }
-    a.vmovdqa32(lo, parts[0])?;
-    a.vmovdqa32(upper, zmmword_ptr(OPEN))?;
-    split_vnni::carry(s, a, [upper, lo], LEVELS)?;
-    split_vnni::planes(s, a, [upper, lo], 0)
+    a.vmovdqa32(lo, parts[0])
 }

@@ -85,8 +85,8 @@ pub(in crate::codegen) fn only_sse(a: &CodeAssembler) {
     }
 }
 
-/// Instructions of AVX-512 F, BW, DQ and of BMI2, as the tiles use them.
-const LEVEL_4: [&str; 29] = [
+/// Instructions of AVX-512 F, BW, DQ and of BMI1 and 2, as the tiles use them.
+const LEVEL_4: [&str; 31] = [
     "Vmovdqa64",
     "Vmovdqu32",
     "Vmovdqu64",
@@ -116,6 +116,8 @@ const LEVEL_4: [&str; 29] = [
     "Pext",
     "Pdep",
     "Rorx",
+    "Blsr",
+    "Shlx",
 ];
 
 /// Every vector instruction of a tile is one of level v4, or of `more`.
@@ -416,6 +418,9 @@ fn avx2_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
         "Vmulpd",
         "Vaddpd",
         "Vcvtpd2ps",
+        "Vmovdqu8",
+        "Vpshufd",
+        "Vextracti128",
     ];
     let digits = [&digits[..], &codes].concat();
     for (planes, positions) in [(2, 24), (3, 14), (3, 1), (2, 1)] {
