@@ -234,7 +234,7 @@ pub fn thresholds_pitch(count: usize) -> usize {
 }
 
 /// Thresholds (O, codes·top + 1) of accumulators within ±32 766 for blocks of 64 outputs of each group: for each code of a
-/// residual, or the one that stands for none, `top` rows of 64 i16, ascending for each output, then a mask of 64 bits with the
+/// residual, or the one that stands for none, `top` rows of 64 i16, ascending for each output (two descend on a falling channel), then a mask of 64 bits with the
 /// outputs whose comparisons are to be negated. Absent outputs have code 0.
 pub fn thresholds(rows: &[i64], [codes, top]: [usize; 2], [groups, outputs]: [usize; 2]) -> Vec<u8> {
     let mut packed = Vec::new();
@@ -246,8 +246,12 @@ pub fn thresholds(rows: &[i64], [codes, top]: [usize; 2], [groups, outputs]: [us
             for lane in 0..BLOCK.min(outputs - block * BLOCK) {
                 let o = group * outputs + block * BLOCK + lane;
                 let row = rows.get(o * (count + 1)..).and_then(|r| r.get(..=count)).unwrap_or(&[]);
-                let Some((row, falls)) = comparisons(row, top) else { continue };
+                let Some((mut row, falls)) = comparisons(row, top) else { continue };
                 falling |= u64::from(falls) << lane;
+                // Three ascend whatever the direction: the middle one says which of the others is in question.
+                if falls && top == 3 {
+                    row.chunks_mut(top).for_each(<[i64]>::reverse);
+                }
                 for (column, t) in columns.iter_mut().zip(row) {
                     if let Some(slot) = column.get_mut(lane) {
                         *slot = t as i16;
