@@ -92,7 +92,7 @@ pub(super) fn cycles(layer: &Layer<'_>) -> f64 {
     let tables = (columns * g.input[0] * g.groups * s.sixes) as f64;
     let stored = match finish(layer) {
         Finish::Codes { .. } => 0.0,
-        Finish::Sums { .. } => layer.chain() / 3.0,
+        Finish::Sums { .. } | Finish::Words { .. } => layer.chain() / 3.0,
     };
     halves as f64 * (layer.macs(strips::SIX, BLOCK) * layer.bits()[0] / 310.0 + tables * 2.5) + stored
 }
@@ -159,7 +159,7 @@ impl<'a, 'l> LookUp64<'a, 'l> {
                 let shape = [residual.map_or(1, |r| r.codes), top];
                 Some(e.data("thresholds", strips::thresholds(t, shape, [g.groups, g.outputs / g.groups])))
             }
-            Finish::Sums { .. } => None,
+            Finish::Sums { .. } | Finish::Words { .. } => None,
         };
         Memory {
             ring: scratch,

@@ -138,8 +138,12 @@ impl Amx {
         over_batch: bool,
     ) -> Result<Option<Amx>, CodegenError> {
         let Some(steps) = steps(tile, a.zeros()) else { return Ok(None) };
-        let shape = |tiles: usize, rows: Rows| ProductShape { tiles, rows, start: tile.start };
+        let words = tile.finish == Finish::Words;
+        let shape = |tiles: usize, rows: Rows| ProductShape { tiles, rows, start: tile.start, words };
         let rows = if over_batch {
+            if words {
+                return Ok(None);
+            }
             let functions = [TILES, 1].map(|tiles| shape(tiles, Rows::Even).function(e.image));
             let [several, one] = functions;
             Cover::Samples([several?, one?])
@@ -166,7 +170,7 @@ impl Amx {
 
 /// The steps of 64 bytes of A, with the bytes of B where each begins; `None` where runs of A end within a step.
 fn steps(tile: &Tile, zeros: usize) -> Option<Vec<[u32; 2]>> {
-    if (tile.arithmetic, tile.finish, tile.end) != (Arithmetic::Quads, Finish::Store, false) {
+    if tile.arithmetic != Arithmetic::Quads || tile.finish.adds() || tile.end {
         return None;
     }
     let (run, outer) = tile.loops.split_last().filter(|(run, _)| run.stride == 4)?;

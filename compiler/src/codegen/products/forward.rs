@@ -43,6 +43,11 @@ impl Forward {
         LookUpRows::of(self, level).map(|product| Box::new(product) as _)
     }
 
+    /// What becomes of a tile's sums.
+    fn finish(&self) -> Finish {
+        if self.output.element == 2 { Finish::Words } else { Finish::Store }
+    }
+
     /// What the product is called at a level.
     pub fn name(&self, level: &Level) -> &'static str {
         match (self.looked(level), self.operands.integer()) {
@@ -74,7 +79,7 @@ impl Forward {
         let taps = [(row, 0), (column, 1)]
             .map(|(step, i)| Loop { count: g.kernel[i], stride: (g.dilations[i] * step) as i64 });
         let loops = self.input.loops(inner, taps);
-        let tile = Tile::new(e.level, self.operands.arithmetic(e), &loops, COLUMNS * 4, Finish::Store);
+        let tile = Tile::new(e.level, self.operands.arithmetic(e), &loops, COLUMNS * 4, self.finish());
         let tile =
             tile.starting(self.operands.biased()).ending(self.bias).narrow(e.level, self.operands.narrow_steps());
         let grid = Grid {
@@ -86,7 +91,7 @@ impl Forward {
         let (blocks, bytes) = (packing.blocks(), packing.unit_bytes());
         let walk = Walk::new(e, &tile, grid, &self.input, self.over_batch())?;
         let one = walk.tiled() || self.over_batch();
-        let wide = if one { None } else { tile.beside(e.level, blocks, [bytes, COLUMNS * 4]) };
+        let wide = if one { None } else { tile.beside(e.level, blocks, [bytes, COLUMNS * self.output.element]) };
         let wide = match wide {
             Some(tile) => Some((tile.units.count, Walk::new(e, &tile, grid, &self.input, false)?)),
             None => None,
@@ -98,8 +103,8 @@ impl Forward {
                 let b = e.at(packed, unit, bytes);
                 let from = e.mul(group, self.input.group(inner));
                 let from = e.b.ins().iadd_imm_s(from, corner);
-                let to = e.mul(group, outputs * 4);
-                let to = e.at(to, block, COLUMNS * 4);
+                let to = e.mul(group, outputs * self.output.element);
+                let to = e.at(to, block, COLUMNS * self.output.element);
                 walk.positions(e, samples, [(a, from), (c, to)], b);
             });
         })

@@ -113,10 +113,16 @@ impl<'a> LookUp<'a> {
             half: None,
             rows: g.kernel[0],
             factor: 2,
-            finish: Finish::Sums { pitch: self.forward.output.pixel() },
+            finish: self.finish(),
         };
         let [nibbles, build, tile] = [nibbles.function(e.image)?, build.function(e.image)?, tile.function(e.image)?];
         Ok(Strip { positions, nibbles, build, tile })
+    }
+
+    /// How the sums are stored.
+    fn finish(&self) -> Finish {
+        let pitch = self.forward.output.pixel();
+        if self.forward.output.element == 2 { Finish::Words { pitch } } else { Finish::Sums { pitch } }
     }
 
     /// What brings the codes of a group into the layout that tables are made of.
@@ -149,7 +155,7 @@ impl<'a> LookUp<'a> {
             let to = e.at(to, position, pixel);
             e.times(g.outputs / g.groups / BLOCK, |e, block| {
                 let weights = e.at(packed, block, self.block_bytes());
-                let (to, count) = (e.at(to, block, BLOCK * 4), e.int(g.kernel[0]));
+                let (to, count) = (e.at(to, block, BLOCK * self.forward.output.element), e.int(g.kernel[0]));
                 e.call(strip.tile, &[m.rows, count, weights, m.tables, m.addends, to]);
             });
         });

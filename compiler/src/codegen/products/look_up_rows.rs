@@ -117,7 +117,16 @@ impl<'a> LookUpRows<'a> {
             quads: self.quads(),
             pixel: self.quads(),
             limit: pack::look_up_limit(self.planes),
-            finish: RowFinish::Sums { pitch: self.forward.output.pixel(), factor: 2, add: false },
+            finish: self.finish(),
+        }
+    }
+
+    /// How the sums are stored.
+    fn finish(&self) -> RowFinish {
+        let (pitch, factor) = (self.forward.output.pixel(), 2);
+        match self.forward.output.element {
+            2 => RowFinish::Words { pitch, factor },
+            _ => RowFinish::Sums { pitch, factor, add: false },
         }
     }
 
@@ -152,7 +161,7 @@ impl<'a> LookUpRows<'a> {
             let to = e.b.ins().iadd(to, position);
             e.times(g.outputs / g.groups / PAIR, |e, pair| {
                 let weights = e.at(packed, pair, 2 * self.block_bytes());
-                let to = e.at(to, pair, PAIR * 4);
+                let to = e.at(to, pair, PAIR * self.forward.output.element);
                 e.store(to, m.frame, 0);
                 e.call(tile, &[m.list, count, weights, stride, m.tables, m.frame]);
             });

@@ -60,7 +60,7 @@ pub(super) fn each_group(
             let outputs = g.outputs / g.groups;
             let from = e.at(from, group, levels.group());
             let packed = e.at(packed, group, outputs / block * block_bytes);
-            let to = e.at(to, group, outputs * 4);
+            let to = e.at(to, group, outputs * forward.output.element);
             body(e, [from, packed, to]);
         });
     });

@@ -177,6 +177,17 @@ fn planes(
     channel: impl Fn(&mut Emitter<'_, '_>, Value) -> Value,
 ) {
     let [h, w] = to.image;
+    let floats = source.element == types::F32 && source.column == 4;
+    if floats && to.border == [0; 4] && to.phases == [1, 1] && h * w >= 4 {
+        // A plane is as it lies.
+        e.times(to.channels, |e, c| {
+            let offset = channel(e, c);
+            let from = e.b.ins().iadd(source.base, offset);
+            let plane = e.at(dst, c, to.plane());
+            copy(e, from, plane, h * w);
+        });
+        return;
+    }
     clear(e, dst, to.channels * to.plane());
     let ty = if to.element == 2 { types::I16 } else { types::F32 };
     e.times(to.channels, |e, c| {
@@ -188,7 +199,7 @@ fn planes(
             let from = e.at(from, y, source.row);
             let bordered = e.add(y, to.border[0]);
             let row = phase_row(e, to, plane, bordered);
-            if source.element == types::F32 && source.column == 4 && to.phases[1] == 1 && w >= 4 {
+            if floats && to.phases[1] == 1 && w >= 4 {
                 let at = e.add(row, to.offset(0, to.border[1]));
                 return copy(e, from, at, w);
             }
@@ -209,14 +220,25 @@ fn planes(
     });
 }
 
+/// Floats that are copied at once.
+const SEVERAL: usize = 32;
+
 /// Copies `count` neighbouring floats, at least four; the last four perhaps twice.
 fn copy(e: &mut Emitter<'_, '_>, from: Value, to: Value, count: usize) {
     let four = |e: &mut Emitter<'_, '_>, [from, to]: [Value; 2]| {
         let v = e.read(F32X4, from, 0);
         e.store(v, to, 0);
     };
-    e.times(count / 4, |e, i| {
-        let both = [from, to].map(|base| e.at(base, i, 16));
+    let several = count / SEVERAL;
+    e.times(several, |e, i| {
+        let both = [from, to].map(|base| e.at(base, i, 4 * SEVERAL));
+        for offset in (0..4 * SEVERAL).step_by(16) {
+            let both = both.map(|base| e.add(base, offset));
+            four(e, both);
+        }
+    });
+    e.times(count % SEVERAL / 4, |e, i| {
+        let both = [from, to].map(|base| e.add(base, 4 * SEVERAL * several)).map(|base| e.at(base, i, 16));
         four(e, both);
     });
     if !count.is_multiple_of(4) {

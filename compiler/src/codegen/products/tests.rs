@@ -46,8 +46,9 @@ pub(super) fn maps_memory(maps: &Maps, samples: &[Vec<f32>]) -> Memory {
 /// Samples of maps (C, H, W).
 fn read_maps(maps: &Maps, m: &Memory, n: usize) -> Vec<[u8; 4]> {
     let area = maps.image[0] * maps.image[1];
-    let at = |i: usize| n * maps.bytes() + i % area * maps.pixel() + i / area * 4;
-    (0..maps.channels * area).map(|i| m.get(at(i))).collect()
+    let at = |i: usize| n * maps.bytes() + i % area * maps.pixel() + i / area * maps.element;
+    let words = |i: usize| i32::from(i16::from_le_bytes(m.get(at(i)))).to_le_bytes();
+    (0..maps.channels * area).map(|i| if maps.element == 2 { words(i) } else { m.get(at(i)) }).collect()
 }
 
 pub(super) fn levels() -> Vec<Level> {
@@ -209,6 +210,27 @@ pub(super) fn ranges(operands: Operands) -> [Range; 2] {
 #[test]
 fn forward_levels() {
     at_limits(|level, fma, g, operands| drop(forward_of_levels(level, fma, g, operands, ranges(operands))));
+}
+
+/// Sums that just fit i16 are stored as such: at random, and all at their greatest and least.
+#[test]
+fn forward_levels_as_words() {
+    on(&geometries(), |level, fma, g| {
+        let most = i32::from(i16::MAX) / g.taps() as i32;
+        let (unsigned, signed) = (Range { least: 0, greatest: most.min(255) }, Range::symmetric(most.min(255)));
+        for (a, b, bytes) in [(unsigned, 1, true), (signed, 1, false), (Range::symmetric(3), most / 3, false)] {
+            let operands = Operands::Levels { a, b: Range::symmetric(b), bytes };
+            let few = g.output[0] * g.output[1] <= 8;
+            assert_eq!(Forward::new(g, operands).unwrap().output.element, if few { 4 } else { 2 });
+            forward_of_levels(level, fma, g, operands, ranges(operands));
+            for b in [b, -b] {
+                let all = |v| Range { least: v, greatest: v };
+                forward_of_levels(level, fma, g, operands, [all(a.greatest), all(b)]);
+            }
+        }
+    });
+    let fits = |terms| words(127, 1).sums_are_words(terms);
+    assert_eq!((fits(258), fits(259), Operands::Float.sums_are_words(1)), (true, false, false));
 }
 
 /// Checks the product of levels within the ranges given; returns its code.
@@ -463,6 +485,25 @@ fn pixels_become_planes() {
             assert_eq!(f32::from_le_bytes(planes.get(at)), f32::from(pixel));
         }
         assert_eq!(planes.get(to.offset(0, 3)), [0; 4]);
+    }
+}
+
+/// Without a border a plane is copied as it lies: many floats at once, four, and the last ones.
+#[test]
+fn images_become_planes() {
+    for image in [[5, 9], [2, 2], [6, 11], [1, 64], [7, 5]] {
+        let to = Planes::new(3, image, [0; 4], [1, 1], 4).unwrap();
+        let area = image[0] * image[1];
+        let floats = Random(9).floats(3 * area);
+        for level in levels() {
+            let (from, planes) = (Memory::of(floats.iter().map(|v| v.to_le_bytes())), Memory::new(to.bytes(), 0x55));
+            Code::new(&build(&level, false, 2, |e, p| emit_planes_from_dense(e, false, p[0], &to, p[1])))
+                .call(&[from.address(), planes.address()]);
+            let at = |i: usize| i / area * to.plane() + to.offset(i % area / image[1], i % image[1]);
+            let found: Vec<f32> = (0..floats.len()).map(|i| f32::from_le_bytes(planes.get(at(i)))).collect();
+            assert_eq!(found, floats, "{image:?}");
+            assert_eq!(planes.get(3 * to.plane()), [0x55; 4]);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Forward products of signs and few bits, looked up where the machine can, against the reference; and where they are not.
 
-use super::tests::{forward_of_weights, on};
+use super::tests::{forward_of_weights, levels, on};
 use super::{Forward, Operands};
 use crate::codegen::target::{Level, host_features, x86};
 use crate::graph::attrs::{Attr, Attrs};
@@ -73,6 +73,20 @@ fn signs_and_few_bits() {
     let x86 = Level::parse("x86-64-v4+vbmi", &"x86_64-unknown-linux-gnu".parse().expect("a triple")).expect("a level");
     if x86.iter().any(|l| l.features & !host_features() != 0) {
         eprintln!("SKIPPED: products by look-up, as this CPU lacks x86-64-v4+vbmi");
+    }
+}
+
+/// The products above are stored as i16; these sums are too great.
+#[test]
+fn sums_beyond_words() {
+    let g = geometry(440, [7, 7], 64, [5, 5], 1, 0);
+    let product = || Forward::new(&g, operands(3)).expect("fits").of_signs(true);
+    assert_eq!(product().output.element, 4);
+    for level in levels() {
+        for sign in [1, -1] {
+            let weights = vec![sign; g.outputs * g.taps()];
+            forward_of_weights(&level, false, product(), Range { least: 3, greatest: 3 }, &weights);
+        }
     }
 }
 

@@ -43,6 +43,8 @@ impl Arithmetic {
 pub enum Finish {
     /// C = S.
     Store,
+    /// C = S as i16, which integers fit.
+    Words,
     /// C = C + S, floats.
     Add,
     /// C = C + c·f32(S), S integers; fused or not.
@@ -50,6 +52,13 @@ pub enum Finish {
         /// One rounding.
         fma: bool,
     },
+}
+
+impl Finish {
+    /// Whether sums are added to C instead of stored.
+    pub fn adds(self) -> bool {
+        matches!(self, Finish::Add | Finish::AddScaled { .. })
+    }
 }
 
 /// One loop of the reduction.

@@ -24,7 +24,7 @@ pub(super) fn function(tile: &Tile, e: &mut Emitter<'_, '_>) -> Result<FunctionI
     let isa = target::isa(e.level)?;
     let mut context = Context::new();
     let mut signature = Signature::new(CallConv::SystemV);
-    signature.params = vec![AbiParam::new(types::I64); if tile.finish == Finish::Store { 2 } else { 6 }];
+    signature.params = vec![AbiParam::new(types::I64); if tile.finish.adds() { 6 } else { 2 }];
     context.func.signature = signature;
     context.func.name = UserFuncName::user(0, id.0);
     let mut builders = FunctionBuilderContext::new();
@@ -50,7 +50,7 @@ fn body(tile: &Tile, e: &mut Emitter<'_, '_>) {
             e.var(row)
         })
         .collect();
-    if tile.finish == Finish::Store {
+    if !tile.finish.adds() {
         let sums = reduction(tile, e, &rows, p[1]);
         return finish(tile, e, p[0], &sums, None);
     }
@@ -192,10 +192,14 @@ fn finish(tile: &Tile, e: &mut Emitter<'_, '_>, table: Value, sums: &[Value], sc
     };
     for (row, sums) in sums.chunks(VECTORS).enumerate() {
         let c = e.load(types::I64, table, (8 * (tile.rows + row)) as i32);
+        if tile.finish == Finish::Words {
+            words(e, sums, c);
+            continue;
+        }
         for (v, &sum) in sums.iter().enumerate() {
             let at = 16 * v as i32;
             let value = match tile.finish {
-                Finish::Store => sum,
+                Finish::Store | Finish::Words => sum,
                 Finish::Add => {
                     let old = e.load(F32X4, c, at);
                     e.b.ins().fadd(old, sum)
@@ -207,6 +211,15 @@ fn finish(tile: &Tile, e: &mut Emitter<'_, '_>, table: Value, sums: &[Value], sc
             };
             e.store(value, c, at);
         }
+    }
+}
+
+/// Stores the sums of a row as i16.
+fn words(e: &mut Emitter<'_, '_>, sums: &[Value], c: Value) {
+    for (i, pair) in sums.chunks(2).enumerate() {
+        let &[low, high] = pair else { continue };
+        let both = e.b.ins().snarrow(low, high);
+        e.store(both, c, 16 * i as i32);
     }
 }
 

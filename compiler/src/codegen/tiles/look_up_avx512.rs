@@ -59,6 +59,11 @@ pub enum Finish {
         /// Bytes from a position to the next.
         pitch: usize,
     },
+    /// Stored as i16, which they fit, so many bytes from a position to the next.
+    Words {
+        /// Bytes from a position to the next.
+        pitch: usize,
+    },
     /// Codes 0 … `top` ≤ 3 by thresholds; the accumulators lie within ±32 766.
     Codes {
         /// The greatest code.
@@ -117,6 +122,7 @@ impl LookUp64 {
         let LookUp64 { positions, kernel, stride, dilation, columns, sixes, planes, rows, .. } = self;
         let finish = match self.finish {
             Finish::Sums { pitch } => format!("sums.{pitch}"),
+            Finish::Words { pitch } => format!("words.{pitch}"),
             Finish::Codes { top, falling, store, pitch, residual } => {
                 let turn = if falling { "f" } else { "" };
                 let residual = residual.map_or(String::new(), |r| format!(".r{}x{}.{}", r.codes, r.channels, r.pitch));
@@ -163,6 +169,7 @@ impl LookUp64 {
             self.all_planes(a)?;
             match self.finish {
                 Finish::Sums { pitch } => self.store_sums(a, pitch),
+                Finish::Words { pitch } => self.store_words(a, pitch),
                 Finish::Codes { top, falling, store, pitch, residual } => {
                     look_up_codes::store(self, a, [top, pitch], falling, store, residual)
                 }
@@ -376,6 +383,25 @@ impl LookUp64 {
                     a.vpaddd(Z[part], Z[part], addend)?;
                     a.vmovdqu32(zmmword_ptr(r9 + (r * pitch + 128 * half + 64 * quarter)), Z[part])?;
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sums, factors and addends modulo 2¹⁶ give what fits i16.
+    fn store_words(self, a: &mut CodeAssembler, pitch: usize) -> Result<(), IcedError> {
+        let (addend, factor) = (Z[self.free(0)], Z[self.free(1)]);
+        a.mov(eax, self.factor)?;
+        a.vpbroadcastw(factor, eax)?;
+        for r in 0..self.positions {
+            self.separate(a, r)?;
+            a.vpbroadcastw(addend, word_ptr(r8 + 4 * r))?;
+            for (half, sums) in [self.all(r), self.odd(r)].into_iter().enumerate() {
+                if self.factor != 1 {
+                    a.vpmullw(Z[sums], Z[sums], factor)?;
+                }
+                a.vpaddw(Z[sums], Z[sums], addend)?;
+                a.vmovdqu16(zmmword_ptr(r9 + (r * pitch + 64 * half)), Z[sums])?;
             }
         }
         Ok(())

@@ -143,7 +143,7 @@ impl LookUpFlat {
     /// Stores the accumulators: of each 32 outputs the even bytes are the first sixteen.
     fn store(self, a: &mut CodeAssembler) -> Done {
         let LookUpFlat { lanes, factor, add, .. } = self;
-        let sums = Accumulators { lanes, factor, add };
+        let sums = Accumulators { lanes, factor, add, words: false };
         sums.prepare(a)?;
         sums.addend(a, ecx)?;
         (0..self.vectors()).try_for_each(|v| {

@@ -73,6 +73,18 @@ impl Lanes {
         }
     }
 
+    /// Stores the 16 bytes of each block.
+    pub(super) fn store_blocks(self, a: &mut CodeAssembler, to: [AsmMemoryOperand; 2], from: usize) -> Done {
+        let [first, second] = to.map(xmmword_ptr);
+        match self {
+            Lanes::Xmm => a.movdqu(first, XMM[from]),
+            Lanes::Ymm => {
+                a.vmovdqu(first, XMM[from])?;
+                a.vextracti128(second, YMM[from], 1)
+            }
+        }
+    }
+
     /// 16 bytes for every block.
     pub(super) fn table(self, a: &mut CodeAssembler, to: usize, from: AsmMemoryOperand) -> Done {
         match self {
@@ -203,6 +215,22 @@ impl Lanes {
         match self {
             Lanes::Xmm => a.pmulld(XMM[to], XMM[x]),
             Lanes::Ymm => a.vpmulld(YMM[to], YMM[to], YMM[x]),
+        }
+    }
+
+    /// to *= x by 16-bit lanes.
+    pub(super) fn multiply_words(self, a: &mut CodeAssembler, to: usize, x: usize) -> Done {
+        match self {
+            Lanes::Xmm => a.pmullw(XMM[to], XMM[x]),
+            Lanes::Ymm => a.vpmullw(YMM[to], YMM[to], YMM[x]),
+        }
+    }
+
+    /// to += x by 16-bit lanes.
+    pub(super) fn add_words(self, a: &mut CodeAssembler, to: usize, x: usize) -> Done {
+        match self {
+            Lanes::Xmm => a.paddw(XMM[to], XMM[x]),
+            Lanes::Ymm => a.vpaddw(YMM[to], YMM[to], YMM[x]),
         }
     }
 

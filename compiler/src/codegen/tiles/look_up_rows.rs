@@ -52,6 +52,13 @@ pub enum RowFinish {
         /// It is added to what is there, without the addend: of the weights' second bit plane and those behind it.
         add: bool,
     },
+    /// Accumulators as i16, which they fit.
+    Words {
+        /// Bytes from a position to the next.
+        pitch: usize,
+        /// The accumulator is this times the sum, plus the position's addend.
+        factor: i32,
+    },
 }
 
 impl RowFinish {
@@ -59,7 +66,7 @@ impl RowFinish {
     fn pitch(self) -> usize {
         match self {
             RowFinish::Codes(codes) => codes.pitch,
-            RowFinish::Sums { pitch, .. } => pitch,
+            RowFinish::Sums { pitch, .. } | RowFinish::Words { pitch, .. } => pitch,
         }
     }
 }
@@ -248,7 +255,10 @@ impl LookUpRows {
         match self.finish {
             RowFinish::Codes(codes) => self.store_codes(a, codes),
             RowFinish::Sums { pitch, factor, add } => {
-                self.store_sums(a, pitch, Accumulators { lanes: self.lanes, factor, add })
+                self.store_sums(a, pitch, Accumulators { lanes: self.lanes, factor, add, words: false })
+            }
+            RowFinish::Words { pitch, factor } => {
+                self.store_sums(a, pitch, Accumulators { lanes: self.lanes, factor, add: false, words: true })
             }
         }
     }
@@ -286,7 +296,7 @@ impl LookUpRows {
         if lanes == Lanes::Xmm {
             // A block is 16 accumulators.
             a.mov(rbp, qword_ptr(rsp + BLOCK))?;
-            a.shl(rbp, 5)?;
+            a.shl(rbp, if sums.words { 4 } else { 5 })?;
             a.add(OUT, rbp)?;
         }
         sums.prepare(a)?;
@@ -298,12 +308,16 @@ impl LookUpRows {
             }
         }
         // The second part is the other half of the block with SSE, the other block's with AVX2.
-        let half = if lanes == Lanes::Xmm { 16 } else { 64 };
+        let [odd, half] = match (lanes, sums.words) {
+            (Lanes::Xmm, false) => [32, 16],
+            (Lanes::Ymm, false) => [32, 64],
+            (_, true) => [16, 32],
+        };
         self.each_tile(a, &[(OUT, pitch), (r9, 4)], |a| {
             for i in 0..self.positions() {
                 a.mov(eax, dword_ptr(r9 + (CODES_ADDENDS + 4 * i as i32)))?;
                 sums.addend(a, eax)?;
-                sums.store(a, self.totals(i), OUT + (i * pitch) as i32, [32, half])?;
+                sums.store(a, self.totals(i), OUT + (i * pitch) as i32, [odd, half])?;
             }
             Ok(())
         })?;

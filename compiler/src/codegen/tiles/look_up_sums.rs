@@ -12,6 +12,8 @@ pub(super) struct Accumulators {
     pub factor: i32,
     /// It is added to what is there, without the addend.
     pub add: bool,
+    /// It is stored as i16, which it fits; not where it is added.
+    pub words: bool,
 }
 
 /// Registers by number: sums of even and of odd bytes, what is free, two widened parts, the addend, the factor and zeros.
@@ -37,12 +39,17 @@ impl Accumulators {
         if self.shift().is_some() {
             return Ok(());
         }
-        a.mov(eax, self.factor)?;
+        let factor = if self.words { u32::from(self.factor as u16) * 0x10001 } else { self.factor as u32 };
+        a.mov(eax, factor)?;
         self.lanes.splat(a, FACTOR, eax)
     }
 
-    /// What is added to the next accumulators.
+    /// What is added to the next accumulators; the register is overwritten.
     pub(super) fn addend(self, a: &mut CodeAssembler, from: AsmRegister32) -> Done {
+        if self.words {
+            a.and(from, 0xffff)?;
+            a.imul_3(from, from, 0x10001)?;
+        }
         self.lanes.splat(a, ADDEND, from)
     }
 
@@ -62,6 +69,10 @@ impl Accumulators {
         lanes.shift_left(a, PART, 8)?;
         lanes.subtract(a, EVEN, PART)?;
         for (sums, at) in [(EVEN, 0), (ODD, odd)] {
+            if self.words {
+                self.store_words(a, sums, to + at, half)?;
+                continue;
+            }
             lanes.widen(a, WIDE, [sums, ZERO])?;
             for (part, wide) in WIDE.into_iter().enumerate() {
                 let to = to + (at + part * half) as i32;
@@ -80,5 +91,16 @@ impl Accumulators {
             }
         }
         Ok(())
+    }
+
+    /// Sums, factors and addends modulo 2¹⁶ give what fits i16.
+    fn store_words(self, a: &mut CodeAssembler, sums: usize, to: AsmMemoryOperand, half: usize) -> Done {
+        match self.shift() {
+            Some(0) => {}
+            Some(by) => self.lanes.shift_left(a, sums, by as i32)?,
+            None => self.lanes.multiply_words(a, sums, FACTOR)?,
+        }
+        self.lanes.add_words(a, sums, ADDEND)?;
+        self.lanes.store_blocks(a, [to, to + half as i32], sums)
     }
 }

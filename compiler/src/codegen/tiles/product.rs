@@ -162,7 +162,7 @@ fn all(t: &Tile, r: &impl Registers, a: &mut CodeAssembler) -> Done {
     a.sub(rsp, frame)?;
     a.mov(qword_ptr(rsp + TABLE), rdi)?;
     r.prepare(a)?;
-    if t.finish != Finish::Store {
+    if t.finish.adds() {
         for (at, register) in [(COUNT, rdx), (A_STRIDE, rcx), (B_STRIDE, r8), (SCALES, r9)] {
             a.mov(qword_ptr(rsp + at), register)?;
         }
@@ -172,7 +172,7 @@ fn all(t: &Tile, r: &impl Registers, a: &mut CodeAssembler) -> Done {
     }
     winograd::look_ahead(t, a, [ROWS[0], ROWS[3]])?;
     match (t.finish, t.arithmetic, t.steps()) {
-        (Finish::Store, ..) => reduction(t, r, a)?,
+        (finish, ..) if !finish.adds() => reduction(t, r, a)?,
         (Finish::AddScaled { fma }, Arithmetic::Pairs, 1) => single_steps(t, r, a, fma)?,
         _ => {
             // B has moved on by its steps when the next reduction begins.

@@ -52,6 +52,8 @@ pub struct ProductShape {
     pub rows: Rows,
     /// The sums start at the first vector of B, which no step counts.
     pub start: bool,
+    /// They are stored as i16, which they fit; only where rows are listed.
+    pub words: bool,
 }
 
 impl ProductShape {
@@ -60,7 +62,8 @@ impl ProductShape {
     /// # Errors
     /// When it cannot be assembled.
     pub fn function(&self, image: &mut Image) -> Result<FunctionId, CodegenError> {
-        let name = format!("tile.product.amx.{}.{:?}.{}", self.tiles, self.rows, self.start);
+        let words = if self.words { ".words" } else { "" };
+        let name = format!("tile.product.amx.{}.{:?}.{}{words}", self.tiles, self.rows, self.start);
         tile(image, &name, |a| self.assemble(a))
     }
 
@@ -151,7 +154,12 @@ impl ProductShape {
         a.mov(eax, dword_ptr(rcx + 4 * (self.tiles + 1) as i32))?;
         a.mov(edi, dword_ptr(rcx + 4 * (self.tiles + 2) as i32))?;
         a.vmovdqu64(zmm0, zmmword_ptr(rsp + rax))?;
-        a.vmovdqu64(zmmword_ptr(rdx + rdi), zmm0)?;
+        if self.words {
+            a.vpmovdw(ymm0, zmm0)?;
+            a.vmovdqu(ymmword_ptr(rdx + rdi), ymm0)?;
+        } else {
+            a.vmovdqu64(zmmword_ptr(rdx + rdi), zmm0)?;
+        }
         a.add(rcx, 8)?;
         a.dec(LEFT)?;
         a.jnz(again)?;

@@ -174,10 +174,16 @@ impl Registers for Ymm {
     }
 
     fn finish(&self, a: &mut CodeAssembler, row: usize, finish: Finish, to: AsmMemoryOperand) -> Done {
+        if finish == Finish::Words {
+            let [low, high] = SUMS[row];
+            a.vpackssdw(low, low, high)?;
+            a.vpermq(low, low, 0b11_01_10_00)?;
+            return a.vmovdqu(ymmword_ptr(to), low);
+        }
         for (half, sum) in SUMS[row].into_iter().enumerate() {
             let at = ymmword_ptr(to + 32 * half as i32);
             match finish {
-                Finish::Store => {}
+                Finish::Store | Finish::Words => {}
                 Finish::Add => a.vaddps(sum, sum, at)?,
                 Finish::AddScaled { fma } => {
                     a.vmovaps(TEMPORARY, sum)?;

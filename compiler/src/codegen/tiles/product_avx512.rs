@@ -18,6 +18,8 @@ const ONES: AsmRegisterZmm = zmm28;
 /// Operands of A that cannot be broadcast in place, and products.
 const A: AsmRegisterZmm = zmm29;
 const PRODUCT: AsmRegisterZmm = zmm30;
+/// Its lower half.
+const WORDS: AsmRegisterYmm = ymm30;
 
 /// Rows of a tile of so many units.
 pub(super) fn rows(units: usize) -> usize {
@@ -145,9 +147,13 @@ impl Registers for Zmm {
 
     fn finish(&self, a: &mut CodeAssembler, row: usize, finish: Finish, to: AsmMemoryOperand) -> Done {
         self.sums(row).try_for_each(|(sum, _, [_, c])| {
-            let to = zmmword_ptr(to + c);
+            let (words, to) = (ymmword_ptr(to + c), zmmword_ptr(to + c));
             match finish {
                 Finish::Store => {}
+                Finish::Words => {
+                    a.vpmovdw(WORDS, sum)?;
+                    return a.vmovdqu16(words, WORDS);
+                }
                 Finish::Add => a.vaddps(sum, sum, to)?,
                 Finish::AddScaled { fma } => {
                     a.vmovaps(A, sum)?;

@@ -26,7 +26,7 @@ pub(in crate::codegen) fn only_avx2(a: &CodeAssembler) {
 }
 
 /// Instructions up to SSE4.2 and POPCNT, as the tiles use them.
-const LEVEL_2: [&str; 46] = [
+const LEVEL_2: [&str; 47] = [
     "Push",
     "Pop",
     "Ret",
@@ -35,6 +35,7 @@ const LEVEL_2: [&str; 46] = [
     "Lea",
     "Add",
     "Sub",
+    "Imul",
     "Xor",
     "Shl",
     "Cmp",
@@ -169,8 +170,10 @@ fn product_tiles_of_amx_hold_no_more_than_its_bytes() -> Result<(), IcedError> {
     let tiles = ["Tileloadd", "Tilestored", "Tilezero", "Tdpbusd"];
     for (count, rows) in [(1, Rows::Even), (4, Rows::Even), (3, Rows::Listed(64)), (4, Rows::Listed(192))] {
         for start in [true, false] {
-            only_level_4(&assembler(|a| ProductShape { tiles: count, rows, start }.assemble(a))?, &tiles);
+            only_level_4(&assembler(|a| ProductShape { tiles: count, rows, start, words: false }.assemble(a))?, &tiles);
         }
+        let words = ProductShape { tiles: count, rows, start: false, words: true };
+        only_level_4(&assembler(|a| words.assemble(a))?, &[&tiles[..], &["Vpmovdw", "Vmovdqu"]].concat());
     }
     let floats = ["Vbroadcastss", "Vcvtdq2ps", "Vfmadd213ps", "Vmulps", "Vaddps", "Vmovups"];
     for fma in [true, false] {
@@ -195,6 +198,7 @@ fn look_up_tiles_hold_no_more_than_vbmi() -> Result<(), IcedError> {
     };
     let every = [
         look_up::Finish::Sums { pitch: 512 },
+        look_up::Finish::Words { pitch: 512 },
         codes(1, look_up::Store::Bits(8)),
         codes(2, look_up::Store::Nibbles(48)),
         residual(2, 3, look_up::Store::Nibbles(64)),
@@ -331,7 +335,8 @@ fn look_ups_by_rows(lanes: Lanes) -> Vec<look_up_rows::LookUpRows> {
         limit,
         finish,
     };
-    let finishes = codes.map(look_up_rows::RowFinish::Codes).into_iter().chain(sums);
+    let words = [2, -3].map(|factor| look_up_rows::RowFinish::Words { pitch: 128, factor });
+    let finishes = codes.map(look_up_rows::RowFinish::Codes).into_iter().chain(sums).chain(words);
     finishes.flat_map(|finish| shapes.map(|s| shape(finish, s))).collect()
 }
 
@@ -445,13 +450,18 @@ fn avx2_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
     }
     // AVX-512 F and BW.
     let products = ["Vmovups", "Vmovaps", "Vbroadcastss", "Vfmadd231ps", "Vmulps", "Vaddps", "Vcvtdq2ps"];
-    let products = [&products[..], &["Vpternlogd", "Vpabsw", "Vpmaddwd", "Vpmaddubsw", "Vpaddw", "Vmovdqu32"]].concat();
+    let products = [
+        &products[..],
+        &["Vpternlogd", "Vpabsw", "Vpmaddwd", "Vpmaddubsw", "Vpaddw", "Vmovdqu32", "Vpmovdw", "Vmovdqu16"],
+    ];
+    let products = products.concat();
     for arithmetic in [Arithmetic::Fma, Arithmetic::MulAdd, Arithmetic::Pairs, Arithmetic::Quads] {
         let added = [true, false].map(|fma| Finish::AddScaled { fma });
-        for finish in [Finish::Store, Finish::Add, added[0], added[1]] {
+        let words = arithmetic.integer().then_some(Finish::Words);
+        for finish in [Finish::Store, Finish::Add, added[0], added[1]].into_iter().chain(words) {
             let nest = vec![Loop { count: 3, stride: 4000 }, Loop { count: 11, stride: 4 }];
             for loops in [nest, vec![Loop { count: 1, stride: 4 }]] {
-                let start = finish == Finish::Store;
+                let start = !finish.adds();
                 let units = Units::ONE;
                 let shape = Tile {
                     arithmetic,

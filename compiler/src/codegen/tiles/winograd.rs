@@ -24,7 +24,7 @@ const AHEAD: [AsmRegister64; 2] = [r8, r9];
 
 /// The rows of A that a tile prefetches: those of as many samples ahead as it adds, where it adds several.
 pub(super) fn ahead(t: &Tile) -> impl Iterator<Item = AsmRegister64> {
-    let several = t.winograd.is_some() && t.finish != Finish::Store;
+    let several = t.winograd.is_some() && t.finish.adds();
     AHEAD.into_iter().filter(move |_| several)
 }
 

@@ -2,6 +2,7 @@
 //! which `codegen::lanes` runs.
 
 use super::Frame;
+use super::borders::surround;
 use super::values::{Values, of_levels, of_maps};
 use crate::codegen::emitter::Emitter;
 use crate::codegen::lanes::nest::{self, Nest};
@@ -68,24 +69,16 @@ fn phase(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, domain: Domain, phase: &Pha
         }
         Domain::Image(channels, ..) => {
             for sink in &phase.sinks {
-                border(e, frame, sink.slot(), channels)?;
+                if let Form::Levels(levels) = &frame.buffer(sink.slot())?.form {
+                    let base = frame.base(e, sink.slot())?;
+                    surround(e, levels, base);
+                }
             }
             let (found, width) = nest.channels(e, &mut played, channels)?;
             found.into_iter().zip(maxima).for_each(|(v, base)| store_maximum(e, v, base));
             Ok(width)
         }
     }
-}
-
-/// Levels between and around those that are stored are zero.
-fn border(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, slot: Slot, channels: usize) -> Result<(), String> {
-    if let Form::Levels(levels) = &frame.buffer(slot)?.form
-        && (levels.slots() != channels || levels.border != [0; 4])
-    {
-        let base = frame.base(e, slot)?;
-        fill(e, base, levels.bytes(), levels.storage.bias());
-    }
-    Ok(())
 }
 
 /// What a sink takes, in lanes, and where it puts it.
@@ -162,18 +155,4 @@ fn store_maximum(e: &mut Emitter<'_, '_>, best: Value, base: Value) {
     let small = e.b.ins().fcmp(FloatCC::LessThan, best, least);
     let best = e.b.ins().select(small, zero, best);
     e.store(best, base, 0);
-}
-
-/// Fills `bytes` (a multiple of 16) with zero.
-pub(super) fn clear(e: &mut Emitter<'_, '_>, base: Value, bytes: usize) {
-    fill(e, base, bytes, 0);
-}
-
-/// Fills `bytes` (a multiple of 16) with one value.
-fn fill(e: &mut Emitter<'_, '_>, base: Value, bytes: usize, value: u8) {
-    let all = e.splat_i32(i32::from_ne_bytes([value; 4]));
-    e.times(bytes.div_ceil(16), |e, i| {
-        let at = e.at(base, i, 16);
-        e.store(all, at, 0);
-    });
 }

@@ -3,6 +3,7 @@
 //!
 //! It must never know how the graph was built.
 
+mod borders;
 mod combine;
 mod fused;
 mod glue;

@@ -3,7 +3,7 @@
 //! with gaps look at each tap there.
 
 use super::Frame;
-use super::fused::clear;
+use super::borders::clear;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::taps::{Tap, Taps};
 use crate::graph::attrs::{Attr, Attrs};

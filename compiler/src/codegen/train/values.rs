@@ -159,7 +159,10 @@ impl<'a, 'g> Values<'a, 'g> {
             Form::Floats(_) => Ok(p.load(Access::channels(base, element), level)),
             Form::Words(_) => Ok(p.load(Access::channels(base, Element::I16), level)),
             Form::Maps(_) if level == Level::Channel => Ok(p.load(Access::channels(base, element), level)),
-            Form::Maps(maps) => Ok(p.load(of_maps(base, maps, element), level)),
+            Form::Maps(maps) => {
+                let element = if maps.element == 2 { Element::I16 } else { element };
+                Ok(p.load(of_maps(base, maps, element), level))
+            }
             Form::Levels(levels) => {
                 if levels.groups > 1 && levels.slots() != levels.channels {
                     return Err("codes of groups of odd numbers of channels are not read in lanes".to_owned());

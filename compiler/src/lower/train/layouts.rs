@@ -27,7 +27,7 @@ pub(super) fn larger(a: [usize; 4], b: [usize; 4]) -> [usize; 4] {
     [0, 1, 2, 3].map(|i| a[i].max(b[i]))
 }
 
-/// Accumulators (i32) or values (f32), channels last, no border: element `(y·W + x)·pitch + c`.
+/// Accumulators (i32, or i16 where all of them fit) or values (f32), channels last, no border: element `(y·W + x)·pitch + c`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Maps {
     /// Of all groups.
@@ -36,6 +36,8 @@ pub struct Maps {
     pub image: [usize; 2],
     /// Elements from one position to the next.
     pub pitch: usize,
+    /// Bytes of an element: 4, or 2 of accumulators as i16.
+    pub element: usize,
 }
 
 impl Maps {
@@ -48,12 +50,17 @@ impl Maps {
         let group = channels / groups.max(1);
         let pitch = (channels - group + group.next_multiple_of(16)).next_multiple_of(16);
         product(&[image[0], image[1], pitch, 4])?;
-        Ok(Maps { channels, image, pitch })
+        Ok(Maps { channels, image, pitch, element: 4 })
+    }
+
+    /// The same of accumulators as i16, if `words`.
+    pub fn words(self, words: bool) -> Maps {
+        Maps { element: if words { 2 } else { self.element }, ..self }
     }
 
     /// Bytes from one position to the next.
     pub fn pixel(&self) -> usize {
-        self.pitch * 4
+        self.pitch * self.element
     }
 
     /// Bytes of a sample.

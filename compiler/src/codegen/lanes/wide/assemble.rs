@@ -2,7 +2,7 @@
 //! argument is the block that `plan` lays out.
 
 use super::Leaf;
-use super::bands::Bands;
+use super::bands::{self, Bands};
 use super::operators::Writer;
 use super::plan::{CHANNEL, HOME, POINTERS, Place, SPARE, STOP};
 use crate::codegen::lanes::nest::Sink;
@@ -220,6 +220,9 @@ impl Leaf<'_> {
                 Op::Load(access) => {
                     let Some(at) = self.moved(&access, ahead) else { continue };
                     w.load(a, v, access.element, at)?;
+                    if self.bands.is_some() {
+                        a.prefetcht1(byte_ptr(at + bands::ahead(&access)))?;
+                    }
                 }
                 Op::Flat => {
                     a.lea(r15d, ptr(rdx + ahead as i32))?;

@@ -1,7 +1,8 @@
 //! Bands of positions: where a nest has more channels than a register has lanes, memory that lies channels inside would be read a
 //! register's worth in every pixel, channel group after channel group, which no prefetcher follows. So the leaf function does
 //! all channels of some positions before it goes on to the next; what it sums waits in the block meanwhile. A pass over images
-//! larger than the caches takes half the time for it.
+//! larger than the caches takes half the time for it. A band is a page or two, at whose end machines forget what they fetched
+//! ahead, so each element asks for the one that lies a band further.
 //!
 //! ```text
 //! for channels { for positions { … } }    →    for bands { for channels { for positions of the band { … } } }
@@ -10,6 +11,7 @@
 use super::assemble::{BLOCK, Done};
 use super::plan::{CHANNEL, HOME, Plan};
 use crate::codegen::lanes::nest::{Nest, Sink};
+use crate::codegen::lanes::program::Access;
 use crate::codegen::tiles::Width;
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
@@ -18,6 +20,11 @@ use iced_x86::code_asm::*;
 const POSITIONS: usize = 16;
 /// Bytes of the block that sums may wait in.
 const WAITING: usize = 16 << 10;
+
+/// Bytes from an element to that of the same channel in the next band, but for what lies between rows.
+pub(super) fn ahead(access: &Access) -> i32 {
+    (POSITIONS * access.column) as i32
+}
 
 /// The bands of a leaf function, and where it keeps count of them in the block.
 #[derive(Clone, Copy, Debug)]

@@ -8,7 +8,8 @@ use crate::lower::train::layouts::Maps;
 pub struct Forward {
     /// What it reads. The border may be enlarged.
     pub input: InputLayout,
-    /// What it writes, i32 or f32. The pitch may be enlarged.
+    /// What it writes: f32, or accumulators, as i16 where they fit and there are enough of them for their bytes to matter. The pitch
+    /// may be enlarged.
     pub output: Maps,
     pub(crate) g: Geometry,
     pub(crate) operands: Operands,
@@ -26,7 +27,8 @@ impl Forward {
     pub fn new(g: &Geometry, operands: Operands) -> Result<Forward, String> {
         operands.check(g.taps())?;
         let input = InputLayout::new(operands, g.channels, g.groups, g.input, border(g))?;
-        let output = Maps::new(g.outputs, g.groups, g.output)?;
+        let words = operands.sums_are_words(g.taps()) && !few(g);
+        let output = Maps::new(g.outputs, g.groups, g.output)?.words(words);
         Ok(Forward {
             input,
             output,
@@ -68,11 +70,16 @@ impl Forward {
 
     /// Whether tasks should take all samples and some of the units, because a sample has few rows.
     pub fn over_batch(&self) -> bool {
-        self.g.output[0] * self.g.output[1] <= 8
+        few(&self.g)
     }
 
     /// Samples that a task should take so that few rows of its last tile are idle.
     pub fn samples_per_task(&self) -> usize {
         FULL_ROWS.div_ceil(self.g.output[0] * self.g.output[1])
     }
+}
+
+/// Whether a sample has few rows.
+fn few(g: &Geometry) -> bool {
+    g.output[0] * g.output[1] <= 8
 }

@@ -76,6 +76,13 @@ impl Operands {
         ))
     }
 
+    /// Whether no sum of so many products leaves i16.
+    pub(crate) fn sums_are_words(self, terms: usize) -> bool {
+        let Operands::Levels { a, b, .. } = self else { return false };
+        let product = u64::from(a.magnitude()) * u64::from(b.magnitude());
+        product.checked_mul(terms as u64).is_some_and(|sum| sum < 1 << 15)
+    }
+
     pub(crate) fn integer(self) -> bool {
         self != Operands::Float
     }
