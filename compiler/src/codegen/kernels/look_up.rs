@@ -11,7 +11,7 @@
 //! holds 20 or 60 look-ups; u16 sums hold K·top ≤ 65 535. Needs SSSE3 on x86-64 (`tbl` on aarch64).
 
 use super::int_conv::IntLayer;
-use super::layer::{Codes, Layer, codes_behind, demand, whole_words};
+use super::layer::{Codes, Layer, codes_behind, demand};
 use super::look_up_rows;
 use super::spread::Source;
 use super::{KernelError, Task};
@@ -127,7 +127,8 @@ fn codes(
     let form = w.bits() == 1 && a.offset == 0 && outputs.is_multiple_of(PAIR) && greatest <= 32_766;
     let store = match b.layout {
         Layout::Nibbles => Store::Nibbles(PAIR),
-        Layout::Bits if whole_words(b) => Store::Bits(b.words() * 8),
+        // A word's bits beyond the last channel must be zero, which a tile of fewer than 64 outputs does not store.
+        Layout::Bits if b.group.is_multiple_of(64) => Store::Bits(b.words() * 8),
         _ => return None,
     };
     let residual = match (t.residual, residual) {
