@@ -24,6 +24,7 @@ mod samples;
 mod split;
 mod split_input;
 mod split_lanes;
+mod split_lanes_early;
 mod split_tiling;
 mod spread;
 mod store;
