@@ -102,12 +102,14 @@ pub(super) fn cycles(layer: &Layer<'_>, level: &Level, wide: bool) -> f64 {
 
 /// Whether tiles go row by row; `offset` is that of the activations' levels, which only the other kernel adds.
 fn by_rows(offset: i32, (g, input): (&Geometry, &Buffer), level: &Level, wide: bool) -> bool {
-    offset == 0 && look_up_rows::fits(g, input) && level.has_x86(if wide { x86::AVX2 } else { x86::V2 })
+    let has = level.has_x86(if wide { x86::AVX2 } else { x86::V2 }) || !wide && level.has_a64(0);
+    offset == 0 && look_up_rows::fits(g, input) && has
 }
 
 /// Whether there is a tile that can store codes: the AVX2 tiles spread bits with BMI2, the SSE tile goes by rows only.
 fn stores_codes((g, input): (&Geometry, &Buffer), level: &Level, wide: bool) -> bool {
-    if wide { level.has_x86(x86::BMI2) } else { level.has_x86(x86::V2) && look_up_rows::fits(g, input) }
+    let narrow = level.has_x86(x86::V2) || level.has_a64(0);
+    if wide { level.has_x86(x86::BMI2) } else { narrow && look_up_rows::fits(g, input) }
 }
 
 /// What a tile stores: codes where only thresholds follow that 16 bits can compare, of 1-bit weights and codes of at most 2 bits, and
