@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""Counts the instructions of one inference by valgrind, and compares them with the stored counts: a check of speed that noise
-cannot disturb. It is no part of the test suite; run it where code generation changes.
+"""Counts the instructions of one inference, and compares them with the stored counts: a check of speed that noise cannot disturb. It
+is no part of the test suite; run it where code generation changes.
 
     cargo build --release -p dorefac && python3 tests/instructions.py            # 2 % more than stored fails
     python3 tests/instructions.py --write                                        # stores the counts anew
+    python3 tests/instructions.py --arch aarch64                                 # one architecture only
 
-valgrind knows no AVX-512, so the levels are x86-64-v2 and v3. A count is what a batch of five images takes more than one of
-one, divided by four: loading the model does not count. More is a regression; much less wants the counts stored anew.
+On x86-64 valgrind counts, which knows no AVX-512: the levels are x86-64-v2 and v3. A count is what a batch of five images takes more
+than one of one, divided by four: loading the model does not count. For aarch64 qemu counts what the model's own functions execute for
+one image (`emulated.py`), beside a baseline of bit-serial kernels. What lacks its tools is SKIPPED. More instructions are a regression;
+much less want the counts stored anew.
 """
 import argparse
 import json
@@ -17,6 +20,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+import emulated
 
 TOP = Path(__file__).resolve().parent.parent
 STORED = TOP / "tests/instructions.json"
@@ -63,7 +68,11 @@ def instructions(dorefac, model, x, folder):
     return int(found[1].replace(",", ""))
 
 
-def count(args, folder):
+def show(line):
+    print(line, file=sys.stderr)
+
+
+def count_x86(args, folder):
     counts = {}
     for name, (graph, shape) in models(folder).items():
         inputs = {n: Path(folder) / f"{n}.npy" for n in (LESS, MORE)}
@@ -75,7 +84,25 @@ def count(args, folder):
             subprocess.run(list(map(str, words)), check=True, capture_output=True)
             less, more = (instructions(args.dorefac, compiled, inputs[n], folder) for n in (LESS, MORE))
             counts[f"{name}, {level}"] = (more - less) // (MORE - LESS)
-            print(f"{name}, {level}: {counts[f'{name}, {level}']}", file=sys.stderr)
+            show(f"{name}, {level}: {counts[f'{name}, {level}']}")
+    return counts
+
+
+def count(args):
+    """The counts of the architectures whose tools are there."""
+    counts = {}
+    if args.arch != "aarch64":
+        if shutil.which("valgrind"):
+            with tempfile.TemporaryDirectory() as folder:
+                counts |= count_x86(args, folder)
+        else:
+            show("SKIPPED: x86-64: valgrind is missing; install it, as by apt-get install valgrind")
+    if args.arch != "x86_64":
+        lacking = emulated.missing()
+        if lacking:
+            show(f"SKIPPED: aarch64: {lacking}")
+        else:
+            counts |= emulated.count(args.dorefac, show)
     return counts
 
 
@@ -87,7 +114,7 @@ def compare(counts, stored, tolerance):
         change = f"{(now / before - 1) * 100:+.1f} %" if before else "new"
         bad = before is not None and now > before * (1 + tolerance / 100)
         worse += bad
-        print(f"{name:24} {now:12} {change:>9}{'  WORSE' if bad else ''}")
+        print(f"{name:34} {now:12} {change:>9}{'  WORSE' if bad else ''}")
     return worse == 0
 
 
@@ -95,18 +122,18 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dorefac", type=Path, default=TOP / "target/release/dorefac", help="the binary")
     parser.add_argument("--tolerance", type=float, default=2.0, help="percent")
+    parser.add_argument("--arch", choices=["x86_64", "aarch64"], help="only this architecture")
     parser.add_argument("--write", action="store_true", help="store the counts instead of comparing them")
     args = parser.parse_args()
-    if not shutil.which("valgrind"):
-        sys.exit("valgrind is missing; install it, as by apt-get install valgrind")
     if not args.dorefac.is_file():
         sys.exit(f"{args.dorefac}: no such file; cargo build --release -p dorefac, or name it by --dorefac")
-    with tempfile.TemporaryDirectory() as folder:
-        counts = count(args, folder)
+    counts, stored = count(args), json.loads(STORED.read_text())
+    if not counts:
+        sys.exit("nothing was counted")
     if args.write:
-        STORED.write_text(json.dumps(counts, indent=1) + "\n")
+        STORED.write_text(json.dumps(stored | counts, indent=1) + "\n")
         return
-    if not compare(counts, json.loads(STORED.read_text()), args.tolerance):
+    if not compare(counts, stored, args.tolerance):
         sys.exit(f"more instructions than {STORED.name} has, by over {args.tolerance} %; where that is meant, --write")
 
 

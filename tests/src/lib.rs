@@ -1,6 +1,7 @@
 //! Test support shared by the files in `tests/tests`.
 
 pub mod fuzz;
+pub mod layers;
 pub mod native;
 pub mod onnx;
 pub mod training;

@@ -3,57 +3,16 @@
 
 use dorefa_runtime::{Session, Tensor};
 use dorefac::codegen::kernels::choice::Kernel;
-use dorefac::codegen::target::{Arch, Level, host_features};
+use dorefac::codegen::target::{Arch, Level, a64, host_features};
 use dorefac::compile::{CompileError, Options, Wish, compile, profile};
 use dorefac::emit::jit::JitImage;
 use dorefac::graph::Graph;
-use dorefac::{interp, passes, text};
+use dorefac::{interp, text};
+use dorefac_tests::layers::{self, Fill};
 use std::collections::BTreeSet;
 
-/// What weights or pixels are.
-#[derive(Clone, Copy, Debug)]
-enum Fill {
-    Greatest,
-    Least,
-    Mixed,
-    /// No small multiples of anything.
-    Rough,
-    /// The greatest for the last 32 of 68 channels under windows of 9 taps, else the least: no part of a sum has its share.
-    Uneven,
-}
-
-impl Fill {
-    const ALL: [Fill; 3] = [Fill::Greatest, Fill::Least, Fill::Mixed];
-
-    fn value(self, i: usize) -> f32 {
-        match self {
-            Fill::Greatest => 1.0,
-            Fill::Least => -1.0,
-            Fill::Mixed => ((i * 7919 + 13) % 97) as f32 / 48.0 - 1.0,
-            Fill::Rough => (i as f32 * 1.7).sin(),
-            Fill::Uneven if i / 9 % 68 >= 36 => 1.0,
-            Fill::Uneven => -1.0,
-        }
-    }
-}
-
-/// A network with the layer `c` over `channels` channels of codes of `bits`, whose weights are `weights` of the text.
 fn network(channels: usize, size: usize, input: &str, layer: &str, weights: Fill) -> Graph {
-    let source = format!(
-        "dorefa 1\ngraph g(x: f32[N, {channels}, {size}, {size}]) -> (y) {{\n  a = {input}\n  {}\n}}\n",
-        layer.replace("; ", "\n  ")
-    );
-    let values = |name: &str| {
-        // The layer that is forced has these, the others always the same.
-        let fill = if name == "w" { weights } else { Fill::Mixed };
-        let shape = source.split(&format!("@{name}: f32[")).nth(1)?.split(']').next()?;
-        let dims: Vec<usize> = shape.split(", ").filter_map(|d| d.parse().ok()).collect();
-        Tensor::f32(dims.clone(), (0..dims.iter().product()).map(|i| fill.value(i)).collect()).ok()
-    };
-    let mut graph = text::parse(&source, "forced.dorefa", &values)
-        .unwrap_or_else(|p| panic!("{}", p.iter().map(ToString::to_string).collect::<String>()));
-    passes::run(&mut graph, profile(&levels()), &mut |_, _| {}).expect("passes");
-    graph
+    layers::network([channels, size], input, layer, weights, profile(&levels()))
 }
 
 fn levels() -> Vec<Level> {
@@ -108,6 +67,7 @@ fn here(all: &[Kernel]) -> BTreeSet<Kernel> {
         let levels = Level::parse(level, &"x86_64-unknown-linux-gnu".parse().expect("a triple")).expect("a level");
         Arch::host() == Some(Arch::X86_64) && levels.iter().all(|l| l.features & !host_features() == 0)
     };
+    let arm = Arch::host() == Some(Arch::Aarch64);
     let runs = |k: &Kernel| match k {
         Kernel::Amx | Kernel::SplitAmx => has("x86-64-v4+vbmi+amx"),
         Kernel::LookUp64 => has("x86-64-v4+vbmi"),
@@ -116,16 +76,19 @@ fn here(all: &[Kernel]) -> BTreeSet<Kernel> {
         Kernel::FloatAvx512 => has("x86-64-v4"),
         Kernel::LookUp16Avx2 | Kernel::LookUpFlatAvx2 => has("x86-64-v3"),
         Kernel::SplitBytesAvx2 | Kernel::SplitAvx2 | Kernel::FloatAvx2 => has("x86-64-v3"),
-        Kernel::LookUpFlat => has("x86-64-v2"),
+        Kernel::LookUpFlat => arm || has("x86-64-v2"),
+        Kernel::SplitDot => arm && host_features() & (a64::DOTPROD | a64::I8MM) != 0,
+        Kernel::SplitNeon => arm,
         _ => true,
     };
     all.iter().copied().filter(runs).collect()
 }
 
 const BITS: [Kernel; 2] = [Kernel::PopcountAvx512, Kernel::Popcount];
-const SPLIT: [Kernel; 3] = [Kernel::SplitVnni, Kernel::SplitAvx2, Kernel::Split];
+const SPLIT: [Kernel; 5] = [Kernel::SplitVnni, Kernel::SplitAvx2, Kernel::SplitDot, Kernel::SplitNeon, Kernel::Split];
 /// Those that multiply bytes in one digit only, too.
-const SMALL: [Kernel; 4] = [Kernel::SplitVnni, Kernel::SplitBytesAvx2, Kernel::SplitAvx2, Kernel::Split];
+const SMALL: [Kernel; 6] =
+    [Kernel::SplitVnni, Kernel::SplitBytesAvx2, Kernel::SplitAvx2, Kernel::SplitDot, Kernel::SplitNeon, Kernel::Split];
 const FLAT: [Kernel; 2] = [Kernel::LookUpFlatAvx2, Kernel::LookUpFlat];
 const LOOK_UP: [Kernel; 3] = [Kernel::LookUp64, Kernel::LookUp16Avx2, Kernel::LookUp16];
 

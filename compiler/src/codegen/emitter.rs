@@ -139,6 +139,29 @@ impl Emitter<'_, '_> {
         self.range(zero, end, 1, body);
     }
 
+    /// Emits the body `n` times over, counting down: two instructions a turn less than [`Emitter::times`], for short bodies that need no
+    /// index.
+    pub fn repeat(&mut self, n: usize, body: impl FnOnce(&mut Self)) {
+        match n {
+            0 => return,
+            1 => return body(self),
+            _ => {}
+        }
+        let n = self.int(n);
+        let counter = self.var(n);
+        let (again, after) = (self.b.create_block(), self.b.create_block());
+        self.b.ins().jump(again, &[]);
+        self.b.switch_to_block(again);
+        body(self);
+        let left = self.b.use_var(counter);
+        let left = self.b.ins().iadd_imm_s(left, -1);
+        self.b.def_var(counter, left);
+        self.b.ins().brif(left, again, &[], after, &[]);
+        self.b.seal_block(again);
+        self.b.seal_block(after);
+        self.b.switch_to_block(after);
+    }
+
     /// Emits `if condition { body }`.
     pub fn when(&mut self, condition: Value, body: impl FnOnce(&mut Self)) {
         let (inside, after) = (self.b.create_block(), self.b.create_block());

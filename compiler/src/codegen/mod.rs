@@ -5,12 +5,14 @@
 mod call;
 mod chain;
 mod check;
+mod dot;
 mod emitter;
 pub mod entry;
 mod functions;
 pub mod image;
 pub mod kernels;
 mod lanes;
+mod leaf;
 pub mod products;
 pub mod steps;
 mod stubs;

@@ -202,6 +202,11 @@ impl Level {
         self.arch == Arch::X86_64 && self.has(bits)
     }
 
+    /// Whether it is one of aarch64 and all of `bits` are set.
+    pub fn has_a64(&self, bits: u64) -> bool {
+        self.arch == Arch::Aarch64 && self.has(bits)
+    }
+
     /// Whether `fma` compiles to an instruction (without, Cranelift would call a library function).
     pub fn has_fma(&self) -> bool {
         match self.arch {

@@ -236,6 +236,22 @@ impl Split {
         weights
     }
 
+    /// For each block, digit and output, in this order, `times` the sum of the digits of its weight levels (O, C/groups, KH, KW), as i32.
+    pub fn sums_of_digits(&self, g: &Geometry, weights: &[i64], times: i64) -> Vec<u8> {
+        let (outputs, blocks) = (g.outputs / g.groups, self.blocks(g));
+        let mut sums = vec![0i32; g.groups * blocks * self.planes * TILE];
+        for (o, row) in weights.chunks(g.taps().max(1)).enumerate() {
+            let (group, o) = (o / outputs, o % outputs);
+            for plane in 0..self.planes {
+                let at = ((group * blocks + o / TILE) * self.planes + plane) * TILE + o % TILE;
+                if let Some(slot) = sums.get_mut(at) {
+                    *slot = (times * row.iter().map(|&w| self.digit(w, plane)).sum::<i64>()) as i32;
+                }
+            }
+        }
+        sums.iter().flat_map(|v| v.to_le_bytes()).collect()
+    }
+
     /// Thresholds (O, top + 1), direction last, of accumulators whose falling channels are negated, as i32 vectors of 16
     /// outputs: for each block and threshold t the upper part t >> b, then the lower part minus 1; so acc ≥ t where
     /// hi > upper, or hi = upper and lo > lower. Absent outputs are never reached.

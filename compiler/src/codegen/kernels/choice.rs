@@ -33,7 +33,11 @@ pub enum Kernel {
     SplitBytesAvx2,
     /// Digits of weights multiplied as i16, 256 bits wide.
     SplitAvx2,
-    /// The same, 128 bits wide.
+    /// Digits of weights multiplied as bytes, four at a time, NEON.
+    SplitDot,
+    /// Digits of weights multiplied as i16, NEON, several positions at once.
+    SplitNeon,
+    /// The same, 128 bits wide, one position.
     Split,
     /// One product at a time.
     Direct,
@@ -58,7 +62,7 @@ pub struct Candidate {
 
 impl Kernel {
     /// All of them.
-    pub const ALL: [Kernel; 18] = [
+    pub const ALL: [Kernel; 20] = [
         Kernel::Amx,
         Kernel::LookUp64,
         Kernel::LookUp16Avx2,
@@ -71,6 +75,8 @@ impl Kernel {
         Kernel::SplitVnni,
         Kernel::SplitBytesAvx2,
         Kernel::SplitAvx2,
+        Kernel::SplitDot,
+        Kernel::SplitNeon,
         Kernel::Split,
         Kernel::Direct,
         Kernel::DirectWide,
@@ -94,6 +100,8 @@ impl Kernel {
             Kernel::SplitVnni => "split integer, VNNI",
             Kernel::SplitBytesAvx2 => "split integer bytes, AVX2",
             Kernel::SplitAvx2 => "split integer, AVX2",
+            Kernel::SplitDot => "split integer, dot products",
+            Kernel::SplitNeon => "split integer, NEON",
             Kernel::Split => "split integer",
             Kernel::Direct => "direct integer",
             Kernel::DirectWide => "direct integer, 64 bits",
@@ -149,9 +157,8 @@ impl Kernel {
             Kernel::LookUpFlat => look_up_flat::fits(layer, level, false),
             Kernel::PopcountAvx512 => popcount::fits(layer, level),
             Kernel::Popcount => layer.in_lanes(),
-            Kernel::SplitVnni | Kernel::SplitBytesAvx2 | Kernel::SplitAvx2 | Kernel::Split => {
-                split::fits(layer, level, self)
-            }
+            Kernel::SplitVnni | Kernel::SplitBytesAvx2 | Kernel::SplitAvx2 => split::fits(layer, level, self),
+            Kernel::SplitDot | Kernel::SplitNeon | Kernel::Split => split::fits(layer, level, self),
             Kernel::Direct => layer.in_lanes(),
             Kernel::DirectWide => int_direct::fits_wide(layer),
             Kernel::FloatAvx512 | Kernel::FloatAvx2 | Kernel::Float => float_conv::fits(layer, level, self),
@@ -169,9 +176,8 @@ impl Kernel {
             Kernel::LookUpFlat => look_up_flat::cycles(layer, false),
             Kernel::PopcountAvx512 => popcount::cycles(layer),
             Kernel::Popcount => int_conv::cycles(layer),
-            Kernel::SplitVnni | Kernel::SplitBytesAvx2 | Kernel::SplitAvx2 | Kernel::Split => {
-                split::cycles(layer, self)
-            }
+            Kernel::SplitVnni | Kernel::SplitBytesAvx2 | Kernel::SplitAvx2 => split::cycles(layer, self),
+            Kernel::SplitDot | Kernel::SplitNeon | Kernel::Split => split::cycles(layer, self),
             Kernel::Direct | Kernel::DirectWide => int_direct::cycles(layer),
             Kernel::FloatAvx512 | Kernel::FloatAvx2 | Kernel::Float => float_conv::cycles(layer, self),
         }

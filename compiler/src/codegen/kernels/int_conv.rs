@@ -47,9 +47,8 @@ pub(super) fn emit(
         Kernel::LookUpFlat => look_up_flat::emit(e, task, &layer, false),
         Kernel::PopcountAvx512 => popcount::emit(e, task, &layer),
         Kernel::Popcount => bit_serial(e, task, &layer),
-        Kernel::SplitVnni | Kernel::SplitBytesAvx2 | Kernel::SplitAvx2 | Kernel::Split => {
-            split::emit(e, task, &layer, about, kernel)
-        }
+        Kernel::SplitVnni | Kernel::SplitBytesAvx2 | Kernel::SplitAvx2 => split::emit(e, task, &layer, about, kernel),
+        Kernel::SplitDot | Kernel::SplitNeon | Kernel::Split => split::emit(e, task, &layer, about, kernel),
         Kernel::Direct => int_direct::emit(e, task, &layer),
         Kernel::DirectWide => int_direct::emit_wide(e, task, &layer, codes.acc),
         Kernel::FloatAvx512 | Kernel::FloatAvx2 | Kernel::Float => Err((about.node, "computes codes".to_owned())),

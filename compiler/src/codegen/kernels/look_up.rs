@@ -11,7 +11,7 @@
 //! holds 20 or 60 look-ups; u16 sums hold K·top ≤ 65 535. Needs SSSE3 on x86-64 (`tbl` on aarch64).
 
 use super::int_conv::IntLayer;
-use super::layer::{Codes, Layer, codes_behind, demand, whole_words};
+use super::layer::{Codes, Layer, codes_behind, demand};
 use super::look_up_rows;
 use super::spread::Source;
 use super::{KernelError, Task};
@@ -102,12 +102,14 @@ pub(super) fn cycles(layer: &Layer<'_>, level: &Level, wide: bool) -> f64 {
 
 /// Whether tiles go row by row; `offset` is that of the activations' levels, which only the other kernel adds.
 fn by_rows(offset: i32, (g, input): (&Geometry, &Buffer), level: &Level, wide: bool) -> bool {
-    offset == 0 && look_up_rows::fits(g, input) && level.has_x86(if wide { x86::AVX2 } else { x86::V2 })
+    let has = level.has_x86(if wide { x86::AVX2 } else { x86::V2 }) || !wide && level.has_a64(0);
+    offset == 0 && look_up_rows::fits(g, input) && has
 }
 
 /// Whether there is a tile that can store codes: the AVX2 tiles spread bits with BMI2, the SSE tile goes by rows only.
 fn stores_codes((g, input): (&Geometry, &Buffer), level: &Level, wide: bool) -> bool {
-    if wide { level.has_x86(x86::BMI2) } else { level.has_x86(x86::V2) && look_up_rows::fits(g, input) }
+    let narrow = level.has_x86(x86::V2) || level.has_a64(0);
+    if wide { level.has_x86(x86::BMI2) } else { narrow && look_up_rows::fits(g, input) }
 }
 
 /// What a tile stores: codes where only thresholds follow that 16 bits can compare, of 1-bit weights and codes of at most 2 bits, and
@@ -127,7 +129,8 @@ fn codes(
     let form = w.bits() == 1 && a.offset == 0 && outputs.is_multiple_of(PAIR) && greatest <= 32_766;
     let store = match b.layout {
         Layout::Nibbles => Store::Nibbles(PAIR),
-        Layout::Bits if whole_words(b) => Store::Bits(b.words() * 8),
+        // A word's bits beyond the last channel must be zero, which a tile of fewer than 64 outputs does not store.
+        Layout::Bits if b.group.is_multiple_of(64) => Store::Bits(b.words() * 8),
         _ => return None,
     };
     let residual = match (t.residual, residual) {

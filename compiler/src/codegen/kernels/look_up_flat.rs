@@ -2,17 +2,17 @@
 //! [`super::int_conv`] computes with a popcount a word, its reference, from the same bit planes, which a task spreads to the bytes
 //! that choose tables. The first of several samples does all, so that weights are read from afar once for them.
 //!
-//! Cost: see [`cycles`]. Limits: those of [`super::look_up`], and what [`fits`] says. Needs AVX2, or SSE4.1 and SSSE3.
+//! Cost: see [`cycles`]. Limits: those of [`super::look_up`], and what [`fits`] says. Needs AVX2, or SSE4.1 and SSSE3, or aarch64 (`look_up_flat_clif`).
 
 use super::int_conv::{IntLayer, TapList, each_tap, gather_taps, tap_list};
 use super::layer::{Layer, demand};
 use super::popcount::each_sample;
 use super::samples::{WORD, one_position};
 use super::spread::{WORD_QUADS, spread};
-use super::{KernelError, Task};
+use super::{KernelError, Task, look_up_flat_clif};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, I32X4};
-use crate::codegen::target::{Level, x86};
+use crate::codegen::target::{Arch, Level, x86};
 use crate::codegen::tiles::Lanes;
 use crate::codegen::tiles::look_up_flat::LookUpFlat;
 use crate::lower::pack::{self, FLAT_TILE};
@@ -26,7 +26,7 @@ const MOST: usize = 8 << 10;
 /// Whether level and layer allow the kernel, `wide` with AVX2.
 pub(super) fn fits(layer: &Layer<'_>, level: &Level, wide: bool) -> Result<(), String> {
     demand(!wide || level.has_x86(x86::AVX2), "the level lacks AVX2")?;
-    demand(level.has_x86(x86::V2), "the level lacks SSE4.1 with SSSE3")?;
+    demand(level.has_x86(x86::V2) || level.has_a64(0), "the level lacks SSE4.1 with SSSE3")?;
     layer.in_lanes()?;
     let (Some(c), g) = (layer.codes, &layer.g) else { return Ok(()) };
     demand(one_position(g), "it has more than one position")?;
@@ -59,7 +59,11 @@ pub(super) fn emit(
     let tiles = (0..planes).map(|plane| {
         let factor = layer.a.step.wrapping_mul(layer.w.step).wrapping_shl(plane as u32);
         let lanes = if wide { Lanes::Ymm } else { Lanes::Xmm };
-        LookUpFlat { lanes, quads, limit, factor, add: plane > 0 }.function(e.image)
+        let tile = LookUpFlat { lanes, quads, limit, factor, add: plane > 0 };
+        match e.level.arch {
+            Arch::X86_64 => tile.function(e.image),
+            Arch::Aarch64 => look_up_flat_clif::function(tile, e),
+        }
     });
     let tiles = tiles.collect::<Result<Vec<_>, _>>().map_err(|m: CodegenError| (node, m.to_string()))?;
     let tables = e.data("look_up_tables", pack::look_up_tables());

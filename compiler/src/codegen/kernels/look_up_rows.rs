@@ -1,4 +1,4 @@
-//! 16-entry look-ups row by row (`tiles::look_up_rows`): the input rows under a row of the result
+//! 16-entry look-ups row by row (`tiles::look_up_rows`, on aarch64 `look_up_rows_clif`): the input rows under a row of the result
 //! lie in a ring on the stack, with zeros for padding, so that a tile's columns are neighbours. What [`super::look_up`] computes,
 //! from the same weights. Codes of 3 or 4 bits, which lie in bit planes, become two rings of 2 bits each.
 //!
@@ -8,10 +8,11 @@ use super::int_conv::IntLayer;
 use super::look_up::{Frame, plane_bytes};
 use super::split_input::zeros;
 use super::spread::Source;
-use super::{KernelError, Task};
+use super::{KernelError, Task, look_up_rows_clif};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::image::FunctionId;
+use crate::codegen::target::Arch;
 use crate::codegen::tiles::look_up_rows::{self, ENTRY, LookUpRows, RowFinish, TAPS};
 use crate::codegen::tiles::{CODES_ADDENDS, Lanes, LookUpCodes, PAIR};
 use crate::graph::ops::Geometry;
@@ -105,7 +106,11 @@ pub(super) fn emit(
         let factor = layer.a.step.wrapping_mul(layer.w.step).wrapping_shl((2 * half + plane) as u32);
         let sums = RowFinish::Sums { pitch: apart, factor, add: half + plane > 0 };
         let finish = stored.map_or(sums, |(codes, _)| RowFinish::Codes(codes));
-        tile(layer, source, lanes, finish).function(e.image)
+        let tile = tile(layer, source, lanes, finish);
+        match e.level.arch {
+            Arch::X86_64 => tile.function(e.image),
+            Arch::Aarch64 => look_up_rows_clif::function(tile, e),
+        }
     });
     let tiles = tiles.collect::<Result<Vec<_>, _>>().map_err(failed)?;
     let rows = Rows {

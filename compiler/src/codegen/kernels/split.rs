@@ -14,12 +14,12 @@ use super::box_sums::BoxSums;
 use super::choice::Kernel;
 use super::int_conv::IntLayer;
 use super::layer::{Layer, demand, thresholds};
-use super::split_lanes::Finish;
+use super::split_lanes::{Finish, Multiply};
 use super::split_tiling::{PATCH, Strip, cut, digits, levels, narrow, patched, strip};
 use super::{KernelError, Task, split_input, split_lanes};
 use crate::codegen::emitter::{Emitter, F32X4, I32X4};
 use crate::codegen::image::FunctionId;
-use crate::codegen::target::{Level, x86};
+use crate::codegen::target::{Level, a64, x86};
 use crate::codegen::tiles::patches::Patches;
 use crate::codegen::tiles::split_bytes_avx2::SHORTEST;
 use crate::codegen::tiles::{SplitFinish, SplitShape};
@@ -48,7 +48,9 @@ pub(super) struct SplitLayer<'a> {
     pub extents: [usize; 2],
     /// Input rows a strip.
     pub tall: usize,
-    /// Positions of a tile, and the tile.
+    /// Positions side by side whose sums are made together.
+    pub positions: usize,
+    /// What makes them, where it is no CLIF.
     pub tile: Option<(FunctionId, SplitShape)>,
     /// Where a tile's results lie.
     pub buffer: Value,
@@ -58,6 +60,10 @@ pub(super) struct SplitLayer<'a> {
     pub direct: bool,
     /// Where tiles list the positions that upper digits leave open.
     list: Option<Value>,
+    /// Where the CLIF keeps the upper digits' sums of a tile whose codes it decides early.
+    pub kept: Value,
+    /// How the CLIF multiplies.
+    pub multiply: Multiply,
     /// The sums under windows, where weights are halved.
     boxes: Option<BoxSums>,
     /// What gathers the windows of a row's positions side by side, where, and bytes from one to the next.
@@ -71,6 +77,11 @@ pub(super) fn fits(layer: &Layer<'_>, level: &Level, kernel: Kernel) -> Result<(
         Kernel::SplitAvx2 | Kernel::SplitBytesAvx2 => {
             demand(level.has_x86(x86::AVX2 | x86::BMI2), "the level lacks AVX2 with BMI2")?;
         }
+        Kernel::SplitDot => {
+            let dot = level.has_a64(a64::DOTPROD) || level.has_a64(a64::I8MM);
+            demand(dot, "the level lacks sdot and usdot")?;
+        }
+        Kernel::SplitNeon => demand(level.has_a64(0), "the level is none of aarch64")?,
         _ => {}
     }
     let split = digits(layer, kernel).ok_or("its levels or sums do not fit the digits of its weights")?;
@@ -82,7 +93,7 @@ pub(super) fn fits(layer: &Layer<'_>, level: &Level, kernel: Kernel) -> Result<(
     demand(strip(layer, &split, kernel).is_some(), "its window is too long for a strip")
 }
 
-/// Products of digits a cycle: 6 with 128-bit pmaddwd, 22 with AVX2, 42 as bytes, 105 with AVX-512 VNNI; runs are filled up to whole steps,
+/// Products of digits a cycle: 6 with 128-bit pmaddwd, 22 with AVX2, 42 as bytes, 105 with AVX-512 VNNI; 11 with NEON, 65 with dot products of bytes; runs are filled up to whole steps,
 /// outputs to blocks of 16. Copying a strip takes a cycle for every bit plane of a level, one for an integer, 2 for a pixel, as
 /// often as windows of neighbouring strips overlap; all weights are read for every tile; then the chain.
 pub(super) fn cycles(layer: &Layer<'_>, kernel: Kernel) -> f64 {
@@ -91,6 +102,8 @@ pub(super) fn cycles(layer: &Layer<'_>, kernel: Kernel) -> f64 {
         Kernel::SplitVnni => 105.0,
         Kernel::SplitBytesAvx2 => 42.0,
         Kernel::SplitAvx2 => 22.0,
+        Kernel::SplitDot => 50.0,
+        Kernel::SplitNeon => 11.0,
         _ => 6.0,
     };
     let Some(split) = digits(layer, kernel) else { return f64::INFINITY };
@@ -100,7 +113,7 @@ pub(super) fn cycles(layer: &Layer<'_>, kernel: Kernel) -> f64 {
     let strips = g.output[0].div_ceil(strip.extents[0]) * g.output[1].div_ceil(strip.extents[1]);
     let copied = (strips * strip.tall * strip.row / split.products.element()) as f64;
     let products = layer.positions() * outputs * run * split.always() as f64;
-    let tiles = layer.positions() / tile.map_or(1, |t| t.positions) as f64;
+    let tiles = layer.positions() / tile.map_or(strip.positions, |t| t.positions) as f64;
     let bits = (8 * split.products.element() * split.always()) as f64;
     let copy = match layer.input.layout {
         Layout::Dense => 2.0,
@@ -108,7 +121,8 @@ pub(super) fn cycles(layer: &Layer<'_>, kernel: Kernel) -> f64 {
         Layout::Nibbles | Layout::Bits => layer.bits()[1],
     };
     let results = tile.map_or(1, |t| t.window().iter().product()) as f64;
-    let chain = if split.early.is_some() { layer.positions() * outputs / results } else { layer.chain() };
+    let chain =
+        if tile.is_some() && split.early.is_some() { layer.positions() * outputs / results } else { layer.chain() };
     products / rate + copied * copy + layer.reading(bits, tiles) + chain
 }
 
@@ -169,9 +183,10 @@ fn prepare<'a>(
     let (g, node) = (&layer.g, about.node);
     let does_not_fit = || (node, "does not fit the split-integer kernel".to_owned());
     let (split, halves) = cut(about, kernel).ok_or_else(does_not_fit)?;
-    let (shape, Strip { extents, tall, row, size }) = strip(about, &split, kernel).ok_or_else(does_not_fit)?;
+    let (shape, Strip { positions, extents, tall, row, size }) =
+        strip(about, &split, kernel).ok_or_else(does_not_fit)?;
     let scale = |o| about.codes.map_or(1.0, |c| c.acc.scale_of(o));
-    let positions = shape.map_or(1, |s| s.positions);
+    let positions = shape.map_or(positions, |s| s.positions);
     let pixel = g.channels * split.products.element();
     let strip = e.stack(size, 64);
     let boxes = halves.is_some().then(|| BoxSums::new(e, [tall, row / pixel.max(1)], positions));
@@ -224,6 +239,7 @@ fn prepare<'a>(
     let split = gathered.unwrap_or(split);
     let pitch = g.outputs.next_multiple_of(4) + TILE;
     let buffer = task.lane_buffer(e, pitch * positions);
+    let multiply = Multiply::new(e, layer, (&split, &levels), kernel);
     let tile = match shape {
         None => None,
         Some(shape) => {
@@ -242,7 +258,8 @@ fn prepare<'a>(
     let weights = split.weights(g, &levels);
     let by_output = tile.is_some_and(|(_, tile): (_, SplitShape)| tile.by_output());
     let weights = e.data("weights", if by_output { split.by_output(weights) } else { weights });
-    let list = split.early.map(|_| e.stack(SplitShape::LIST, 64));
+    let kept = e.stack(if shape.is_none() { positions * 4 * TILE } else { 0 }, 16);
+    let list = shape.and(split.early).map(|_| e.stack(SplitShape::LIST, 64));
     Ok(SplitLayer {
         layer,
         split,
@@ -252,11 +269,14 @@ fn prepare<'a>(
         row,
         extents,
         tall,
+        positions,
         tile,
         buffer,
         pitch,
         direct,
         list,
+        kept,
+        multiply,
         boxes,
         patches,
     })
@@ -278,7 +298,7 @@ fn row(
     words: Option<(Value, Value)>,
 ) -> Result<(), KernelError> {
     let g = &layer.layer.g;
-    let positions = layer.tile.map_or(1, |(_, s)| s.positions);
+    let positions = layer.positions;
     let pixel = g.channels * layer.split.products.element();
     let mut result = Ok(());
     let (input, position) = match layer.patches {
@@ -399,7 +419,7 @@ fn blocks(
             };
             match layer.tile {
                 Some((function, _)) => e.call(function, &[&[input, weights, out, table], more].concat()),
-                None => split_lanes::block(e, layer, [input, weights, out, table]),
+                None => split_lanes::block(e, layer, index, [input, weights, out, table]),
             }
         });
     });

@@ -19,7 +19,8 @@ pub(super) const PATCH: usize = 64;
 
 /// What the kernel multiplies.
 fn products(kernel: Kernel) -> Products {
-    if matches!(kernel, Kernel::SplitVnni | Kernel::SplitBytesAvx2) { Products::Quads } else { Products::Pairs }
+    let quads = matches!(kernel, Kernel::SplitVnni | Kernel::SplitBytesAvx2 | Kernel::SplitDot);
+    if quads { Products::Quads } else { Products::Pairs }
 }
 
 /// Steps whose sums of two products of bytes fit 16 bits, where the kernel makes use of that.
@@ -46,10 +47,14 @@ pub(super) fn cut(layer: &Layer<'_>, kernel: Kernel) -> Option<(split::Split, Op
     {
         return Some((one, Some(halves)));
     }
-    let early = (matches!(kernel, Kernel::SplitVnni | Kernel::SplitAvx2) && split.planes > 1 && early_codes(layer))
-        .then(|| split.early(&layer.g, &levels(layer), layer.codes?.a.levels()))
-        .flatten()
-        .filter(|s| layer.g.output[1].is_multiple_of(SplitShape::of(s, layer.g.output[1], None).positions));
+    let early = || split.early(&layer.g, &levels(layer), layer.codes?.a.levels());
+    let whole =
+        |s: &split::Split| layer.g.output[1].is_multiple_of(SplitShape::of(s, layer.g.output[1], None).positions);
+    let early = match kernel {
+        Kernel::SplitVnni | Kernel::SplitAvx2 if split.planes > 1 && early_codes(layer) => early().filter(whole),
+        Kernel::SplitDot | Kernel::SplitNeon if split.planes > 1 && few_codes(layer) => early(),
+        _ => None,
+    };
     Some((early.unwrap_or(split), None))
 }
 
@@ -59,6 +64,14 @@ pub(super) fn patched(layer: &Layer<'_>, split: &split::Split) -> Option<split::
     let saved = split.runs[0] * split.steps() - patched.steps();
     let cost = 3 * split.runs[0];
     (saved * split.always() * split.blocks(&layer.g) > cost).then_some(patched)
+}
+
+/// Thresholds that the CLIF decides early at most: the more there are, the more codes are open.
+const EARLY: usize = 7;
+
+/// Whether few thresholds enter the chain.
+fn few_codes(layer: &Layer<'_>) -> bool {
+    thresholds(layer.graph, layer.step.source.node).is_some_and(|(_, top)| (1..=EARLY).contains(&top))
 }
 
 /// Whether the result are codes as the early tile stores them.
@@ -82,7 +95,8 @@ pub(super) fn pools(layer: &Layer<'_>, kernel: Kernel) -> bool {
 }
 
 /// The tile whose codes are those of the step's pool: of greatest codes that lie as such a tile stores them.
-fn pooled(layer: &Layer<'_>, split: &split::Split) -> Option<SplitShape> {
+fn pooled(layer: &Layer<'_>, split: &split::Split, kernel: Kernel) -> Option<SplitShape> {
+    let split = Some(split).filter(|_| kernel == Kernel::SplitVnni)?;
     let pool = layer.step.pool.filter(|&id| layer.graph.operands(id).len() == 1)?;
     let window = pools::window(layer.graph, pool)?.kernel;
     let alike = layer.stored.layout == Layout::Nibbles && layer.stored.planes == layer.result.planes;
@@ -91,8 +105,8 @@ fn pooled(layer: &Layer<'_>, split: &split::Split) -> Option<SplitShape> {
 
 /// The tile and the strip: of the tile of whole windows, else of the widest that has room, at least the window of one position.
 pub(super) fn strip(layer: &Layer<'_>, split: &split::Split, kernel: Kernel) -> Option<(Option<SplitShape>, Strip)> {
-    if let Some(tile) = pooled(layer, split) {
-        let strip = extents(&layer.g, split, Some(tile), layer.step.tasks);
+    if let Some(tile) = pooled(layer, split, kernel) {
+        let strip = extents(&layer.g, split, [tile.columns(), tile.window()[0]], layer.step.tasks);
         if strip.size <= LONGEST {
             return Some((Some(tile), strip));
         }
@@ -103,13 +117,31 @@ pub(super) fn strip(layer: &Layer<'_>, split: &split::Split, kernel: Kernel) -> 
         }
         _ => None,
     };
-    let tiles = [layer.g.output[1], 1].map(tile);
-    let strips = tiles.map(|t| extents(&layer.g, split, t, layer.step.tasks));
-    tiles.into_iter().zip(strips).find(|(_, s)| s.size <= LONGEST)
+    let tiles = [layer.g.output[1], 1].map(|width| match tile(width) {
+        Some(tile) => (Some(tile), tile.positions),
+        None => (None, in_lanes(split, kernel, width)),
+    });
+    let strips = tiles.map(|(t, positions)| (t, extents(&layer.g, split, [positions, 1], layer.step.tasks)));
+    strips.into_iter().find(|(_, s)| s.size <= LONGEST)
+}
+
+/// Positions whose sums the CLIF of a kernel holds at once in rows of `width`: NEON has registers for 24 sums, the levels and a
+/// vector of weights. What a row's tiles take is counted in instructions of a step, those beyond the row too.
+fn in_lanes(split: &split::Split, kernel: Kernel, width: usize) -> usize {
+    let product = match kernel {
+        Kernel::SplitDot => 1,
+        Kernel::SplitNeon => 4,
+        _ => return 1,
+    };
+    let vectors = split.always() * TILE / 4;
+    let row = |positions: &usize| width.div_ceil(*positions) * (6 + vectors + positions * (2 + product * vectors));
+    (1..=24 / vectors).min_by_key(row).unwrap_or(1)
 }
 
 /// The extents of a strip.
 pub(super) struct Strip {
+    /// Positions of a tile side by side.
+    pub positions: usize,
     /// Output rows and columns.
     pub extents: [usize; 2],
     /// Input rows.
@@ -120,9 +152,8 @@ pub(super) struct Strip {
     pub size: usize,
 }
 
-/// The largest strip of whole tiles that fits, first in width, then in height, of whole windows where the tile has them.
-fn extents(g: &Geometry, split: &split::Split, tile: Option<SplitShape>, tasks: usize) -> Strip {
-    let (positions, window) = tile.map_or((1, 1), |t| (t.columns(), t.window()[0]));
+/// The largest strip of whole tiles that fits, first in width, then in height; a tile is of so many positions side by side and rows.
+fn extents(g: &Geometry, split: &split::Split, [positions, window]: [usize; 2], tasks: usize) -> Strip {
     let span = |i: usize, n: usize| (n - 1) * g.strides[i] + (g.kernel[i] - 1) * g.dilations[i] + 1;
     let row = |columns: usize| (span(1, columns) * g.channels * split.products.element() + 16).next_multiple_of(16);
     let (tiles, share) = (g.output[1].div_ceil(positions), g.output[0].div_ceil(tasks.max(1)).div_ceil(window).max(1));
@@ -130,5 +161,5 @@ fn extents(g: &Geometry, split: &split::Split, tile: Option<SplitShape>, tasks: 
     let columns = (1..=tiles).rev().map(|t| t * positions).find(|&c| fits(1, c)).unwrap_or(positions);
     let rows = (1..=share).rev().map(|r| r * window).find(|&r| fits(r, columns)).unwrap_or(window);
     let (tall, row) = (span(0, rows), row(columns));
-    Strip { extents: [rows, columns], tall, row, size: tall * row + 64 }
+    Strip { positions, extents: [rows, columns], tall, row, size: tall * row + 64 }
 }

@@ -2,7 +2,8 @@
 
 use super::wide_chain::packs_sixteen;
 use super::{KernelError, Position, Source, Task, Words, moves};
-use crate::codegen::emitter::Emitter;
+use crate::codegen::emitter::{Emitter, F32X4};
+use crate::codegen::target::Arch;
 use crate::graph::types::Layout;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value, types};
@@ -174,8 +175,19 @@ impl Task<'_> {
         let (c, two) = (self.result.buffer.image.0, self.result.buffer.planes > 1);
         let row = e.at(self.result.base, p.flat, self.result.buffer.pixel());
         let (start, end) = channels(e, words, c);
+        let first = e.b.ins().ushr_imm_u(start, 2);
+        let first = e.b.ins().iadd(row, first);
+        // It moves in a variable: Cranelift would find the position anew for each vector.
+        let to = e.var(first);
         e.range(start, end, WIDE, |e, channel| {
             let codes = codes(e, channel);
+            let at = e.b.use_var(to);
+            let next = e.add(at, WIDE / 4);
+            e.b.def_var(to, next);
+            if e.level.arch == Arch::Aarch64 {
+                let bytes = nibbles_by_sums(e, codes, two);
+                return e.store(bytes, at, 0);
+            }
             let nibbles = |e: &mut Emitter<'_, '_>, q: usize| {
                 let mut v = plane_bits(e, codes, q);
                 for (by, mask) in [(8, 0x00FF_00FF), (4, 0x0F0F_0F0F)] {
@@ -191,11 +203,30 @@ impl Task<'_> {
                 let high = e.b.ins().ishl_imm_u(high, 4);
                 bytes = e.b.ins().bor(bytes, high);
             }
-            let at = e.b.ins().ushr_imm_u(channel, 2);
-            let at = e.b.ins().iadd(row, at);
             e.store(bytes, at, 0);
         });
     }
+}
+
+/// The four bytes of sixteen codes below 4, as a float, where no instruction gathers the top bits of bytes: each code's bits go to the
+/// place of its channel, then pairs of bytes are added.
+pub(super) fn nibbles_by_sums(e: &mut Emitter<'_, '_>, codes: Value, two: bool) -> Value {
+    let mut bits = codes;
+    if two {
+        let high = e.b.ins().ishl_imm_u(codes, 3);
+        let both = e.b.ins().bor(codes, high);
+        let mask = e.splat_i32(0x1111_1111);
+        let mask = e.cast(types::I8X16, mask);
+        bits = e.b.ins().band(both, mask);
+    }
+    let places = e.splat_i32(0x0804_0201);
+    let places = e.cast(types::I8X16, places);
+    let mut bytes = e.b.ins().imul(bits, places);
+    for _ in 0..2 {
+        bytes = e.b.ins().iadd_pairwise(bytes, bytes);
+    }
+    let bytes = e.cast(F32X4, bytes);
+    e.b.ins().extractlane(bytes, 0)
 }
 
 /// The channels of some words, of `count` in all.
@@ -229,7 +260,7 @@ fn sixteen(
 }
 
 /// Plane `q` of four codes (i32x4) or sixteen (i8x16) as the low bits of an i32.
-fn plane_bits(e: &mut Emitter<'_, '_>, codes: Value, q: usize) -> Value {
+pub(super) fn plane_bits(e: &mut Emitter<'_, '_>, codes: Value, q: usize) -> Value {
     let wide = e.b.func.dfg.value_type(codes) == types::I8X16;
     // Bytes are shifted as 16-bit lanes: only the top bit of each byte counts afterwards.
     let lanes = if wide { e.cast(types::I16X8, codes) } else { codes };

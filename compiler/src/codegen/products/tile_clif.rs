@@ -3,47 +3,24 @@
 
 use super::tile::{Arithmetic, COLUMNS, Finish, Tile};
 use crate::codegen::CodegenError;
+use crate::codegen::dot;
 use crate::codegen::emitter::{Emitter, F32X4};
 use crate::codegen::image::FunctionId;
-use crate::codegen::target::{self, Arch};
-use cranelift_codegen::Context;
-use cranelift_codegen::ir::{AbiParam, InstBuilder, Signature, UserFuncName, Value, types};
-use cranelift_codegen::isa::CallConv;
-use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
+use crate::codegen::leaf::leaf;
+use crate::codegen::target::Arch;
+use cranelift_codegen::ir::{InstBuilder, Value, types};
+use cranelift_frontend::Variable;
 
 /// Vectors of a row.
 const VECTORS: usize = COLUMNS / 4;
 
 /// The tile's function for `e`'s level.
 pub(super) fn function(tile: &Tile, e: &mut Emitter<'_, '_>) -> Result<FunctionId, CodegenError> {
-    let name = tile.name(&e.level.name);
-    if let Some(known) = e.image.functions.iter().position(|f| f.name == name) {
-        return Ok(FunctionId(known as u32));
-    }
-    let id = e.image.declare_function(name);
-    let isa = target::isa(e.level)?;
-    let mut context = Context::new();
-    let mut signature = Signature::new(CallConv::SystemV);
-    signature.params = vec![AbiParam::new(types::I64); if tile.finish.adds() { 6 } else { 2 }];
-    context.func.signature = signature;
-    context.func.name = UserFuncName::user(0, id.0);
-    let mut builders = FunctionBuilderContext::new();
-    let b = FunctionBuilder::new(&mut context.func, &mut builders);
-    let mut inner = Emitter { b, image: &mut *e.image, level: e.level, fma: e.fma };
-    body(tile, &mut inner);
-    inner.b.ins().return_(&[]);
-    inner.b.seal_all_blocks();
-    inner.b.finalize(isa.frontend_config());
-    e.image.define(id, context, &*isa)?;
-    Ok(id)
+    let parameters = if tile.finish.adds() { 6 } else { 2 };
+    leaf(e, &tile.name(&e.level.name), parameters, |e, p| body(tile, e, p))
 }
 
-fn body(tile: &Tile, e: &mut Emitter<'_, '_>) {
-    let entry = e.b.create_block();
-    e.b.append_block_params_for_function_params(entry);
-    e.b.switch_to_block(entry);
-    e.b.seal_block(entry);
-    let p: Vec<Value> = e.b.block_params(entry).to_vec();
+fn body(tile: &Tile, e: &mut Emitter<'_, '_>, p: &[Value]) {
     let rows: Vec<Variable> = (0..tile.rows)
         .map(|i| {
             let row = e.load(types::I64, p[0], 8 * i as i32);
@@ -144,17 +121,11 @@ fn combine(e: &mut Emitter<'_, '_>, arithmetic: Arithmetic, a: Value, b: Value, 
             e.b.ins().fadd(sum, p)
         }
         Arithmetic::Pairs => {
-            // This form becomes pmaddwd, or smull, smull2 and addp.
-            let (a, b) = (e.cast(types::I16X8, a), e.cast(types::I16X8, b));
-            let (al, bl) = (e.b.ins().swiden_low(a), e.b.ins().swiden_low(b));
-            let (ah, bh) = (e.b.ins().swiden_high(a), e.b.ins().swiden_high(b));
-            let (l, h) = (e.b.ins().imul(al, bl), e.b.ins().imul(ah, bh));
-            let p = e.b.ins().iadd_pairwise(l, h);
+            let p = dot::pairs(e, a, b);
             e.b.ins().iadd(sum, p)
         }
         Arithmetic::Quads => {
-            let (a, b) = (e.cast(types::I8X16, a), e.cast(types::I8X16, b));
-            let p = if e.level.arch == Arch::X86_64 { two_products(e, a, b) } else { four_products(e, a, b) };
+            let p = if e.level.arch == Arch::X86_64 { two_products(e, a, b) } else { dot::quads(e, a, b, false) };
             // In this order usdot adds too.
             e.b.ins().iadd(p, sum)
         }
@@ -163,20 +134,9 @@ fn combine(e: &mut Emitter<'_, '_>, arithmetic: Arithmetic, a: Value, b: Value, 
 
 /// Sums of four products by pmaddubsw and pmaddwd.
 fn two_products(e: &mut Emitter<'_, '_>, unsigned: Value, signed: Value) -> Value {
+    let (unsigned, signed) = (e.cast(types::I8X16, unsigned), e.cast(types::I8X16, signed));
     let p = e.b.ins().x86_pmaddubsw(signed, unsigned);
     let (low, high) = (e.b.ins().swiden_low(p), e.b.ins().swiden_high(p));
-    e.b.ins().iadd_pairwise(low, high)
-}
-
-/// Sums of four products in the form that becomes usdot where there is one; a product fits i16.
-fn four_products(e: &mut Emitter<'_, '_>, unsigned: Value, signed: Value) -> Value {
-    let low = (e.b.ins().uwiden_low(unsigned), e.b.ins().swiden_low(signed));
-    let high = (e.b.ins().uwiden_high(unsigned), e.b.ins().swiden_high(signed));
-    let [low, high] = [low, high].map(|(a, b)| {
-        let p = e.b.ins().imul(a, b);
-        let (low, high) = (e.b.ins().swiden_low(p), e.b.ins().swiden_high(p));
-        e.b.ins().iadd_pairwise(low, high)
-    });
     e.b.ins().iadd_pairwise(low, high)
 }
 

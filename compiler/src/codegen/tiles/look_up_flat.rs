@@ -54,9 +54,13 @@ impl LookUpFlat {
     /// # Errors
     /// When a distance does not fit an instruction.
     pub fn function(self, image: &mut Image) -> Result<FunctionId, CodegenError> {
+        tile(image, &self.name(), |a| self.assemble(a))
+    }
+
+    /// What the function is called.
+    pub fn name(self) -> String {
         let LookUpFlat { lanes, quads, limit, factor, add } = self;
-        let name = format!("tile.look_up.flat.{lanes:?}.{quads}.{limit}.{factor}.{add}");
-        tile(image, &name, |a| self.assemble(a))
+        format!("tile.look_up.flat.{lanes:?}.{quads}.{limit}.{factor}.{add}")
     }
 
     /// Vectors of a block.

@@ -120,24 +120,36 @@ impl LookUpRows {
     /// # Errors
     /// When a distance does not fit an instruction.
     pub fn function(self, image: &mut Image) -> Result<FunctionId, CodegenError> {
-        let LookUpRows { lanes, width, kernel, stride, quads, pixel, limit, finish } = self;
+        self.check()?;
+        tile(image, &self.name(), |a| self.assemble(a))
+    }
+
+    /// # Errors
+    /// When a distance does not fit an instruction.
+    pub fn check(self) -> Result<(), CodegenError> {
+        let LookUpRows { width, kernel, stride, quads, pixel, finish, .. } = self;
         if pixel * (width * stride + kernel) >= 1 << 30
             || finish.pitch() * width >= 1 << 30
             || quads * kernel >= 1 << 24
         {
             return Err(CodegenError::TooLarge(format!("rows of {quads} bytes a position")));
         }
-        let name = format!("tile.look_up.rows.{lanes:?}.{width}x{kernel}s{stride}x{quads}.{pixel}.{limit}.{finish:?}");
-        tile(image, &name, |a| self.assemble(a))
+        Ok(())
+    }
+
+    /// What the function is called.
+    pub fn name(self) -> String {
+        let LookUpRows { lanes, width, kernel, stride, quads, pixel, limit, finish } = self;
+        format!("tile.look_up.rows.{lanes:?}.{width}x{kernel}s{stride}x{quads}.{pixel}.{limit}.{finish:?}")
     }
 
     /// Bytes of a tap's weights of a block.
-    pub(super) fn tap(self) -> usize {
+    pub fn tap(self) -> usize {
         self.quads.div_ceil(2) * 16
     }
 
     /// Positions of a tile: the tiles of a row are about as wide as one another.
-    pub(super) fn positions(self) -> usize {
+    pub fn positions(self) -> usize {
         self.width.div_ceil(self.width.div_ceil(POSITIONS))
     }
 
@@ -147,7 +159,7 @@ impl LookUpRows {
     }
 
     /// Tiles of a row.
-    pub(super) fn tiles(self) -> usize {
+    pub fn tiles(self) -> usize {
         self.width.div_ceil(self.positions())
     }
 
@@ -157,7 +169,7 @@ impl LookUpRows {
     }
 
     /// Whole pairs of quads between additions to the 16-bit sums.
-    fn chunk_quads(self) -> usize {
+    pub fn chunk_quads(self) -> usize {
         (self.limit / self.kernel / 2 * 2).min(self.quads.next_multiple_of(2)).max(2)
     }
 
