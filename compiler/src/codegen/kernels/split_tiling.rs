@@ -92,7 +92,7 @@ fn pooled(layer: &Layer<'_>, split: &split::Split) -> Option<SplitShape> {
 /// The tile and the strip: of the tile of whole windows, else of the widest that has room, at least the window of one position.
 pub(super) fn strip(layer: &Layer<'_>, split: &split::Split, kernel: Kernel) -> Option<(Option<SplitShape>, Strip)> {
     if let Some(tile) = pooled(layer, split) {
-        let strip = extents(&layer.g, split, Some(tile), layer.step.tasks);
+        let strip = extents(&layer.g, split, Some(tile));
         if strip.size <= LONGEST {
             return Some((Some(tile), strip));
         }
@@ -104,7 +104,7 @@ pub(super) fn strip(layer: &Layer<'_>, split: &split::Split, kernel: Kernel) -> 
         _ => None,
     };
     let tiles = [layer.g.output[1], 1].map(tile);
-    let strips = tiles.map(|t| extents(&layer.g, split, t, layer.step.tasks));
+    let strips = tiles.map(|t| extents(&layer.g, split, t));
     tiles.into_iter().zip(strips).find(|(_, s)| s.size <= LONGEST)
 }
 
@@ -121,14 +121,14 @@ pub(super) struct Strip {
 }
 
 /// The largest strip of whole tiles that fits, first in width, then in height, of whole windows where the tile has them.
-fn extents(g: &Geometry, split: &split::Split, tile: Option<SplitShape>, tasks: usize) -> Strip {
+fn extents(g: &Geometry, split: &split::Split, tile: Option<SplitShape>) -> Strip {
     let (positions, window) = tile.map_or((1, 1), |t| (t.columns(), t.window()[0]));
     let span = |i: usize, n: usize| (n - 1) * g.strides[i] + (g.kernel[i] - 1) * g.dilations[i] + 1;
     let row = |columns: usize| (span(1, columns) * g.channels * split.products.element() + 16).next_multiple_of(16);
-    let (tiles, share) = (g.output[1].div_ceil(positions), g.output[0].div_ceil(tasks.max(1)).div_ceil(window).max(1));
+    let (tiles, windows) = (g.output[1].div_ceil(positions), g.output[0].div_ceil(window));
     let fits = |rows: usize, columns: usize| span(0, rows) * row(columns) <= STRIP;
     let columns = (1..=tiles).rev().map(|t| t * positions).find(|&c| fits(1, c)).unwrap_or(positions);
-    let rows = (1..=share).rev().map(|r| r * window).find(|&r| fits(r, columns)).unwrap_or(window);
+    let rows = (1..=windows).rev().map(|r| r * window).find(|&r| fits(r, columns)).unwrap_or(window);
     let (tall, row) = (span(0, rows), row(columns));
     Strip { extents: [rows, columns], tall, row, size: tall * row + 64 }
 }
