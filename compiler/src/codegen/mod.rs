@@ -12,6 +12,7 @@ pub mod image;
 pub mod kernels;
 mod lanes;
 pub mod products;
+mod shares;
 pub mod steps;
 mod stubs;
 mod taps;
