@@ -9,7 +9,8 @@ pub use train::{CompiledStep as CompiledTraining, compile_training};
 use crate::codegen::CodegenError;
 use crate::codegen::entry::{self, LevelSpec, ModelSpec, Order, StepSpec, TaskCount, TensorSpec};
 use crate::codegen::image::Image;
-use crate::codegen::kernels::one_position;
+use crate::codegen::kernels::choice::Kernel;
+use crate::codegen::kernels::{one_position, shares};
 use crate::codegen::steps::{CompiledStep, StepError, compile_steps};
 use crate::codegen::target::Level;
 use crate::graph::draw::Draw;
@@ -81,7 +82,11 @@ pub fn compile(graph: &Graph, levels: &[Level], options: &Options) -> Result<Com
     for (level, choices) in levels.iter().zip(&choices) {
         let chosen: Vec<_> = choices.iter().map(|c| c.as_ref().map(|c| c.kernel)).collect();
         let steps = compile_steps(&mut image, graph, &plan, level, fma, &chosen).map_err(|e| step_errors(graph, e))?;
-        specs.push(LevelSpec { level: level.clone(), steps: step_specs(graph, &plan, &steps), programs: None });
+        specs.push(LevelSpec {
+            level: level.clone(),
+            steps: step_specs(graph, &plan, &steps, &chosen),
+            programs: None,
+        });
         if kernels.is_empty() {
             kernels = steps.iter().map(|s| s.kernel).collect();
         }
@@ -168,14 +173,14 @@ fn shares_weights(graph: &Graph, step: &lower::Step) -> bool {
     geometry(graph, step).is_some_and(|g| one_position(&g))
 }
 
-fn step_specs(graph: &Graph, plan: &Plan, steps: &[CompiledStep]) -> Vec<StepSpec> {
-    let spec = |(step, compiled): (&lower::Step, &CompiledStep)| {
+fn step_specs(graph: &Graph, plan: &Plan, steps: &[CompiledStep], kernels: &[Option<Kernel>]) -> Vec<StepSpec> {
+    let spec = |((step, compiled), &kernel): ((&lower::Step, &CompiledStep), &Option<Kernel>)| {
         let buffer = plan.buffers.get(&step.result);
         StepSpec {
             name: graph.node(step.result.node).map_or(String::new(), |n| n.name.clone()),
             kernel: compiled.kernel.to_owned(),
             task: compiled.task,
-            tasks: TaskCount::PerSample(step.tasks as u64),
+            tasks: shares(plan, step, kernel).map_or(TaskCount::PerSample(step.tasks as u64), TaskCount::Shared),
             order: if shares_weights(graph, step) { Order::Alone } else { Order::Apart },
             macs: macs(graph, step),
             bytes: buffer.map_or(0, |b| b.bytes() as u64),
@@ -184,7 +189,7 @@ fn step_specs(graph: &Graph, plan: &Plan, steps: &[CompiledStep]) -> Vec<StepSpe
             layout: buffer.map_or(0, |b| layout_code(b.layout)),
         }
     };
-    plan.steps.iter().zip(steps).map(spec).collect()
+    plan.steps.iter().zip(steps).zip(kernels).map(spec).collect()
 }
 
 /// The number that stands for a layout in the descriptor.

@@ -7,7 +7,9 @@
 //! fields change only when no task is outstanding. The caller takes part as worker 0; the others spin about 30 µs after their
 //! last task and then sleep.
 //!
-//! What a thread must know of a job lies on one cache line of its own, as each line costs a journey between the cores.
+//! What a thread must know of a job lies on one cache line of its own, as each line costs a journey between the cores. Nothing
+//! else that the caller writes for every job is on a line that a worker reads, and the count of finished tasks, which workers
+//! write last, is not reset before the next job.
 #![allow(unsafe_code)]
 
 use crate::abi;
@@ -15,7 +17,7 @@ use std::any::Any;
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -60,9 +62,10 @@ struct Block {
 struct Shared {
     /// One a thread.
     blocks: Vec<Apart<Block>>,
-    /// Tasks finished of the current job.
+    /// Tasks that workers have finished, of all jobs; the caller counts its own.
     finished: Apart<AtomicU64>,
-    busy: AtomicBool,
+    /// Whether a job is running.
+    busy: Apart<AtomicBool>,
     stop: AtomicBool,
     sleepers: AtomicUsize,
     door: Mutex<()>,
@@ -77,8 +80,8 @@ pub struct Pool {
 }
 
 impl Shared {
-    /// Claims and runs tasks until none is left, those of the worker's own block first.
-    fn work(&self, worker: u32) {
+    /// Claims and runs tasks until none is left, those of the worker's own block first; tells how many it has done of a block.
+    fn work(&self, worker: u32, mut tell: impl FnMut(u64)) {
         let own = worker as usize;
         for Apart(block) in self.blocks.iter().skip(own).chain(self.blocks.iter().take(own)) {
             let mut done = 0;
@@ -99,7 +102,7 @@ impl Shared {
                 }
             }
             if done != 0 {
-                self.finished.0.fetch_add(done, Ordering::Release);
+                tell(done);
             }
         }
     }
@@ -109,10 +112,13 @@ impl Shared {
         let Some(Apart(Block { jobs, .. })) = self.blocks.get(worker as usize) else { return };
         loop {
             let seen = jobs.load(Ordering::Acquire);
-            self.work(worker);
+            self.work(worker, |done| {
+                self.finished.0.fetch_add(done, Ordering::Release);
+            });
             let idle = Instant::now();
-            // A pause takes 20 to 40 ns, so each is followed by a look; the clock is asked now and then.
-            let waits = |_: &u32| jobs.load(Ordering::Acquire) == seen;
+            // A pause takes 20 to 40 ns, so each is followed by a look; the clock is asked now and then. An exchange, as claiming
+            // a task does, fetches the line to write it: reading it first would fetch it twice.
+            let waits = |_: &u32| jobs.compare_exchange(seen, seen, Ordering::Acquire, Ordering::Acquire).is_ok();
             while (0..16).take_while(waits).map(|_| std::hint::spin_loop()).count() == 16 && idle.elapsed() < SPIN {}
             if self.stop.load(Ordering::Acquire) {
                 return;
@@ -138,14 +144,17 @@ impl Shared {
             block.task.store(task as *mut c_void, Ordering::Relaxed);
             block.data.store(data, Ordering::Relaxed);
             block.unclaimed.store(start(i + 1) - start(i), Ordering::Release);
-            block.jobs.fetch_add(1, Ordering::SeqCst);
+            // Nobody else writes it.
+            block.jobs.store(block.jobs.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
         }
+        // A thread that is about to sleep sees the job, or the caller sees it asleep.
+        fence(Ordering::SeqCst);
     }
 
     /// Runs a job; the caller is worker 0.
     unsafe fn run(&self, task: abi::Task, data: *mut c_void, n: u64, threads: u32) {
         let nested = CURRENT.get();
-        if n <= 1 || threads <= 1 || nested.is_some() || self.busy.swap(true, Ordering::Acquire) {
+        if n <= 1 || threads <= 1 || nested.is_some() || self.busy.0.swap(true, Ordering::Acquire) {
             let worker = nested.unwrap_or(0);
             for i in 0..n {
                 // SAFETY: the caller's contract.
@@ -153,15 +162,16 @@ impl Shared {
             }
             return;
         }
-        self.finished.0.store(0, Ordering::Relaxed);
+        let before = self.finished.0.load(Ordering::Relaxed);
         self.publish(task, data, n);
         if self.sleepers.load(Ordering::SeqCst) != 0 {
             let _guard = self.door.lock().unwrap_or_else(PoisonError::into_inner);
             self.bell.notify_all();
         }
-        self.work(0);
+        let mut others = n;
+        self.work(0, |done| others -= done);
         let mut spins = 0u32;
-        while self.finished.0.load(Ordering::Acquire) != n {
+        while self.finished.0.load(Ordering::Acquire).wrapping_sub(before) != others {
             spins = spins.saturating_add(1);
             if spins < 2000 {
                 std::hint::spin_loop();
@@ -169,7 +179,7 @@ impl Shared {
                 std::thread::yield_now();
             }
         }
-        self.busy.store(false, Ordering::Release);
+        self.busy.0.store(false, Ordering::Release);
     }
 }
 
@@ -194,7 +204,7 @@ impl Pool {
         let shared = Arc::new(Shared {
             blocks: (0..threads.max(1)).map(|_| Apart(Block::default())).collect(),
             finished: Apart(AtomicU64::new(0)),
-            busy: AtomicBool::new(false),
+            busy: Apart(AtomicBool::new(false)),
             stop: AtomicBool::new(false),
             sleepers: AtomicUsize::new(0),
             door: Mutex::new(()),

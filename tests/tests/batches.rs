@@ -25,7 +25,7 @@ fn check(extents: &[usize], body: &str) -> Vec<&'static str> {
             let data = (0..len).map(|i| ((i * 7919 + 13) % 97) as f32 / 32.0 - 1.25).collect();
             let x = Tensor::f32([&[batch][..], extents].concat(), data).expect("fits");
             let want = interp::run(&lowered, std::slice::from_ref(&x), fma).expect("runs");
-            for threads in [1, 3] {
+            for threads in [1, 2, 5] {
                 let got = Session::new(&jit, threads).expect("session").run(std::slice::from_ref(&x)).expect("runs");
                 let bits = |t: &[Tensor]| t.iter().flat_map(dorefac_tests::bits).collect::<Vec<u32>>();
                 assert!(bits(&want) == bits(&got), "{cpu}, batch {batch}, {threads} threads\n{body}\n{kernels:?}");
@@ -78,7 +78,7 @@ fn bit_planes_of_one_position() {
     }
 }
 
-/// Rows that tasks share in small batches are one task's in large ones.
+/// Rows that are shared out among the threads in small batches are one task's in large ones, or where every thread has as many samples.
 #[test]
 fn layers_of_many_rows() {
     let codes = "a = quantize_activation(x, bits=2); c = conv(a, quantize_weights(@w: f32[32, 16, 3, 3], bits=1), pads=[1, 1, 1, 1])";

@@ -82,6 +82,8 @@ fn geometries() {
         ([5, 4, 6], "@w: f32[7, 5, 4, 6]"),
         ([2, 3, 300], "@w: f32[4, 2, 3, 3], pads=[1, 9, 1, 9]"),
         ([40, 3, 260], "@w: f32[4, 40, 3, 3], pads=[1, 1, 1, 1]"),
+        // Several strips below one another, the last one shorter.
+        ([24, 23, 90], "@w: f32[4, 24, 3, 3], strides=[2, 1], pads=[1, 1, 1, 1]"),
     ] {
         check(&extents, &format!("y = conv(x, {conv})"), &random);
     }
@@ -201,6 +203,8 @@ fn codes_of_windows_side_by_side() {
             ([4, 6, 12], "@w: f32[32, 2, 3, 3], @b: f32[32], groups=2, pads=[1, 1, 1, 1]", [2, 2], true),
             ([2, 6, 16], "@w: f32[32, 2, 2, 3], @b: f32[32], dilations=[2, 2]", [2, 2], true),
             ([1, 12, 16], "@w: f32[32, 1, 5, 5], @b: f32[32], pads=[2, 2, 2, 2]", [2, 2], true),
+            // Several strips below one another, the last one shorter.
+            ([96, 10, 40], "@w: f32[32, 96, 1, 1], @b: f32[32]", [2, 2], true),
             // More open windows a row than a tile's list holds.
             ([3, 2, 196], "@w: f32[32, 3, 3, 3], @b: f32[32], pads=[1, 1, 1, 1]", [2, 2], true),
         ] {

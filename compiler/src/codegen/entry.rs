@@ -10,6 +10,7 @@ mod state;
 pub(crate) mod tests;
 mod train;
 
+use super::shares::Shares;
 use super::target::Level;
 use super::{CodegenError, FunctionId, Image, base_isa, stubs};
 use crate::graph::draw::Draw;
@@ -37,6 +38,8 @@ pub struct TensorSpec {
 pub enum TaskCount {
     /// So many a sample of the batch.
     PerSample(u64),
+    /// As many a sample as each call shares it out.
+    Shared(Shares),
     /// So many whatever the batch.
     Fixed(u64),
 }
@@ -44,8 +47,10 @@ pub enum TaskCount {
 impl TaskCount {
     /// The number given.
     fn most(self) -> u64 {
-        let (TaskCount::PerSample(n) | TaskCount::Fixed(n)) = self;
-        n
+        match self {
+            TaskCount::PerSample(n) | TaskCount::Fixed(n) => n,
+            TaskCount::Shared(shares) => shares.most(),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ pub mod kernels;
 mod lanes;
 mod leaf;
 pub mod products;
+mod shares;
 pub mod steps;
 mod stubs;
 mod taps;

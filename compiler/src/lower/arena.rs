@@ -1,11 +1,14 @@
 //! Arena planning: every value gets an offset in the sample's part of the arena; values whose lifetimes do not overlap share
-//! memory. First fit by size, largest first; deterministic.
+//! memory. First fit by size, largest first; deterministic. Where all values together are small they share none: the rows of a
+//! value are then always written by the same worker, in whose cache they lie still, and in no other's.
 
 use super::{Place, Plan};
 use crate::graph::{Graph, Value};
 use std::collections::BTreeMap;
 
 const ALIGN: u64 = 64;
+/// Bytes of a sample's values up to which they share no memory: what a first-level cache holds.
+const SMALL: u64 = 32 << 10;
 
 /// Fills in the offsets of `plan`'s arena buffers and the arena's size.
 pub fn plan(graph: &Graph, plan: &mut Plan) {
@@ -24,7 +27,11 @@ pub fn plan(graph: &Graph, plan: &mut Plan) {
         let b = plan.buffers.get(&v).filter(|b| matches!(b.place, Place::Arena(_)))?;
         Some((b.bytes() as u64, v, range))
     });
-    let (offsets, size) = first_fit(wanted.collect());
+    let mut wanted: Vec<_> = wanted.collect();
+    if wanted.iter().map(|(bytes, ..)| bytes).sum::<u64>() <= SMALL {
+        wanted.iter_mut().for_each(|(_, _, range)| *range = (0, plan.steps.len()));
+    }
+    let (offsets, size) = first_fit(wanted);
     plan.arena = size;
     for (value, offset) in offsets {
         if let Some(buffer) = plan.buffers.get_mut(&value) {
@@ -55,4 +62,31 @@ pub fn first_fit<K: Ord + Copy>(mut wanted: Vec<(u64, K, (usize, usize))>) -> (V
         offsets.push((key, offset));
     }
     (offsets, total)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::lower::{Place, lower};
+    use crate::{passes, text};
+
+    /// Bytes of the arena, and of all values in it, of a chain of three layers on images of `side` × `side`.
+    fn sizes(side: usize) -> (u64, u64) {
+        let source = format!(
+            "dorefa 1\ngraph g(x: f32[N, 8, {side}, {side}]) -> (y) {{\n  a = conv(x, @a: f32[8, 8, 1, 1])\n  \
+             b = conv(a, @b: f32[8, 8, 1, 1])\n  c = conv(b, @c: f32[8, 8, 1, 1])\n  y = conv(c, @y: f32[8, 8, 1, 1])\n}}\n"
+        );
+        let mut graph = text::parse(&source, "arena.dorefa", &|_| None).expect("parses");
+        passes::run(&mut graph, true, &mut |_, _| {}).expect("passes");
+        let plan = lower(&graph).expect("lowers");
+        let inside = plan.buffers.values().filter(|b| matches!(b.place, Place::Arena(_)));
+        (plan.arena, inside.map(|b| b.bytes() as u64).sum())
+    }
+
+    #[test]
+    fn only_large_values_share_memory() {
+        // Three values of 8 KB.
+        assert_eq!(sizes(16), (3 * 8192, 3 * 8192));
+        // Of 32 KB, of which two live at once.
+        assert_eq!(sizes(32), (2 * 32768, 3 * 32768));
+    }
 }

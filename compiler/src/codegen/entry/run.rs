@@ -3,7 +3,7 @@
 use super::super::{CodegenError, FunctionId, Image, import_function, stubs};
 use super::{ModelSpec, Order, StepSpec, TaskCount, build, signature};
 pub(super) use crate::codegen::call as at;
-use crate::codegen::kernels::MANY;
+use crate::codegen::shares::MANY;
 use crate::codegen::target::Arch;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{FuncRef, InstBuilder, MemFlagsData, Value, types};
@@ -202,12 +202,15 @@ pub(super) fn chains(image: &mut Image, label: &str, calls: &[StepCall]) -> Resu
         build(image, task, signature(&parameters, None), |b, params| {
             for step in run {
                 let task = import_function(b.func, step.task, signature(&parameters, None));
-                match step.tasks {
-                    TaskCount::PerSample(n) if n > 1 => parts(b, task, params, n as i64),
+                let shares = match step.tasks {
+                    TaskCount::Shared(shares) => shares.of(b, params[0]),
+                    TaskCount::PerSample(n) if n > 1 => b.ins().iconst(types::I64, n as i64),
                     _ => {
                         b.ins().call(task, params);
+                        continue;
                     }
-                }
+                };
+                parts(b, task, params, shares);
             }
             b.ins().return_(&[]);
         })?;
@@ -230,9 +233,9 @@ pub(super) fn chains(image: &mut Image, label: &str, calls: &[StepCall]) -> Resu
 }
 
 /// Calls the `n` tasks of sample `params[1]`.
-fn parts(b: &mut FunctionBuilder<'_>, task: FuncRef, params: &[Value], n: i64) {
-    let first = b.ins().imul_imm_s(params[1], n);
-    let end = b.ins().iadd_imm_s(first, n);
+fn parts(b: &mut FunctionBuilder<'_>, task: FuncRef, params: &[Value], n: Value) {
+    let first = b.ins().imul(params[1], n);
+    let end = b.ins().iadd(first, n);
     let (body, done) = (b.create_block(), b.create_block());
     b.ins().jump(body, &[first.into()]);
     let i = b.append_block_param(body, types::I64);
@@ -303,6 +306,10 @@ pub(super) fn emit_calls(b: &mut FunctionBuilder<'_>, call: Value, step: Functio
         let n = match s.tasks {
             TaskCount::PerSample(n) => b.ins().imul_imm_s(batch, n as i64),
             TaskCount::Fixed(n) => b.ins().iconst(types::I64, n as i64),
+            TaskCount::Shared(shares) => {
+                let shares = shares.of(b, call);
+                b.ins().imul(batch, shares)
+            }
         };
         let n = b.ins().iadd_imm_s(n, s.more as i64);
         let layer = b.ins().iconst(types::I64, s.layer);

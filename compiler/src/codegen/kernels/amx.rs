@@ -311,7 +311,7 @@ impl<'a, 'l> Amx<'a, 'l> {
                 let strip = split_input::Strip {
                     base: self.levels,
                     row: self.tiles.row(),
-                    tall: self.tall,
+                    tall: e.int(self.tall),
                     columns: self.tiles.columns,
                     element: 1,
                 };

@@ -36,9 +36,10 @@ mod wide_chain;
 pub use moves::Gather;
 pub use samples::one_position;
 
-use super::call::{ARENA, BATCH, INPUTS, OUTPUTS, PARALLEL_FOR};
+use super::call::{ARENA, BATCH, INPUTS, OUTPUTS};
 use super::chain::Chain;
 use super::emitter::{Emitter, F32X4, I32X4};
+use super::shares::Shares;
 use crate::graph::types::Layout;
 use crate::graph::{Graph, Node, NodeId, Value as GraphValue};
 use crate::lower::split::stored as split_stored;
@@ -89,9 +90,9 @@ pub struct Task<'g> {
     /// Rows of it for one row of the step's result, by which tasks are divided.
     rows: usize,
     sample: Value,
-    /// Whether the first part's task does the rows of all, as nobody shares them or the batch is large; its type is I8.
-    whole: Option<Value>,
-    /// Which part of the sample, 0 … tasks − 1.
+    /// Tasks of the sample in this call.
+    shares: Value,
+    /// Which of them this is, from 0 on.
     part: Value,
     call: Value,
     worker: Value,
@@ -99,9 +100,18 @@ pub struct Task<'g> {
     arena: [usize; 2],
 }
 
-/// Samples from which on they are work enough for all threads: rows are not divided, as what neighbouring rows read would be
-/// prepared for both parts, and a sample goes through one step after another while its values are in the cache.
-pub const MANY: i64 = 16;
+/// How a step's work on a sample is shared out where each call decides; else it always has all its tasks.
+pub fn shares(plan: &Plan, step: &Step, kernel: Option<Kernel>) -> Option<Shares> {
+    let most = step.tasks as u64;
+    let own = matches!(kernel, Some(Kernel::Amx | Kernel::SplitAmx));
+    let rows = plan.buffers.get(&step.made)?.image.1;
+    match (most, rows) {
+        (..=1, _) => None,
+        _ if own => None,
+        (_, 1) => Some(Shares::Words(most)),
+        _ => Some(Shares::Rows(most)),
+    }
+}
 
 /// Emits the body of a step's task function `(call, i, worker)`, a layer with weights by `kernel`, which fits it; returns the
 /// kernel's name for the report.
@@ -122,9 +132,14 @@ pub fn emit_step(
     let params: Vec<Value> = e.b.block_params(entry).to_vec();
     let node = step.main.or(step.chain.first().copied()).unwrap_or(step.result.node);
     let [call, index, worker] = *params else { return Err((node, "the task has no parameters".to_owned())) };
-    let tasks = e.int(step.tasks);
-    let (sample, part) =
-        if step.tasks == 1 { (index, e.int(0)) } else { (e.b.ins().udiv(index, tasks), e.b.ins().urem(index, tasks)) };
+    let shares = match shares(plan, step, kernel) {
+        Some(shares) => shares.of(&mut e.b, call),
+        None => e.int(step.tasks),
+    };
+    let (sample, part) = match step.tasks {
+        1 => (index, e.int(0)),
+        _ => (e.b.ins().udiv(index, shares), e.b.ins().urem(index, shares)),
+    };
     let arena = [plan.arena as usize, plan.scratch as usize];
     let scratch = if step.pool.is_some() { scratch(e, call, worker, arena) } else { call };
     let mut operands = BTreeMap::new();
@@ -145,21 +160,8 @@ pub fn emit_step(
     }
     let result = operands.get(&step.made).cloned().ok_or((node, "the result has no place".to_owned()))?;
     let chain = Chain::prepare(e, graph, &step.chain)?;
-    let divided =
-        result.buffer.image.1 > 1 && step.tasks > 1 && !matches!(kernel, Some(Kernel::Amx | Kernel::SplitAmx));
-    let whole = divided.then(|| {
-        let batch = e.load(types::I64, call, BATCH);
-        let many = e.b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, batch, MANY);
-        let threads = e.load(types::I64, call, PARALLEL_FOR);
-        let alone = e.b.ins().icmp_imm_s(IntCC::Equal, threads, 0);
-        let whole = e.b.ins().bor(many, alone);
-        let other = e.b.ins().icmp_imm_s(IntCC::NotEqual, part, 0);
-        let idle = e.b.ins().band(whole, other);
-        e.leave_if(idle);
-        whole
-    });
     let rows = pools::rows(graph, step.pool);
-    let task = Task { graph, step, chain, operands, result, rows, sample, whole, part, call, worker, arena };
+    let task = Task { graph, step, chain, operands, result, rows, sample, shares, part, call, worker, arena };
     let name = match step.main.and_then(|id| graph.node(id)) {
         None => {
             let source = task.operand(step.source, node)?.clone();
@@ -367,11 +369,9 @@ impl Task<'_> {
 
     /// The words of 64 result channels that this task computes.
     fn word_range(&self, e: &mut Emitter<'_, '_>) -> (Value, Value) {
-        let words = self.result.buffer.image.0.div_ceil(64);
-        let share = words.div_ceil(self.step.tasks.max(1));
-        let start = e.mul(self.part, share);
-        let (end, words) = (e.add(start, share), e.int(words));
-        (start, e.min(end, words))
+        let words = e.int(self.result.buffer.image.0.div_ceil(64));
+        let next = e.add(self.part, 1);
+        (self.cut(e, self.part, words), self.cut(e, next, words))
     }
 
     /// The blocks of `tile` result channels, of `blocks` in all, that `words` (see [`Task::word_range`]) stands for.
@@ -404,21 +404,25 @@ impl Task<'_> {
 
     /// The rows of [`Task::result`] that this task computes; those of two tasks differ by at most one, or by one of a pool.
     fn row_range(&self, e: &mut Emitter<'_, '_>) -> (Value, Value) {
-        let (h, tasks) = (self.result.buffer.image.1 / self.rows, self.step.tasks);
-        if tasks == 1 || self.splits_channels() {
+        let h = self.result.buffer.image.1 / self.rows;
+        if self.step.tasks == 1 || self.splits_channels() {
             return (e.int(0), e.int(h * self.rows));
         }
+        let h = e.int(h);
         let next = e.add(self.part, 1);
         let [start, end] = [self.part, next].map(|part| {
-            let rows = e.mul(part, h);
-            let rows = e.add(rows, tasks - 1);
-            let tasks = e.int(tasks);
-            let row = e.b.ins().udiv(rows, tasks);
+            let row = self.cut(e, part, h);
             e.mul(row, self.rows)
         });
-        let Some(whole) = self.whole else { return (start, end) };
-        let (none, all) = (e.int(0), e.int(h * self.rows));
-        (e.b.ins().select(whole, none, start), e.b.ins().select(whole, all, end))
+        (start, end)
+    }
+
+    /// The first of `n` rows or words that share `part` does: the shares before it have one more where that is not even.
+    fn cut(&self, e: &mut Emitter<'_, '_>, part: Value, n: Value) -> Value {
+        let all = e.b.ins().imul(part, n);
+        let all = e.b.ins().iadd(all, self.shares);
+        let all = e.b.ins().iadd_imm_s(all, -1);
+        e.b.ins().udiv(all, self.shares)
     }
 
     /// Calls `body` for every row of this task's part of the result.

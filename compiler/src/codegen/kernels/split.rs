@@ -148,10 +148,15 @@ pub(super) fn emit(
     e.range(start, end, rows, |e, top| {
         let (zero, width) = (e.int(0), e.int(g.output[1]));
         e.range(zero, width, columns, |e, left| {
+            let [bottom, right] = [(top, rows), (left, columns)].map(|(from, by)| e.add(from, by));
+            let (bottom, right) = (e.min(bottom, end), e.min(right, width));
+            let fewer = e.b.ins().isub(bottom, top);
+            let fewer = e.mul(fewer, g.strides[0]);
+            let tall = e.b.ins().iadd_imm_s(fewer, layer.tall as i64 - (rows * g.strides[0]) as i64);
             let strip = split_input::Strip {
                 base: layer.strip,
                 row: layer.row,
-                tall: layer.tall,
+                tall,
                 columns: layer.row / pixel.max(1),
                 element,
             };
@@ -159,8 +164,6 @@ pub(super) fn emit(
             if let Some(boxes) = layer.boxes {
                 boxes.fill(e, &layer);
             }
-            let [bottom, right] = [(top, rows), (left, columns)].map(|(from, by)| e.add(from, by));
-            let (bottom, right) = (e.min(bottom, end), e.min(right, width));
             let window = layer.tile.map_or([1, 1], |(_, t)| t.window());
             e.range(top, bottom, window[0], |e, y| {
                 let i = e.b.ins().isub(y, top);

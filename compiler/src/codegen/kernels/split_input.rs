@@ -19,8 +19,8 @@ pub(super) struct Strip {
     pub base: Value,
     /// Bytes of a row.
     pub row: usize,
-    /// Rows.
-    pub tall: usize,
+    /// Rows to fill.
+    pub tall: Value,
     /// Positions of a row.
     pub columns: usize,
     /// Bytes of a level: 1 or 2.
@@ -51,7 +51,7 @@ pub(super) fn copy(e: &mut Emitter<'_, '_>, layer: &IntLayer<'_>, strip: &Strip,
     let (filled, after) = (e.mul(before, pixel), e.b.ins().iadd(before, count));
     let after = e.mul(after, pixel);
     let end = e.int(strip.row);
-    e.times(strip.tall, |e, r| {
+    e.range(zero, strip.tall, 1, |e, r| {
         let out = e.at(strip.base, r, strip.row);
         let y = e.b.ins().iadd(top, r);
         let inside = e.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, y, g.input[0] as i64);

@@ -106,7 +106,7 @@ fn pooled(layer: &Layer<'_>, split: &split::Split, kernel: Kernel) -> Option<Spl
 /// The tile and the strip: of the tile of whole windows, else of the widest that has room, at least the window of one position.
 pub(super) fn strip(layer: &Layer<'_>, split: &split::Split, kernel: Kernel) -> Option<(Option<SplitShape>, Strip)> {
     if let Some(tile) = pooled(layer, split, kernel) {
-        let strip = extents(&layer.g, split, [tile.columns(), tile.window()[0]], layer.step.tasks);
+        let strip = extents(&layer.g, split, [tile.columns(), tile.window()[0]]);
         if strip.size <= LONGEST {
             return Some((Some(tile), strip));
         }
@@ -121,7 +121,7 @@ pub(super) fn strip(layer: &Layer<'_>, split: &split::Split, kernel: Kernel) -> 
         Some(tile) => (Some(tile), tile.positions),
         None => (None, in_lanes(split, kernel, width)),
     });
-    let strips = tiles.map(|(t, positions)| (t, extents(&layer.g, split, [positions, 1], layer.step.tasks)));
+    let strips = tiles.map(|(t, positions)| (t, extents(&layer.g, split, [positions, 1])));
     strips.into_iter().find(|(_, s)| s.size <= LONGEST)
 }
 
@@ -153,13 +153,13 @@ pub(super) struct Strip {
 }
 
 /// The largest strip of whole tiles that fits, first in width, then in height; a tile is of so many positions side by side and rows.
-fn extents(g: &Geometry, split: &split::Split, [positions, window]: [usize; 2], tasks: usize) -> Strip {
+fn extents(g: &Geometry, split: &split::Split, [positions, window]: [usize; 2]) -> Strip {
     let span = |i: usize, n: usize| (n - 1) * g.strides[i] + (g.kernel[i] - 1) * g.dilations[i] + 1;
     let row = |columns: usize| (span(1, columns) * g.channels * split.products.element() + 16).next_multiple_of(16);
-    let (tiles, share) = (g.output[1].div_ceil(positions), g.output[0].div_ceil(tasks.max(1)).div_ceil(window).max(1));
+    let (tiles, windows) = (g.output[1].div_ceil(positions), g.output[0].div_ceil(window));
     let fits = |rows: usize, columns: usize| span(0, rows) * row(columns) <= STRIP;
     let columns = (1..=tiles).rev().map(|t| t * positions).find(|&c| fits(1, c)).unwrap_or(positions);
-    let rows = (1..=share).rev().map(|r| r * window).find(|&r| fits(r, columns)).unwrap_or(window);
+    let rows = (1..=windows).rev().map(|r| r * window).find(|&r| fits(r, columns)).unwrap_or(window);
     let (tall, row) = (span(0, rows), row(columns));
     Strip { positions, extents: [rows, columns], tall, row, size: tall * row + 64 }
 }
