@@ -162,7 +162,29 @@ fn hot_loop(compiled: &Compiled, instruction: &str) -> String {
     let blocks = listings.flat_map(|asm| asm.split("block").skip(1));
     let uses = |block: &&str| block.matches(&format!("  {instruction} ")).count();
     let block = blocks.max_by_key(uses).unwrap_or_default();
-    block.lines().skip(1).map(|line| format!("{}\n", line.trim())).collect()
+    renamed(&block.lines().skip(1).map(|line| format!("{}\n", line.trim())).collect::<String>())
+}
+
+/// The listing with registers numbered as they first occur: which ones are given depends on code around the loop.
+fn renamed(listing: &str) -> String {
+    let mut seen: [Vec<&str>; 2] = Default::default();
+    let words = listing.split_inclusive(|c: char| !c.is_ascii_alphanumeric());
+    let rename = words.map(|word| {
+        let (name, rest) = word.split_at(word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()).len());
+        let (kind, number) = name.split_at(name.len().min(1));
+        let known = match kind {
+            _ if number.is_empty() || number.parse::<u8>().is_err() => return word.to_owned(),
+            "x" | "w" => &mut seen[0],
+            "v" | "q" | "d" | "s" | "h" | "b" => &mut seen[1],
+            _ => return word.to_owned(),
+        };
+        let place = known.iter().position(|n| *n == number).unwrap_or_else(|| {
+            known.push(number);
+            known.len() - 1
+        });
+        format!("{kind}{place}{rest}")
+    });
+    rename.collect()
 }
 
 /// Name of the file, level, kernel, layer, its instruction, how many the loop has.

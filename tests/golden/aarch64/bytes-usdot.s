@@ -1,44 +1,44 @@
-ldr w25, [x14]
-ldr w24, [x14, #64]
-ldr w23, [x14, #128]
-ldr w21, [x14, #192]
-ldr w20, [x14, #256]
-ldr w19, [x14, #320]
-sub x13, x13, #1
-add x15, x22, #64
-add x14, x14, #4
-dup v9.4s, w25
-ldr q12, [x22]
-usdot v8.4s, v8.4s, v9.4s, v12.4s
-ldr q13, [x22, #16]
-usdot v30.4s, v30.4s, v9.4s, v13.4s
-ldr q14, [x22, #32]
-usdot v29.4s, v29.4s, v9.4s, v14.4s
-ldr q15, [x22, #48]
-usdot v28.4s, v28.4s, v9.4s, v15.4s
-dup v9.4s, w24
-usdot v27.4s, v27.4s, v9.4s, v12.4s
-usdot v26.4s, v26.4s, v9.4s, v13.4s
-usdot v25.4s, v25.4s, v9.4s, v14.4s
-usdot v24.4s, v24.4s, v9.4s, v15.4s
-dup v9.4s, w23
-usdot v23.4s, v23.4s, v9.4s, v12.4s
-usdot v22.4s, v22.4s, v9.4s, v13.4s
-usdot v21.4s, v21.4s, v9.4s, v14.4s
-usdot v20.4s, v20.4s, v9.4s, v15.4s
-dup v9.4s, w21
-usdot v19.4s, v19.4s, v9.4s, v12.4s
-usdot v18.4s, v18.4s, v9.4s, v13.4s
-usdot v17.4s, v17.4s, v9.4s, v14.4s
-usdot v7.4s, v7.4s, v9.4s, v15.4s
-dup v9.4s, w20
-usdot v6.4s, v6.4s, v9.4s, v12.4s
-usdot v5.4s, v5.4s, v9.4s, v13.4s
-usdot v4.4s, v4.4s, v9.4s, v14.4s
-usdot v3.4s, v3.4s, v9.4s, v15.4s
-dup v9.4s, w19
-usdot v2.4s, v2.4s, v9.4s, v12.4s
-usdot v1.4s, v1.4s, v9.4s, v13.4s
-usdot v0.4s, v0.4s, v9.4s, v14.4s
-usdot v31.4s, v31.4s, v9.4s, v15.4s
-cbnz x13, label27 ; b label28
+ldr w0, [x1]
+ldr w2, [x1, #64]
+ldr w3, [x1, #128]
+ldr w4, [x1, #192]
+ldr w5, [x1, #256]
+ldr w6, [x1, #320]
+sub x7, x7, #1
+add x8, x9, #64
+add x1, x1, #4
+dup v0.4s, w0
+ldr q1, [x9]
+usdot v2.4s, v2.4s, v0.4s, v1.4s
+ldr q3, [x9, #16]
+usdot v4.4s, v4.4s, v0.4s, v3.4s
+ldr q5, [x9, #32]
+usdot v6.4s, v6.4s, v0.4s, v5.4s
+ldr q7, [x9, #48]
+usdot v8.4s, v8.4s, v0.4s, v7.4s
+dup v0.4s, w2
+usdot v9.4s, v9.4s, v0.4s, v1.4s
+usdot v10.4s, v10.4s, v0.4s, v3.4s
+usdot v11.4s, v11.4s, v0.4s, v5.4s
+usdot v12.4s, v12.4s, v0.4s, v7.4s
+dup v0.4s, w3
+usdot v13.4s, v13.4s, v0.4s, v1.4s
+usdot v14.4s, v14.4s, v0.4s, v3.4s
+usdot v15.4s, v15.4s, v0.4s, v5.4s
+usdot v16.4s, v16.4s, v0.4s, v7.4s
+dup v0.4s, w4
+usdot v17.4s, v17.4s, v0.4s, v1.4s
+usdot v18.4s, v18.4s, v0.4s, v3.4s
+usdot v19.4s, v19.4s, v0.4s, v5.4s
+usdot v20.4s, v20.4s, v0.4s, v7.4s
+dup v0.4s, w5
+usdot v21.4s, v21.4s, v0.4s, v1.4s
+usdot v22.4s, v22.4s, v0.4s, v3.4s
+usdot v23.4s, v23.4s, v0.4s, v5.4s
+usdot v24.4s, v24.4s, v0.4s, v7.4s
+dup v0.4s, w6
+usdot v25.4s, v25.4s, v0.4s, v1.4s
+usdot v26.4s, v26.4s, v0.4s, v3.4s
+usdot v27.4s, v27.4s, v0.4s, v5.4s
+usdot v28.4s, v28.4s, v0.4s, v7.4s
+cbnz x7, label26 ; b label27
