@@ -234,8 +234,8 @@ pub fn thresholds_pitch(count: usize) -> usize {
 }
 
 /// Thresholds (O, codes·top + 1) of accumulators within ±32 766 for blocks of 64 outputs of each group: for each code of a
-/// residual, or the one that stands for none, `top` rows of 64 i16, ascending for each output (two descend on a falling channel), then a mask of 64 bits with the
-/// outputs whose comparisons are to be negated. Absent outputs have code 0.
+/// residual, or the one that stands for none, `top` rows of 64 i16, ascending for each output (two descend on a falling
+/// channel), then a mask of 64 bits with the outputs whose comparisons are to be negated. Absent outputs have code 0.
 pub fn thresholds(rows: &[i64], [codes, top]: [usize; 2], [groups, outputs]: [usize; 2]) -> Vec<u8> {
     let mut packed = Vec::new();
     let count = codes * top;

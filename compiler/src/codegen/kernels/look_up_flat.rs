@@ -2,7 +2,8 @@
 //! [`super::int_conv`] computes with a popcount a word, its reference, from the same bit planes, which a task spreads to the bytes
 //! that choose tables. The first of several samples does all, so that weights are read from afar once for them.
 //!
-//! Cost: see [`cycles`]. Limits: those of [`super::look_up`], and what [`fits`] says. Needs AVX2, or SSE4.1 and SSSE3, or aarch64 (`look_up_flat_clif`).
+//! Cost: see [`cycles`]. Limits: those of [`super::look_up`], and what [`fits`] says. Needs AVX2, or SSE4.1 and SSSE3, or
+//! aarch64 (`look_up_flat_clif`).
 
 use super::int_conv::{IntLayer, TapList, each_tap, gather_taps, tap_list};
 use super::layer::{Layer, demand};
