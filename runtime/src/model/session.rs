@@ -132,7 +132,7 @@ impl Session {
         let mut outputs = ports.iter().map(|p| allocate(p, batch)).collect::<Result<Vec<_>, _>>()?;
         let workers = self.pool.threads();
         let bytes = self.model.arena_bytes(batch.min(chunk) as u64, workers);
-        self.arena.grow(bytes).map_err(|_| RunError::Memory { bytes, what: "the arena" })?;
+        self.arena.grow_scratch(bytes).map_err(|_| RunError::Memory { bytes, what: "the arena" })?;
         let mut first = 0;
         while first < batch {
             let samples = chunk.min(batch - first);

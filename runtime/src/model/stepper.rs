@@ -137,7 +137,7 @@ impl Stepper {
         let (samples, label_tensor) = self.check(x, labels)?;
         let workers = self.pool.threads();
         let bytes = self.model.arena_bytes(samples as u64, workers);
-        self.arena.grow(bytes).map_err(|_| RunError::Memory { bytes, what: "the arena" })?;
+        self.arena.grow_scratch(bytes).map_err(|_| RunError::Memory { bytes, what: "the arena" })?;
         let ports = self.model.outputs();
         let mut outputs = ports.iter().map(|p| allocate(p, samples)).collect::<Result<Vec<_>, _>>()?;
         let out_ptrs: Vec<*mut c_void> = ports.iter().zip(&mut outputs).map(|(p, d)| sample_ptr_mut(p, d, 0)).collect();

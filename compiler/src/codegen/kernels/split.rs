@@ -94,8 +94,9 @@ pub(super) fn fits(layer: &Layer<'_>, level: &Level, kernel: Kernel) -> Result<(
 }
 
 /// Products of digits a cycle: 6 with 128-bit pmaddwd, 22 with AVX2, 42 as bytes, 105 with AVX-512 VNNI; 11 with NEON, 50 with
-/// dot products of bytes; runs are filled up to whole steps, outputs to blocks of 16. Copying a strip takes a cycle for every bit plane of a level, one for an integer, 2 for a pixel, as
-/// often as windows of neighbouring strips overlap; all weights are read for every tile; then the chain.
+/// dot products of bytes; runs are filled up to whole steps, outputs to blocks of 16. Copying a strip takes a cycle for every bit
+/// plane of a level, one for an integer, 2 for a pixel, as often as windows of neighbouring strips overlap; all weights are read
+/// for every tile; then the chain.
 pub(super) fn cycles(layer: &Layer<'_>, kernel: Kernel) -> f64 {
     let g = &layer.g;
     let rate = match kernel {
