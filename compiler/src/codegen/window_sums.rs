@@ -24,7 +24,7 @@ impl Windows<'_> {
     }
 
     /// Of an input row, whose columns' sums lie at `row` as u16: what it adds to the sums of eight positions. Lanes behind the last
-    /// position hold what happens to lie behind the columns.
+    /// position hold what happens to lie behind the columns, of which up to 14 bytes are read.
     pub(super) fn of_row(&self, e: &mut Emitter<'_, '_>, row: Value) -> Value {
         let columns = (0..self.g.kernel[1]).map(|kx| e.load(types::I16X8, row, 2 * (kx * self.g.dilations[1]) as i32));
         let columns: Vec<Value> = columns.collect();

@@ -243,7 +243,8 @@ impl Looked for LookUp<'_> {
         packed: Value,
     ) -> Result<(), CodegenError> {
         let (g, s) = (&self.forward.g, &self.strips);
-        let ring = e.stack(s.lanes_at(), LINE);
+        // The last row's sums are read by a whole vector from any tap on.
+        let ring = e.stack(s.lanes_at() + LINE, LINE);
         let m = Memory {
             ring,
             sums: e.add(ring, s.sums_at()),

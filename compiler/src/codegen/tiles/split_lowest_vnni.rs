@@ -7,7 +7,7 @@
 
 use super::split::{SplitShape, WEIGHTS};
 use super::split_early::{OPEN, lanes_at};
-use crate::lower::split::VECTOR;
+use crate::lower::split::{TILE, VECTOR};
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
@@ -26,7 +26,7 @@ const LANE: AsmRegister32 = r9d;
 /// The bytes of a run's last product, and the lane at hand.
 const REST: AsmRegisterK = k6;
 
-/// The run of a window.
+/// Bytes of a run of the window.
 fn run_bytes(s: SplitShape) -> usize {
     4 * s.loops[2]
 }
@@ -55,7 +55,7 @@ pub(super) fn sums(s: SplitShape, a: &mut CodeAssembler, lo: AsmRegisterZmm) -> 
     a.set_label(&mut again)?;
     a.tzcnt(LANE, LANES)?;
     a.blsr(LANES, LANES)?;
-    a.imul_3(eax, LANE, (s.all_steps() * VECTOR / 16) as i32)?;
+    a.imul_3(eax, LANE, (s.all_steps() * VECTOR / TILE) as i32)?;
     a.add(rax, WEIGHTS)?;
     output(s, a)?;
     a.mov(eax, 1)?;
