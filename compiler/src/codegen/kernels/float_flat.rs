@@ -47,7 +47,7 @@ pub(super) fn emit(
         Ok(Tile { function, shape, buffer })
     });
     let (many, one) = (many?, one?);
-    let mut result = task.main_operand(layer.node, 0).map(|_| ());
+    let mut result = Ok(());
     task.together(e, TOGETHER, |e, count| {
         let zero = e.int(0);
         let single = e.b.ins().band_imm_s(count, -(most as i64));

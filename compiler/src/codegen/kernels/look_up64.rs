@@ -17,7 +17,7 @@ use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::target::{Level, x86};
 use crate::codegen::tiles::TablesShape;
 use crate::codegen::tiles::look_up_avx512::{self, ADDENDS, Finish, ROW_ENTRY, Residual, Store};
-use crate::codegen::window_sums::{self, Windows};
+use crate::codegen::window_sums::{self, OfRow, Windows};
 use crate::codegen::{CodegenError, FunctionId};
 use crate::graph::types::Layout;
 use crate::lower::strips::{self, BLOCK, Strips, TABLE, WIDEST};
@@ -365,17 +365,9 @@ impl<'a, 'l> LookUp64<'a, 'l> {
         let g = &self.layer.g;
         let scale = i64::from(self.layer.a.step) * i64::from(self.layer.w.offset);
         let windows = Windows { g, positions: strip.positions, scale };
-        if windows.in_lanes() {
-            let sums = self.sum_rows(e, m, count, 1, |e, row, _| windows.of_row(e, row));
-            sums.into_iter().for_each(|sums| windows.store(e, sums, m.addends));
-        } else {
-            let vectors = strip.columns.div_ceil(8);
-            let sums = self.sum_rows(e, m, count, vectors, |e, row, v| e.load(types::I16X8, row, 16 * v as i32));
-            for (v, sums) in sums.into_iter().enumerate() {
-                e.store(sums, m.column_sums, 16 * v as i32);
-            }
-            windows.store_each(e, m.column_sums, m.addends);
-        }
+        windows.store_addends(e, [m.column_sums, m.addends], |e, vectors, of_row| {
+            self.sum_rows(e, m, count, vectors, of_row)
+        });
     }
 
     /// Sums over `count` listed rows of so many vectors of each, from the columns' sums of both halves of the codes.
@@ -385,7 +377,7 @@ impl<'a, 'l> LookUp64<'a, 'l> {
         m: &Memory,
         count: Value,
         vectors: usize,
-        of_row: impl Fn(&mut Emitter<'_, '_>, Value, usize) -> Value,
+        of_row: &OfRow<'_>,
     ) -> Vec<Value> {
         let (zero, none) = (e.int(0), window_sums::none(e));
         let vectors: Vec<_> = (0..vectors).map(|_| e.var(none)).collect();

@@ -37,15 +37,9 @@ impl Codes {
     }
 
     /// Stores the codes of position `p` and a block from the sums of all bytes and those of odd ones.
-    pub(super) fn store(&self, e: &mut Emitter<'_, '_>, [all, odd]: [Value; 2], p: usize, block: usize) {
-        let shifted = e.b.ins().ishl_imm_u(odd, 8);
-        let even = e.b.ins().isub(all, shifted);
+    pub(super) fn store(&self, e: &mut Emitter<'_, '_>, sums: [Value; 2], p: usize, block: usize) {
         let addend = e.load(types::I16, self.addends, CODES_ADDENDS + 4 * p as i32);
-        let addend = e.b.ins().splat(types::I16X8, addend);
-        let halves = [even, odd].map(|sums| {
-            let v = times(e, sums, self.codes.factor);
-            e.b.ins().iadd(v, addend)
-        });
+        let halves = words(e, sums, (self.codes.factor, addend));
         let masks = self.masks(e, p, block);
         let counts = [0, 1].map(|half| self.count(e, halves[half], masks.map(|m| m[half]), [block, half]));
         let count = e.b.ins().snarrow(counts[0], counts[1]);
@@ -151,14 +145,31 @@ impl Codes {
     }
 }
 
-/// 16-bit lanes times a constant.
-fn times(e: &mut Emitter<'_, '_>, v: Value, factor: i32) -> Value {
+/// The accumulators of even bytes and of odd ones in 16 bits: `factor` times the sums plus the addend, an i16.
+pub(super) fn words(e: &mut Emitter<'_, '_>, sums: [Value; 2], (factor, addend): (i32, Value)) -> [Value; 2] {
+    let addend = e.b.ins().splat(types::I16X8, addend);
+    even_odd(e, sums).map(|sums| {
+        let v = times(e, sums, factor);
+        e.b.ins().iadd(v, addend)
+    })
+}
+
+/// The 16-bit sums of even bytes and of odd ones, from those of all bytes and of odd ones.
+pub(super) fn even_odd(e: &mut Emitter<'_, '_>, [all, odd]: [Value; 2]) -> [Value; 2] {
+    let shifted = e.b.ins().ishl_imm_u(odd, 8);
+    [e.b.ins().isub(all, shifted), odd]
+}
+
+/// Lanes of 16 or 32 bits times a constant.
+pub(super) fn times(e: &mut Emitter<'_, '_>, v: Value, factor: i32) -> Value {
     match factor {
         1 => v,
         2 => e.b.ins().iadd(v, v),
         _ => {
-            let factor = e.b.ins().iconst(types::I16, i64::from(factor as u16));
-            let factor = e.b.ins().splat(types::I16X8, factor);
+            let ty = e.b.func.dfg.value_type(v);
+            let lane = if ty == I32X4 { i64::from(factor as u32) } else { i64::from(factor as u16) };
+            let factor = e.b.ins().iconst(ty.lane_type(), lane);
+            let factor = e.b.ins().splat(ty, factor);
             e.b.ins().imul(v, factor)
         }
     }

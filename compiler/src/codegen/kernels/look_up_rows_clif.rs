@@ -6,7 +6,7 @@
 //! than 3 taps the two halves of the weights' bytes have a loop each: registers would not hold the indices of both. Must never know
 //! the graph.
 
-use super::look_up_codes_clif::Codes;
+use super::look_up_codes_clif::{Codes, even_odd, times, words};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::image::FunctionId;
@@ -241,18 +241,11 @@ fn store_sums(
 fn store_words(tile: LookUpRows, e: &mut Emitter<'_, '_>, f: Frame, x: Value, factor: i32, pitch: usize) {
     let out = e.load(types::I64, f.frame, 0);
     let (out, addends) = (e.at(out, x, pitch), e.at(f.frame, x, 4));
-    let scale = e.b.ins().iconst(types::I16, i64::from(factor as u16));
-    let scale = e.b.ins().splat(types::I16X8, scale);
     for p in 0..tile.positions() {
         let addend = e.load(types::I16, addends, CODES_ADDENDS + 4 * p as i32);
-        let addend = e.b.ins().splat(types::I16X8, addend);
         for block in 0..BLOCKS {
-            let [all, odd] = f.sums(e, p, block);
-            let shifted = e.b.ins().ishl_imm_u(odd, 8);
-            let even = e.b.ins().isub(all, shifted);
-            for (half, sums) in [even, odd].into_iter().enumerate() {
-                let product = e.b.ins().imul(sums, scale);
-                let accumulators = e.b.ins().iadd(product, addend);
+            let sums = f.sums(e, p, block);
+            for (half, accumulators) in words(e, sums, (factor, addend)).into_iter().enumerate() {
                 e.store(accumulators, out, (p * pitch + 32 * block + 16 * half) as i32);
             }
         }
@@ -263,14 +256,12 @@ fn store_words(tile: LookUpRows, e: &mut Emitter<'_, '_>, f: Frame, x: Value, fa
 /// even and of odd bytes go so many bytes from `out` on.
 pub(super) fn accumulators(
     e: &mut Emitter<'_, '_>,
-    [all, odd]: [Value; 2],
+    sums: [Value; 2],
     (factor, addend): (i32, Option<Value>),
     out: Value,
     places: [i32; 2],
 ) {
-    let shifted = e.b.ins().ishl_imm_u(odd, 8);
-    let even = e.b.ins().isub(all, shifted);
-    for (place, sums) in places.into_iter().zip([even, odd]) {
+    for (place, sums) in places.into_iter().zip(even_odd(e, sums)) {
         let quarters = [e.b.ins().uwiden_low(sums), e.b.ins().uwiden_high(sums)];
         for (at, v) in [place, place + 16].into_iter().zip(quarters) {
             let v = times(e, v, factor);
@@ -280,17 +271,6 @@ pub(super) fn accumulators(
             };
             let v = e.b.ins().iadd(v, other);
             e.store(v, out, at);
-        }
-    }
-}
-
-fn times(e: &mut Emitter<'_, '_>, v: Value, factor: i32) -> Value {
-    match factor {
-        1 => v,
-        2 => e.b.ins().iadd(v, v),
-        _ => {
-            let factor = e.splat_i32(factor);
-            e.b.ins().imul(v, factor)
         }
     }
 }

@@ -187,24 +187,13 @@ impl<'a> LookUp<'a> {
     fn add_columns(&self, e: &mut Emitter<'_, '_>, m: &Memory, strip: &Strip) {
         let g = &self.forward.g;
         let windows = Windows { g, positions: strip.positions, scale: -1 };
-        let sums = |e: &mut Emitter<'_, '_>, of_row: &dyn Fn(&mut Emitter<'_, '_>, Value) -> Value| {
-            let rows = (0..g.kernel[0]).map(|ky| {
-                let row = e.load(types::I64, m.rows, (ky * ROW_ENTRY + 16) as i32);
-                of_row(e, row)
-            });
+        windows.store_addends(e, [m.column_sums, m.addends], |e, vectors, of_row| {
+            let rows = (0..g.kernel[0]).map(|ky| e.load(types::I64, m.rows, (ky * ROW_ENTRY + 16) as i32));
             let rows: Vec<Value> = rows.collect();
-            rows.into_iter().reduce(|a, b| e.b.ins().iadd(a, b))
-        };
-        if windows.in_lanes() {
-            let sums = sums(e, &|e, row| windows.of_row(e, row));
-            sums.into_iter().for_each(|sums| windows.store(e, sums, m.addends));
-            return;
-        }
-        for v in 0..self.strips.columns(strip.positions).div_ceil(8) {
-            let sums = sums(e, &|e, row| e.load(types::I16X8, row, 16 * v as i32));
-            sums.into_iter().for_each(|sums| e.store(sums, m.column_sums, 16 * v as i32));
-        }
-        windows.store_each(e, m.column_sums, m.addends);
+            let vector = |v| rows.iter().map(|&row| of_row(e, row, v)).collect::<Vec<_>>();
+            let vectors: Vec<Vec<Value>> = (0..vectors).map(vector).collect();
+            vectors.into_iter().filter_map(|sums| sums.into_iter().reduce(|a, b| e.b.ins().iadd(a, b))).collect()
+        });
     }
 }
 
