@@ -78,6 +78,18 @@ pub struct Split {
     pub early: Option<u32>,
 }
 
+/// Where a weight is.
+struct Place {
+    /// Block of outputs, of all groups.
+    block: usize,
+    /// Output within it.
+    output: usize,
+    /// Run of the reduction.
+    run: usize,
+    /// Element of the run.
+    k: usize,
+}
+
 impl Split {
     /// The split of a layer with these weight levels (O, C/groups, KH, KW) for input levels `lo` … `hi`; `None` where no sum
     /// of such products is sure to be exact.
@@ -196,25 +208,50 @@ impl Split {
     /// `((((group·blocks + o/16)·runs + run)·steps + step)·planes + plane)·64 + o%16·4 + …`, the digits of a step in order;
     /// where codes come early, the lowest digits of a block behind all others.
     pub fn weights(&self, g: &Geometry, weights: &[i64]) -> Vec<u8> {
+        let (together, element) = (self.products.together(), self.products.element());
+        let mut packed = vec![0u8; g.groups * self.blocks(g) * self.block_bytes()];
+        for (w, Place { block, output, run, k }) in self.places(g, weights) {
+            let step = run * self.steps() + k / together;
+            for plane in 0..self.planes {
+                let at = block * self.block_bytes()
+                    + self.vector(step, plane) * VECTOR
+                    + output * 4
+                    + k % together * element;
+                let digit = (self.digit(w, plane) as i16).to_le_bytes();
+                for (slot, byte) in packed.iter_mut().skip(at).zip(digit).take(element) {
+                    *slot = byte;
+                }
+            }
+        }
+        packed
+    }
+
+    /// Each of weight levels (O, C/groups, KH, KW), and where it is.
+    fn places(&self, g: &Geometry, weights: &[i64]) -> impl Iterator<Item = (i64, Place)> {
         let (inner, outputs, blocks) = (g.channels / g.groups, g.outputs / g.groups, self.blocks(g));
-        let (columns, together, element) = (g.kernel[1], self.products.together(), self.products.element());
-        let mut packed = vec![0u8; g.groups * blocks * self.block_bytes()];
-        for (i, &w) in weights.iter().enumerate() {
-            let (o, c, ky, kx) =
-                (i / g.taps(), i / (columns * g.kernel[0]) % inner, i / columns % g.kernel[0], i % columns);
+        let ([rows, columns], runs, taps) = (g.kernel, self.runs, g.taps());
+        weights.iter().enumerate().map(move |(i, &w)| {
+            let (o, c, ky, kx) = (i / taps, i / (columns * rows) % inner, i / columns % rows, i % columns);
             let (group, o) = (o / outputs, o % outputs);
-            let (run, k) = match self.runs {
+            let (run, k) = match runs {
                 [1, 1] => (0, (ky * columns + kx) * inner + c),
                 [_, 1] => (ky, kx * inner + c),
                 [_, runs] => (ky * runs + kx, c),
             };
-            let block = (group * blocks + o / TILE) * self.block_bytes();
-            let step = run * self.steps() + k / together;
+            (w, Place { block: group * blocks + o / TILE, output: o % TILE, run, k })
+        })
+    }
+
+    /// Weight levels (O, C/groups, KH, KW) as bytes for each output by itself: byte
+    /// `((((group·blocks + o/16)·planes + plane)·16 + o%16)·runs + run)·4·steps + k`.
+    pub fn digits_by_output(&self, g: &Geometry, weights: &[i64]) -> Vec<u8> {
+        let mut packed = vec![0u8; g.groups * self.blocks(g) * self.block_bytes()];
+        let [run_bytes, runs] = [4 * self.steps(), self.runs[0] * self.runs[1]];
+        for (w, Place { block, output, run, k }) in self.places(g, weights) {
             for plane in 0..self.planes {
-                let at = block + self.vector(step, plane) * VECTOR + o % TILE * 4 + k % together * element;
-                let digit = (self.digit(w, plane) as i16).to_le_bytes();
-                for (slot, byte) in packed.iter_mut().skip(at).zip(digit).take(element) {
-                    *slot = byte;
+                let at = (((block * self.planes + plane) * TILE + output) * runs + run) * run_bytes + k;
+                if let Some(slot) = packed.get_mut(at) {
+                    *slot = self.digit(w, plane) as u8;
                 }
             }
         }
@@ -368,7 +405,10 @@ mod tests {
                 (0..g.outputs * g.taps()).map(|i| (i as i64 * 7_919_333 + 11) % (2 * GREATEST) - GREATEST).collect();
             for products in [Products::Pairs, Products::Quads] {
                 let rows = Split::new(&g, &weights, (0, 3), products).expect("fits");
-                for s in [Some(rows), rows.patched(), rows.early(&g, &weights, (0, 3))].into_iter().flatten() {
+                let zero = vec![0; 2 * g.outputs];
+                for s in
+                    [Some(rows), rows.patched(), rows.early(&g, &weights, (0, 3), (&zero, 1))].into_iter().flatten()
+                {
                     let packed = s.weights(&g, &weights);
                     assert_eq!(packed.len(), groups * s.blocks(&g) * s.block_bytes());
                     // Σ digits·2^(b·plane) of each output over everything is the sum of its weights.
@@ -403,7 +443,7 @@ mod tests {
         let g = geometry(3, [5, 4], 1);
         let weights: Vec<i64> = (0..g.outputs * g.taps()).map(|i| (i as i64 * 7_919_333) % GREATEST).collect();
         let rows = Split::new(&g, &weights, (0, 255), Products::Quads).expect("fits");
-        let s = rows.early(&g, &weights, (0, 255)).expect("fits");
+        let s = rows.early(&g, &weights, (0, 255), (&vec![0; 2 * g.outputs], 1)).expect("fits");
         let (by_step, by_output) = (s.weights(&g, &weights), s.by_output(s.weights(&g, &weights)));
         assert_eq!(by_output.len(), by_step.len() + VECTOR);
         let digit = |packed: &[u8], block: usize, at: usize| packed.get(block * s.block_bytes() + at).copied();

@@ -198,10 +198,9 @@ fn prepare<'a>(
     // The threshold that enters the chain, if it is one.
     let finish = match thresholds(task.graph, task.step.source.node) {
         Some((rows, top)) => {
-            let (table, early) = match about.codes.filter(|_| split.early.is_some()) {
-                Some(c) => (split.early_thresholds(g, rows, top, &levels, c.a.levels()), split.early),
-                None => (split.thresholds(g, rows, top), None),
-            };
+            let early = about.codes.and_then(|c| split.early_thresholds(g, (rows, top), &levels, c.a.levels()));
+            let table = early.unwrap_or_else(|| split.thresholds(g, rows, top));
+            let early = split.early;
             Finish::Threshold { table: e.data("thresholds", table), top, early }
         }
         None if task.step.source == (GraphValue { node, port: 0 }) => Finish::Raw,

@@ -47,7 +47,10 @@ pub(super) fn cut(layer: &Layer<'_>, kernel: Kernel) -> Option<(split::Split, Op
     {
         return Some((one, Some(halves)));
     }
-    let early = || split.early(&layer.g, &levels(layer), layer.codes?.a.levels());
+    let early = || {
+        let behind = thresholds(layer.graph, layer.step.source.node)?;
+        split.early(&layer.g, &levels(layer), layer.codes?.a.levels(), behind)
+    };
     let whole =
         |s: &split::Split| layer.g.output[1].is_multiple_of(SplitShape::of(s, layer.g.output[1], None).positions);
     let early = match kernel {
