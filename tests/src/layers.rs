@@ -17,6 +17,8 @@ pub enum Fill {
     Rough,
     /// The greatest for the last 32 of 68 channels under windows of 9 taps, else the least: no part of a sum has its share.
     Uneven,
+    /// Small ones of which a few are far greater than the rest.
+    Outlier,
 }
 
 impl Fill {
@@ -30,6 +32,8 @@ impl Fill {
             Fill::Least => -1.0,
             Fill::Mixed => ((i * 7919 + 13) % 97) as f32 / 48.0 - 1.0,
             Fill::Rough => (i as f32 * 1.7).sin(),
+            Fill::Outlier if i % 61 == 7 => 1.0,
+            Fill::Outlier => (i as f32 * 1.7).sin() / 16.0,
             Fill::Uneven if i / 9 % 68 >= 36 => 1.0,
             Fill::Uneven => -1.0,
         }

@@ -37,6 +37,7 @@ fn force(kernels: &[Kernel], graph: &Graph, channels: usize, size: usize) -> BTr
             Ok(compiled) => compiled,
             Err(CompileError::Kernels(lines)) => {
                 assert!(lines.len() == 1 && lines[0].contains("; possible are "), "{lines:?}");
+                eprintln!("{}", lines[0]);
                 continue;
             }
             Err(other) => panic!("{other}"),
@@ -72,7 +73,7 @@ fn here(all: &[Kernel]) -> BTreeSet<Kernel> {
         Kernel::Amx | Kernel::SplitAmx => has("x86-64-v4+vbmi+amx"),
         Kernel::LookUp64 => has("x86-64-v4+vbmi"),
         Kernel::PopcountAvx512 => has("x86-64-v4+vpopcntdq"),
-        Kernel::SplitVnni => has("x86-64-v4+vnni"),
+        Kernel::SplitVnni | Kernel::SplitWinograd => has("x86-64-v4+vnni"),
         Kernel::FloatAvx512 => has("x86-64-v4"),
         Kernel::LookUp16Avx2 | Kernel::LookUpFlatAvx2 => has("x86-64-v3"),
         Kernel::SplitBytesAvx2 | Kernel::SplitAvx2 | Kernel::FloatAvx2 => has("x86-64-v3"),
@@ -422,6 +423,38 @@ fn digits_on_amx() {
     for (channels, size, weights, attributes, outputs, bits) in cases {
         let layer = format!("c = conv(a, {weights}, {attributes})");
         with_tails(Kernel::SplitAmx, [channels, size, outputs, bits], &layer, &[codes, many], &[Fill::Rough]);
+    }
+}
+
+/// Fixed-point weights by transformed rows: every number of rows of results that a filter makes, rows that no number divides, strides,
+/// kernels with rows that fill no phase, paddings, appended channels, windows; weights that leave hardly any code open, and weights
+/// of which one is far greater than the rest, so that the transformed ones leave most.
+#[test]
+fn transformed_rows_of_fixed_point() {
+    let kernels = [Kernel::SplitWinograd, Kernel::SplitVnni];
+    let pool =
+        |window: &str| format!("p = max_pool(c, kernel={window}, strides={window}); m = mul(p, @g: f32[O, 1, 1])");
+    let plain = "m = mul(c, @g: f32[O, 1, 1])".to_owned();
+    for (channels, size, outputs, conv, behind) in [
+        // As in alexnet, resnet18 and svhn.
+        (3, 44, 32, "[32, 3, 12, 12], strides=[4, 4]", plain.clone()),
+        (3, 37, 48, "[48, 3, 7, 7], strides=[2, 2], pads=[3, 3, 3, 3]", plain.clone()),
+        (3, 24, 48, "[48, 3, 5, 5], pads=[2, 2, 2, 2]", pool("[2, 2]")),
+        (1, 16, 16, "[16, 1, 5, 5], pads=[2, 2, 2, 2]", plain.clone()),
+        (4, 17, 16, "[16, 4, 4, 2], pads=[2, 0, 1, 1]", plain.clone()),
+        (5, 19, 32, "[32, 5, 3, 3], pads=[0, 2, 3, 1]", plain.clone()),
+        (2, 18, 16, "[16, 2, 2, 3], pads=[1, 1, 0, 1]", plain.clone()),
+        (5, 20, 16, "[16, 5, 3, 1], strides=[2, 1], pads=[1, 0, 1, 0]", plain.clone()),
+        (3, 28, 64, "[64, 3, 3, 3], pads=[1, 1, 1, 1]", pool("[4, 2]")),
+        (2, 30, 16, "[16, 2, 4, 3], pads=[1, 1, 2, 1]", pool("[3, 1]")),
+    ] {
+        for (bits, weights) in [(2, Fill::Rough), (1, Fill::Outlier), (2, Fill::Outlier)] {
+            let layer = format!("c = conv(a, @w: f32{conv}); {behind}; q = quantize_activation(m, bits={bits})");
+            let layer = format!("{layer}; y = conv(q, quantize_weights(@v: f32[16, O, 1, 1], bits=1))");
+            let layer = layer.replace('O', &outputs.to_string());
+            let graph = network(channels, size, "quantize_activation(x, bits=8)", &layer, weights);
+            assert_eq!(force(&kernels, &graph, channels, size), here(&kernels), "{layer}");
+        }
     }
 }
 

@@ -9,6 +9,7 @@ pub mod pack;
 pub mod pools;
 mod scratch;
 pub mod split;
+pub mod split_winograd;
 pub mod strips;
 pub mod train;
 

@@ -2,7 +2,7 @@
 //! what each is predicted to cost. Conditions and cost models stand beside the kernels; any choice gives the same bits.
 
 use super::layer::Layer;
-use super::{amx, float_conv, int_conv, int_direct, look_up, look_up_flat, look_up64, popcount, split};
+use super::{amx, float_conv, int_conv, int_direct, look_up, look_up_flat, look_up64, popcount, split, split_winograd};
 use crate::codegen::target::Level;
 use crate::graph::types::Layout;
 
@@ -27,6 +27,8 @@ pub enum Kernel {
     Popcount,
     /// Digits of weights as tiles of bytes.
     SplitAmx,
+    /// Transformed weights multiplied as i16, digits where that leaves a code open.
+    SplitWinograd,
     /// Digits of weights multiplied as bytes.
     SplitVnni,
     /// Weights of one digit multiplied as bytes, 256 bits wide.
@@ -62,7 +64,7 @@ pub struct Candidate {
 
 impl Kernel {
     /// All of them.
-    pub const ALL: [Kernel; 20] = [
+    pub const ALL: [Kernel; 21] = [
         Kernel::Amx,
         Kernel::LookUp64,
         Kernel::LookUp16Avx2,
@@ -72,6 +74,7 @@ impl Kernel {
         Kernel::PopcountAvx512,
         Kernel::Popcount,
         Kernel::SplitAmx,
+        Kernel::SplitWinograd,
         Kernel::SplitVnni,
         Kernel::SplitBytesAvx2,
         Kernel::SplitAvx2,
@@ -97,6 +100,7 @@ impl Kernel {
             Kernel::PopcountAvx512 => "bit-serial popcount, AVX-512",
             Kernel::Popcount => "bit-serial popcount",
             Kernel::SplitAmx => "split integer, AMX",
+            Kernel::SplitWinograd => "split integer Winograd, VNNI",
             Kernel::SplitVnni => "split integer, VNNI",
             Kernel::SplitBytesAvx2 => "split integer bytes, AVX2",
             Kernel::SplitAvx2 => "split integer, AVX2",
@@ -157,6 +161,7 @@ impl Kernel {
             Kernel::LookUpFlat => look_up_flat::fits(layer, level, false),
             Kernel::PopcountAvx512 => popcount::fits(layer, level),
             Kernel::Popcount => layer.in_lanes(),
+            Kernel::SplitWinograd => split_winograd::fits(layer, level),
             Kernel::SplitVnni | Kernel::SplitBytesAvx2 | Kernel::SplitAvx2 => split::fits(layer, level, self),
             Kernel::SplitDot | Kernel::SplitNeon | Kernel::Split => split::fits(layer, level, self),
             Kernel::Direct => layer.in_lanes(),
@@ -176,6 +181,7 @@ impl Kernel {
             Kernel::LookUpFlat => look_up_flat::cycles(layer, false),
             Kernel::PopcountAvx512 => popcount::cycles(layer),
             Kernel::Popcount => int_conv::cycles(layer),
+            Kernel::SplitWinograd => split_winograd::cycles(layer),
             Kernel::SplitVnni | Kernel::SplitBytesAvx2 | Kernel::SplitAvx2 => split::cycles(layer, self),
             Kernel::SplitDot | Kernel::SplitNeon | Kernel::Split => split::cycles(layer, self),
             Kernel::Direct | Kernel::DirectWide => int_direct::cycles(layer),

@@ -10,7 +10,9 @@
 
 use super::choice::Kernel;
 use super::layer::Layer;
-use super::{KernelError, Operand, Task, amx, int_direct, look_up, look_up_flat, look_up64, popcount, split};
+use super::{
+    KernelError, Operand, Task, amx, int_direct, look_up, look_up_flat, look_up64, popcount, split, split_winograd,
+};
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::taps::Taps;
 use crate::graph::ops::Geometry;
@@ -47,6 +49,7 @@ pub(super) fn emit(
         Kernel::LookUpFlat => look_up_flat::emit(e, task, &layer, false),
         Kernel::PopcountAvx512 => popcount::emit(e, task, &layer),
         Kernel::Popcount => bit_serial(e, task, &layer),
+        Kernel::SplitWinograd => split_winograd::emit(e, task, &layer, about),
         Kernel::SplitVnni | Kernel::SplitBytesAvx2 | Kernel::SplitAvx2 => split::emit(e, task, &layer, about, kernel),
         Kernel::SplitDot | Kernel::SplitNeon | Kernel::Split => split::emit(e, task, &layer, about, kernel),
         Kernel::Direct => int_direct::emit(e, task, &layer),

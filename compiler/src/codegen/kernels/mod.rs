@@ -29,6 +29,7 @@ mod split_input;
 mod split_lanes;
 mod split_lanes_early;
 mod split_tiling;
+mod split_winograd;
 mod spread;
 mod store;
 mod wide_chain;
@@ -207,9 +208,11 @@ fn weights(
         Some(_) => int_conv::emit(e, task, &layer, kernel)?,
         None => float_conv::emit(e, task, main, kernel)?,
     }
-    if let Some(node) =
-        task.step.pool.filter(|_| !split_tiling::pools(&layer, kernel)).and_then(|id| task.graph.node(id))
-    {
+    let pools = || match kernel {
+        Kernel::SplitWinograd => split_winograd::pools(&layer),
+        _ => split_tiling::pools(&layer, kernel),
+    };
+    if let Some(node) = task.step.pool.filter(|_| !pools()).and_then(|id| task.graph.node(id)) {
         pool::behind(e, task, node)?;
     }
     Ok(kernel.name())

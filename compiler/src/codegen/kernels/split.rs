@@ -22,7 +22,7 @@ use crate::codegen::image::FunctionId;
 use crate::codegen::target::{Level, a64, x86};
 use crate::codegen::tiles::patches::Patches;
 use crate::codegen::tiles::split_bytes_avx2::SHORTEST;
-use crate::codegen::tiles::{SplitFinish, SplitShape};
+use crate::codegen::tiles::{Rows, SplitFinish, SplitShape};
 use crate::graph::Value as GraphValue;
 use crate::graph::ops::Geometry;
 use crate::graph::types::Layout;
@@ -209,7 +209,7 @@ fn prepare<'a>(
     let mut kind = finish.kind();
     let window = shape.map_or([1, 1], SplitShape::window);
     if let (SplitFinish::Early { top, shift }, true) = (kind, window != [1, 1]) {
-        kind = SplitFinish::Pooled { top, shift, window, row: g.strides[0] * row };
+        kind = SplitFinish::Pooled { top, shift, window };
     }
     let direct = match shape {
         Some(_) if split.early.is_some() => true,
@@ -219,6 +219,8 @@ fn prepare<'a>(
         }
         _ => false,
     };
+    // From the levels of one row of positions of a tile to those of the next.
+    let mut apart = g.strides[0] * row;
     let gathered = if kernel == Kernel::SplitVnni { patched(about, &split) } else { None };
     let patches = match gathered {
         None => None,
@@ -233,9 +235,7 @@ fn prepare<'a>(
             };
             let function = gather.function(e.image).map_err(|m| (node, m.to_string()))?;
             let columns = extents[1].next_multiple_of(shape.map_or(1, SplitShape::columns));
-            if let SplitFinish::Pooled { row, .. } = &mut kind {
-                *row = columns * pitch;
-            }
+            apart = columns * pitch;
             Some((function, e.stack(window[0] * columns * pitch + 2 * PATCH, 64), pitch))
         }
     };
@@ -247,14 +247,14 @@ fn prepare<'a>(
         None => None,
         Some(shape) => {
             let steps = [g.dilations[0] * row, g.dilations[1] * pixel];
-            let apart = if direct { g.outputs / 4 } else { pitch * 4 };
+            let pitch = if direct { g.outputs / 4 } else { pitch * 4 };
             let kind = match boxes {
                 Some(_) => SplitFinish::Halved,
                 None if direct => kind,
                 None => finish.kind(),
             };
             let position = patches.map_or(g.strides[1] * pixel, |(_, _, pitch)| pitch);
-            let shape = shape.with(&split, steps, position, apart, kind);
+            let shape = shape.with(&split, steps, position, pitch, kind).with_rows([apart, 0]);
             Some((shape.function(e.image).map_err(|m| (node, m.to_string()))?, shape))
         }
     };
@@ -308,8 +308,10 @@ fn row(
         None => (input, g.strides[1] * pixel),
         Some((gather, patches, pitch)) => {
             let count = e.b.ins().isub(end, start);
-            let rows = match layer.tile.map(|(_, tile)| (tile.window()[0], tile.row())) {
-                Some((rows, apart)) => (0..rows).map(|r| [r * g.strides[0] * layer.row, r * apart]).collect(),
+            let rows = match layer.tile.map(|(_, tile)| tile.rows()) {
+                Some(Rows { count: rows, levels: apart, .. }) => {
+                    (0..rows).map(|r| [r * g.strides[0] * layer.row, r * apart]).collect()
+                }
                 None => vec![[0, 0]],
             };
             for offsets in rows {

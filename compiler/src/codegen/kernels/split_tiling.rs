@@ -78,7 +78,7 @@ fn few_codes(layer: &Layer<'_>) -> bool {
 }
 
 /// Whether the result are codes as the early tile stores them.
-fn early_codes(layer: &Layer<'_>) -> bool {
+pub(super) fn early_codes(layer: &Layer<'_>) -> bool {
     let Some((_, top @ (1 | 3))) = thresholds(layer.graph, layer.step.source.node) else { return false };
     let (b, g) = (layer.result, &layer.g);
     let nibbles = b.layout == Layout::Nibbles && b.planes == if top > 1 { 2 } else { 1 };
@@ -91,19 +91,28 @@ pub(super) fn levels(layer: &Layer<'_>) -> Vec<i64> {
     layer.levels(thresholds(layer.graph, layer.step.source.node))
 }
 
+/// The digits of bytes, if all sums are sure to be exact.
+pub(super) fn digits_of_bytes(layer: &Layer<'_>) -> Option<split::Split> {
+    layer.split(Products::Quads, thresholds(layer.graph, layer.step.source.node), |_| true)
+}
+
 /// Whether the kernel pools what it makes; else its codes are pooled afterwards.
 pub(super) fn pools(layer: &Layer<'_>, kernel: Kernel) -> bool {
     let strip = (kernel == Kernel::SplitVnni).then(|| strip(layer, &digits(layer, kernel)?, kernel)).flatten();
     strip.and_then(|(tile, _)| tile).is_some_and(|tile| tile.window() != [1, 1])
 }
 
-/// The tile whose codes are those of the step's pool: of greatest codes that lie as such a tile stores them.
+/// The windows of the step's pool, where it is one of greatest codes that lie as a tile of whole windows stores them.
+pub(super) fn whole_windows(layer: &Layer<'_>) -> Option<[usize; 2]> {
+    let pool = layer.step.pool.filter(|&id| layer.graph.operands(id).len() == 1)?;
+    let alike = layer.stored.layout == Layout::Nibbles && layer.stored.planes == layer.result.planes;
+    Some(pools::window(layer.graph, pool)?.kernel).filter(|_| alike)
+}
+
+/// The tile whose codes are those of the step's pool.
 fn pooled(layer: &Layer<'_>, split: &split::Split, kernel: Kernel) -> Option<SplitShape> {
     let split = Some(split).filter(|_| kernel == Kernel::SplitVnni)?;
-    let pool = layer.step.pool.filter(|&id| layer.graph.operands(id).len() == 1)?;
-    let window = pools::window(layer.graph, pool)?.kernel;
-    let alike = layer.stored.layout == Layout::Nibbles && layer.stored.planes == layer.result.planes;
-    SplitShape::pooled(split, window, layer.g.output[1]).filter(|_| alike)
+    SplitShape::pooled(split, whole_windows(layer)?, layer.g.output[1])
 }
 
 /// The tile and the strip: of the tile of whole windows, else of the widest that has room, at least the window of one position.

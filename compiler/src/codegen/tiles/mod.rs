@@ -33,13 +33,15 @@ mod product_avx512;
 pub mod quads_of_bytes;
 mod split;
 mod split_avx2;
+mod split_by_output_vnni;
 pub mod split_bytes_avx2;
 mod split_early;
 mod split_early_avx2;
 mod split_early_vnni;
-mod split_lowest_vnni;
 mod split_pooled_vnni;
 mod split_vnni;
+pub mod split_winograd_rows;
+pub mod split_winograd_vnni;
 mod tables_avx512;
 #[cfg(test)]
 pub(super) mod tests;
@@ -56,7 +58,7 @@ pub use look_up_avx2::{CODES_ADDENDS, CODES_FRAME, CODES_RESIDUAL, LookUpCodes, 
 pub use look_up_lanes::Lanes;
 pub use patch_grad::PatchTile;
 pub use popcount_avx512::PopcountShape;
-pub use split::{SplitFinish, SplitShape};
+pub use split::{Rows, SplitFinish, SplitShape};
 pub use tables_avx512::TablesShape;
 pub use vectors::Width;
 pub(super) use vectors::either;

@@ -5,7 +5,7 @@
 
 use super::split_pooled_vnni;
 use super::{
-    repeat, split_avx2, split_bytes_avx2, split_early, split_early_avx2, split_early_vnni, split_lowest_vnni,
+    repeat, split_avx2, split_by_output_vnni, split_bytes_avx2, split_early, split_early_avx2, split_early_vnni,
     split_vnni, tile,
 };
 use crate::codegen::CodegenError;
@@ -48,8 +48,6 @@ pub enum SplitFinish {
         shift: u32,
         /// Height and width.
         window: [usize; 2],
-        /// Bytes from the levels of one row of positions to the next.
-        row: usize,
     },
 }
 
@@ -71,6 +69,21 @@ impl SplitFinish {
             SplitFinish::Nibbles { top, .. } | SplitFinish::Early { top, .. } | SplitFinish::Pooled { top, .. } => top,
         }
     }
+}
+
+/// Rows of positions of a tile; distances in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rows {
+    /// How many.
+    pub count: usize,
+    /// From the levels of one to those of the next.
+    pub levels: usize,
+    /// From the results of one to those of the next, where windows do not take all.
+    pub results: usize,
+}
+
+impl Rows {
+    pub(super) const ONE: Rows = Rows { count: 1, levels: 0, results: 0 };
 }
 
 /// The instructions of a tile.
@@ -102,6 +115,8 @@ pub struct SplitShape {
     pub(super) position: usize,
     /// From one position's results to the next.
     pub(super) pitch: usize,
+    /// Of the positions.
+    pub(super) rows: Rows,
     /// What is stored.
     pub(super) finish: SplitFinish,
 }
@@ -149,8 +164,8 @@ impl SplitShape {
         // The fewest positions beyond the row, then the most at once.
         let positions = (most.div_ceil(2)..=most).rev().min_by_key(|p| width.next_multiple_of(*p)).unwrap_or(1);
         let (loops, steps) = ([0; 3], [0; 2]);
-        let finish = SplitFinish::Raw;
-        SplitShape { instructions, positions, planes, bits: 0, loops, steps, position: 0, pitch: 0, finish }
+        let (rows, finish) = (Rows::ONE, SplitFinish::Raw);
+        SplitShape { instructions, positions, planes, bits: 0, loops, steps, position: 0, pitch: 0, rows, finish }
     }
 
     /// AVX-512 VNNI's tile of whole windows of rows of `width` positions, `None` where those do not divide a row;
@@ -161,9 +176,19 @@ impl SplitShape {
         let least = FEWEST.div_ceil(window[0]);
         let whole = |c: &usize| c.is_multiple_of(window[1]) && width.is_multiple_of(*c);
         let columns = (least..=most).rev().find(whole)?;
-        let positions = window[0] * columns;
-        let finish = SplitFinish::Pooled { top: 0, shift, window, row: 0 };
-        Some(SplitShape { positions, ..SplitShape::finishing(split.planes, split.bits, finish) })
+        let (positions, rows) = (window[0] * columns, Rows { count: window[0], ..Rows::ONE });
+        let finish = SplitFinish::Pooled { top: 0, shift, window };
+        Some(SplitShape { positions, rows, ..SplitShape::finishing(split.planes, split.bits, finish) })
+    }
+
+    /// AVX-512 VNNI's tile of some rows and columns of positions, of whole windows where there are any; [`SplitShape::with`] completes it.
+    pub fn of_rows(planes: usize, [rows, columns]: [usize; 2], window: Option<[usize; 2]>, shift: u32) -> SplitShape {
+        let finish = match window {
+            Some(window) => SplitFinish::Pooled { top: 0, shift, window },
+            None => SplitFinish::Early { top: 0, shift },
+        };
+        let (positions, rows) = (rows * columns, Rows { count: rows, ..Rows::ONE });
+        SplitShape { positions, rows, ..SplitShape::finishing(planes, 0, finish) }
     }
 
     /// Height and width of the positions that share a result.
@@ -171,31 +196,52 @@ impl SplitShape {
         if let SplitFinish::Pooled { window, .. } = self.finish { window } else { [1, 1] }
     }
 
+    /// What is stored.
+    pub fn finish(self) -> SplitFinish {
+        self.finish
+    }
+
+    /// Rows of positions.
+    pub fn rows(self) -> Rows {
+        self.rows
+    }
+
     /// Neighbouring positions of a row.
     pub fn columns(self) -> usize {
-        self.positions / self.window()[0]
+        self.positions / self.rows.count
+    }
+
+    /// Neighbouring results of a row.
+    pub(super) fn across(self) -> usize {
+        self.columns() / self.window()[1]
     }
 
     /// Results of a tile.
     pub(super) fn results(self) -> usize {
-        self.columns() / self.window()[1]
+        self.across() * (self.rows.count / self.window()[0])
     }
 
-    /// From the levels of one row of positions to those of the next, where a tile has several.
-    pub fn row(self) -> usize {
-        if let SplitFinish::Pooled { row, .. } = self.finish { row } else { 0 }
+    /// From the tile's first result to result `i`, row by row.
+    pub(super) fn result(self, i: usize) -> i32 {
+        (i / self.across() * self.rows.results + i % self.across() * self.pitch) as i32
+    }
+
+    /// The first position of result `i`.
+    pub(super) fn first(self, i: usize) -> usize {
+        let [height, width] = self.window();
+        i / self.across() * height * self.columns() + i % self.across() * width
     }
 
     /// From the levels of the tile's first position to those of position `i`, row by row.
     pub(super) fn levels(self, i: usize) -> i32 {
-        (i / self.columns() * self.row() + i % self.columns() * self.position) as i32
+        (i / self.columns() * self.rows.levels + i % self.columns() * self.position) as i32
     }
 
     /// What becomes of sums of digits of AVX-512, by itself.
     pub(super) fn finishing(planes: usize, bits: u32, finish: SplitFinish) -> SplitShape {
         let (instructions, positions) = (Instructions::Vnni, 1);
-        let (loops, steps) = ([0; 3], [0; 2]);
-        SplitShape { instructions, positions, planes, bits, loops, steps, position: 0, pitch: 0, finish }
+        let (loops, steps, rows) = ([0; 3], [0; 2], Rows::ONE);
+        SplitShape { instructions, positions, planes, bits, loops, steps, position: 0, pitch: 0, rows, finish }
     }
 
     /// The tile for a layer: `steps` from one row and run to the next, `position` and `pitch` from one position's levels and
@@ -212,6 +258,11 @@ impl SplitShape {
         SplitShape { bits: split.bits, loops, steps, position, pitch, finish, ..self }
     }
 
+    /// The same with so many bytes from the levels and results of one row of positions to those of the next.
+    pub fn with_rows(self, [levels, results]: [usize; 2]) -> SplitShape {
+        SplitShape { rows: Rows { levels, results, ..self.rows }, ..self }
+    }
+
     /// The function `(input, weights, out, table)`: the first position's first level, the block's weights, its first result,
     /// its thresholds or scales. Where codes are decided early, `(input, weights, out, table, tiles, list)`: as many tiles side by
     /// side, and [`SplitShape::LIST`] bytes for open positions.
@@ -219,16 +270,27 @@ impl SplitShape {
     /// # Errors
     /// When a distance does not fit an instruction.
     pub fn function(self, image: &mut Image) -> Result<FunctionId, CodegenError> {
-        let SplitShape { instructions, positions, planes, bits, loops, steps, position, pitch, finish } = self;
-        let [a, b, c] = loops;
-        let farthest = [a * steps[0], b * steps[1], c * planes * VECTOR, positions * position, positions * pitch];
-        if farthest.iter().chain([&(self.row() * self.window()[0])]).any(|d| *d >= 1 << 30) {
-            return Err(CodegenError::TooLarge(format!("a split-integer tile over {loops:?}")));
+        if self.farthest() >= 1 << 30 {
+            return Err(CodegenError::TooLarge(format!("a split-integer tile over {:?}", self.loops)));
         }
-        let name = format!(
-            "tile.split.{instructions:?}.{positions}.{planes}x{bits}.{a}x{b}x{c}.{steps:?}.{position}.{pitch}.{finish:?}"
-        );
-        tile(image, &name, |a| self.assemble(a))
+        tile(image, &format!("tile.split.{}", self.name()), |a| self.assemble(a))
+    }
+
+    /// The greatest distance.
+    pub(super) fn farthest(self) -> usize {
+        let SplitShape { positions, planes, loops: [a, b, c], steps, position, pitch, rows, .. } = self;
+        let rows = rows.count * rows.levels.max(rows.results);
+        let all = [a * steps[0], b * steps[1], c * planes * VECTOR, positions * position, positions * pitch, rows];
+        all.into_iter().max().unwrap_or(0)
+    }
+
+    /// What tells it from others.
+    pub(super) fn name(self) -> String {
+        let SplitShape { instructions, positions, planes, bits, loops, steps, position, pitch, rows, finish } = self;
+        let [a, b, c] = loops;
+        format!(
+            "{instructions:?}.{positions}.{planes}x{bits}.{a}x{b}x{c}.{steps:?}.{position}.{pitch}.{rows:?}.{finish:?}"
+        )
     }
 
     pub(super) fn assemble(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
@@ -248,7 +310,7 @@ impl SplitShape {
     /// Whether the tile reads the lowest digits of a block by output, as [`Split::by_output`] turns them.
     pub fn by_output(self) -> bool {
         let early = matches!(self.finish, SplitFinish::Early { .. });
-        early && self.instructions == Instructions::Vnni && split_lowest_vnni::pays(self)
+        early && self.instructions == Instructions::Vnni && split_by_output_vnni::pays(self)
     }
 
     /// Steps of the whole reduction.

@@ -58,6 +58,12 @@ pub(super) const OPEN: AsmRegister64 = r13;
 const KEPT: AsmRegister64 = r14;
 const SAVED: [AsmRegister64; 6] = [NEXT, FIRST, BLOCK, SPARE[0], SPARE[1], TILES];
 
+/// Where the function's seventh argument lies behind rsp while a tile is computed, where there is one: behind the list's address,
+/// [`SAVED`] and where to return.
+pub(super) fn seventh() -> i32 {
+    8 * (SAVED.len() as i32 + 2)
+}
+
 /// The function `(input, weights, out, table, tiles, list)`.
 pub(super) fn assemble(s: SplitShape, early: &impl Early, a: &mut CodeAssembler) -> Result<(), IcedError> {
     leaf(a, &SAVED, |a| {
@@ -73,7 +79,7 @@ pub(super) fn assemble(s: SplitShape, early: &impl Early, a: &mut CodeAssembler)
         a.mov(WEIGHTS, BLOCK)?;
         early.upper(a)?;
         a.add(FIRST, (s.columns() * s.position) as i32)?;
-        a.add(OUT, (s.results() * s.pitch) as i32)?;
+        a.add(OUT, (s.across() * s.pitch) as i32)?;
         a.dec(TILES)?;
         a.jz(drain)?;
         a.mov(rax, qword_ptr(rsp))?;
@@ -103,7 +109,7 @@ pub(super) fn assemble(s: SplitShape, early: &impl Early, a: &mut CodeAssembler)
     })
 }
 
-/// Enters the tile's position `i`, whose sums lie at [`NEXT`] already, if eax has any of `lanes`; r8 and r9 are overwritten.
+/// Enters the tile's result `i`, whose sums lie at [`NEXT`] already, if eax has any of `lanes`; r8 and r9 are overwritten.
 pub(super) fn enter(s: SplitShape, a: &mut CodeAssembler, i: usize, lanes: u32) -> Result<(), IcedError> {
     note(s, a, i)?;
     a.mov(r8d, lanes)?;
@@ -118,8 +124,8 @@ pub(super) fn enter(s: SplitShape, a: &mut CodeAssembler, i: usize, lanes: u32) 
 
 /// Writes the addresses of the tile's result `i` to the list's next entry; r8 and r9 are overwritten.
 fn note(s: SplitShape, a: &mut CodeAssembler, i: usize) -> Result<(), IcedError> {
-    a.lea(r8, qword_ptr(FIRST + s.levels(i * s.window()[1])))?;
-    a.lea(r9, qword_ptr(OUT + (i * s.pitch) as i32))?;
+    a.lea(r8, qword_ptr(FIRST + s.levels(s.first(i))))?;
+    a.lea(r9, qword_ptr(OUT + s.result(i)))?;
     for (at, address) in addresses(s).into_iter().zip([r8, r9]) {
         a.mov(qword_ptr(NEXT + at), address)?;
     }

@@ -6,7 +6,7 @@
 use super::split::{INPUT, OUT, SplitFinish, SplitShape, TABLE, WEIGHTS};
 use super::split_early::{Early, MOST, NEXT, OPEN, SPARE, enter};
 use super::vectors::ZMM;
-use super::{split_lowest_vnni, split_vnni};
+use super::{split_by_output_vnni, split_vnni};
 use crate::lower::split::VECTOR;
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
@@ -88,7 +88,6 @@ pub(super) fn sure(
     [top, shift]: [usize; 2],
     [first, count]: [usize; 2],
 ) -> Result<(), IcedError> {
-    let at = |i: usize| ((first + i) * s.pitch) as i32;
     // Four lanes of one position, then the same of the other.
     a.vpsrad(LEVELS, sums[0], shift as u32)?;
     if count > 1 {
@@ -122,7 +121,7 @@ pub(super) fn sure(
     }
     for (i, bytes) in SPARE.into_iter().enumerate().take(count) {
         a.pext(r8, rax, bytes)?;
-        a.mov(dword_ptr(OUT + at(i)), r8d)?;
+        a.mov(dword_ptr(OUT + s.result(first + i)), r8d)?;
     }
     a.kmovd(eax, k5)
 }
@@ -131,7 +130,7 @@ pub(super) fn sure(
 fn lowest(s: SplitShape, a: &mut CodeAssembler) -> Result<(), IcedError> {
     let [lo, upper] = DIGITS;
     if s.by_output() {
-        split_lowest_vnni::sums(s, a, lo)?;
+        split_by_output_vnni::sums(s, a, lo)?;
     } else {
         all_outputs(s, a, lo)?;
     }

@@ -20,7 +20,7 @@ use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
 /// Thresholds that another position of a window reaches.
-const MORE: [AsmRegisterK; 3] = [k5, k6, k7];
+pub(super) const MORE: [AsmRegisterK; 3] = [k5, k6, k7];
 
 /// The tile of this shape.
 pub(super) struct Pooled(pub SplitShape);
@@ -135,7 +135,7 @@ fn upper(s: SplitShape, a: &mut CodeAssembler) -> Result<(), IcedError> {
 }
 
 /// The greatest of some sums in each lane.
-fn greatest_of(a: &mut CodeAssembler, sums: &[AsmRegisterZmm], to: AsmRegisterZmm) -> Result<(), IcedError> {
+pub(super) fn greatest_of(a: &mut CodeAssembler, sums: &[AsmRegisterZmm], to: AsmRegisterZmm) -> Result<(), IcedError> {
     let [first, rest @ ..] = sums else { return Ok(()) };
     rest.iter().try_fold(*first, |so_far, &sum| a.vpmaxsd(to, so_far, sum).map(|()| to)).map(|_| ())
 }

@@ -188,9 +188,15 @@ pub(super) fn reached(
     Ok(())
 }
 
-/// Stores sixteen codes from the masks of the thresholds that they reach, [`REACHED`]: plane 1 is that of the second, plane 0
-/// says whether an odd number is reached.
+/// Stores sixteen codes from the masks of the thresholds that they reach.
 pub(super) fn store_planes(a: &mut CodeAssembler, top: usize, at: i32) -> Result<(), IcedError> {
+    planes_of_masks(a, top)?;
+    a.mov(dword_ptr(OUT + at), eax)
+}
+
+/// Sixteen codes in eax from the masks of the thresholds that they reach, [`REACHED`]: plane 1 is that of the second, plane 0 says
+/// whether an odd number is reached.
+pub(super) fn planes_of_masks(a: &mut CodeAssembler, top: usize) -> Result<(), IcedError> {
     if top == 3 {
         a.kmovw(r8d, k2)?;
         a.kxorw(k1, k1, k2)?;
@@ -202,5 +208,5 @@ pub(super) fn store_planes(a: &mut CodeAssembler, top: usize, at: i32) -> Result
     if top == 3 {
         a.or(eax, r8d)?;
     }
-    a.mov(dword_ptr(OUT + at), eax)
+    Ok(())
 }
