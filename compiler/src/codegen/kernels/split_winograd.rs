@@ -106,7 +106,8 @@ impl Plan {
         let rows = g.output[0].next_multiple_of(filter.results) * g.output[1].next_multiple_of(self.exact.columns());
         let each = self.winograd.block_steps() as f64 / filter.results as f64;
         let window: usize = self.exact.window().iter().product();
-        let open = self.winograd.open(behind) * (TILE * WinogradShape::open(self.exact)) as f64 / window as f64;
+        // An open output's instructions are no products: two a cycle and more.
+        let open = self.winograd.open(behind) * (TILE * WinogradShape::open(self.exact) / 2) as f64 / window as f64;
         rows as f64 * (each + open)
     }
 }
