@@ -1,12 +1,16 @@
 //! The tail of every kernel: runs the chain over the channels of one position and stores the result in its layout.
 
+use super::operand::load_broadcast;
 use super::wide_chain::packs_sixteen;
-use super::{KernelError, Position, Source, Task, Words, moves};
+use super::{KernelError, Position, Task, Words};
 use crate::codegen::emitter::{Emitter, F32X4};
 use crate::codegen::target::Arch;
 use crate::graph::types::Layout;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value, types};
+
+/// Lanes of the step's main result at a channel.
+type Source<'f> = dyn FnMut(&mut Emitter<'_, '_>, Value) -> Result<Value, KernelError> + 'f;
 
 impl Task<'_> {
     /// Runs the chain over the result's channels at one position and stores: `words` limits it to these words of channels.
@@ -21,7 +25,7 @@ impl Task<'_> {
         let mut lanes = |e: &mut Emitter<'_, '_>, channel: Value| {
             let value = source(e, channel).and_then(|v| {
                 self.chain.emit(e, self.step.source, v, channel, &mut |e, other| match self.operands.get(&other) {
-                    Some(o) => moves::load_broadcast(e, o, self.result.buffer.image, p, channel),
+                    Some(o) => load_broadcast(e, o, self.result.buffer.image, p, channel),
                     None => e.splat_i32(0),
                 })
             });
