@@ -5,7 +5,7 @@
 //! Cost: see `look_up::cycles`. Limits: see [`fits`].
 
 use super::int_conv::IntLayer;
-use super::look_up::{Frame, plane_bytes};
+use super::look_up_frame::{Frame, Stored, plane_bytes};
 use super::split_input::zeros;
 use super::spread::Source;
 use super::{KernelError, Task, look_up_rows_clif};
@@ -14,7 +14,7 @@ use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::image::FunctionId;
 use crate::codegen::target::Arch;
 use crate::codegen::tiles::look_up_rows::{self, ENTRY, LookUpRows, RowFinish, TAPS};
-use crate::codegen::tiles::{CODES_ADDENDS, Lanes, LookUpCodes, PAIR};
+use crate::codegen::tiles::{CODES_ADDENDS, Lanes, PAIR};
 use crate::graph::ops::Geometry;
 use crate::graph::types::Layout;
 use crate::lower::{Buffer, pack};
@@ -85,7 +85,7 @@ pub(super) fn emit(
     task: &Task<'_>,
     layer: &IntLayer<'_>,
     lanes: Lanes,
-    stored: Option<(LookUpCodes, Value)>,
+    stored: Option<Stored>,
     [tables, weights]: [Value; 2],
 ) -> Result<(), KernelError> {
     let g = &layer.g;
