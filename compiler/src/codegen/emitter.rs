@@ -2,6 +2,7 @@
 
 use super::image::{DataId, FunctionId, Image, import_data, import_function};
 use super::target::{Arch, Level};
+use crate::lower::LINE;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
     self, AbiParam, InstBuilder, MemFlagsData, Signature, StackSlotData, StackSlotKind, Type, Value, types,
@@ -79,7 +80,7 @@ impl Emitter<'_, '_> {
             return self.data_address(DataId(known as u32));
         }
         let name = format!("{name}.{}", self.image.data.len());
-        let id = self.image.add_data(name, bytes, 64);
+        let id = self.image.add_data(name, bytes, LINE as u64);
         self.data_address(id)
     }
 

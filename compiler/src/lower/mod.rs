@@ -35,6 +35,9 @@ pub struct LowerError {
     pub message: String,
 }
 
+/// Bytes of a cache line, at which begin values in memory and what kernels read by wide vectors.
+pub const LINE: usize = 64;
+
 /// Where a value lives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Place {
@@ -132,7 +135,7 @@ pub struct Plan {
     pub buffers: BTreeMap<Value, Buffer>,
     /// Bytes of the arena a sample.
     pub arena: u64,
-    /// Bytes of scratch memory a worker, behind the samples' parts; a multiple of 64.
+    /// Bytes of scratch memory a worker, behind the samples' parts; whole lines ([`LINE`]).
     pub scratch: u64,
 }
 

@@ -8,14 +8,16 @@
 use super::int_conv::{IntLayer, TapList, each_tap, gather_taps, tap_list};
 use super::layer::{Layer, demand};
 use super::popcount::each_sample;
-use super::samples::{WORD, one_position};
+use super::samples::one_position;
 use super::spread::{WORD_QUADS, spread};
+use super::walk::WORD;
 use super::{KernelError, Task, look_up_flat_clif};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::target::{Arch, Level, x86};
 use crate::codegen::tiles::Lanes;
 use crate::codegen::tiles::look_up_flat::LookUpFlat;
+use crate::lower::LINE;
 use crate::lower::pack::{self, FLAT_TILE};
 use cranelift_codegen::ir::{Value, types};
 
@@ -69,8 +71,8 @@ pub(super) fn emit(
     let tiles = tiles.collect::<Result<Vec<_>, _>>().map_err(|m: CodegenError| (node, m.to_string()))?;
     let tables = e.data("look_up_tables", pack::look_up_tables());
     let weights = e.data("weights", pack::flat_weights(g, layer.codes, planes));
-    let (codes, addends) = (e.stack(SAMPLES * quads, 64), e.stack(SAMPLES * 8, 8));
-    let (list, buffer) = (tap_list(e, taps), e.stack(SAMPLES * WORD * 4, 64));
+    let (codes, addends) = (e.stack(SAMPLES * quads, LINE), e.stack(SAMPLES * 8, 8));
+    let (list, buffer) = (tap_list(e, taps), e.stack(SAMPLES * WORD * 4, LINE));
     let plane_bytes = quads / 2 * FLAT_TILE;
     let mut result = task.main_operand(node, 0).map(|_| ());
     task.together(e, SAMPLES, |e, count| {

@@ -113,7 +113,7 @@ impl<'g> Task<'g> {
         e.load(types::I64, self.call, BATCH)
     }
 
-    /// This worker's `plan.scratch` bytes, aligned to 64.
+    /// This worker's `plan.scratch` bytes, which begin at a cache line.
     pub(super) fn scratch(&self, e: &mut Emitter<'_, '_>) -> Value {
         scratch(e, self.call, self.worker, self.arena)
     }
@@ -129,7 +129,7 @@ impl<'g> Task<'g> {
     }
 }
 
-/// A worker's `plan.scratch` bytes, aligned to 64; `arena` as in [`Task`].
+/// A worker's `plan.scratch` bytes, which begin at a cache line; `arena` as in [`Task`].
 fn scratch(e: &mut Emitter<'_, '_>, call: Value, worker: Value, arena: [usize; 2]) -> Value {
     let [base, batch] = [ARENA, BATCH].map(|at| e.load(types::I64, call, at));
     let base = e.at(base, batch, arena[0]);

@@ -17,7 +17,10 @@ pub struct Position {
     pub flat: Value,
 }
 
-/// The words of 64 channels, from one to another, that a function is limited to.
+/// Channels of a word, by which tasks of one position are split and bit planes are stored.
+pub(super) const WORD: usize = 64;
+
+/// The words of channels ([`WORD`]), from one to another, that a function is limited to.
 pub(super) type Words = Option<(Value, Value)>;
 
 impl Task<'_> {
@@ -26,9 +29,9 @@ impl Task<'_> {
         self.result.buffer.image.1 == 1 && self.step.tasks > 1
     }
 
-    /// The words of 64 result channels that this task computes.
+    /// The words of result channels that this task computes.
     pub(super) fn word_range(&self, e: &mut Emitter<'_, '_>) -> (Value, Value) {
-        let words = e.int(self.result.buffer.image.0.div_ceil(64));
+        let words = e.int(self.result.buffer.image.0.div_ceil(WORD));
         let next = e.add(self.part, 1);
         (self.cut(e, self.part, words), self.cut(e, next, words))
     }
@@ -45,8 +48,8 @@ impl Task<'_> {
         match words {
             None => (e.int(0), all),
             Some((a, b)) => {
-                let b = e.mul(b, 64 / tile);
-                (e.mul(a, 64 / tile), e.min(b, all))
+                let b = e.mul(b, WORD / tile);
+                (e.mul(a, WORD / tile), e.min(b, all))
             }
         }
     }

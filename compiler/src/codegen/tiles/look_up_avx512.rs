@@ -9,14 +9,13 @@ use super::vectors::ZMM as Z;
 use super::{leaf, look_up_codes, repeat, tile};
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
+use crate::lower::LINE;
 use crate::lower::strips::{self, BLOCK, TABLE};
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
 /// Groups of channels up to which a chunk is unrolled.
 const UNROLLED: usize = 8;
-/// Bytes of a cache line.
-const LINE: usize = 64;
 /// Look-ups whose products are added together.
 const GROUP: usize = 4;
 /// The most positions of a tile.

@@ -24,8 +24,8 @@ pub use noise::mix;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::products::Samples;
 use crate::graph::{Graph, Node, NodeId, Value as GraphValue};
-use crate::lower::GATHERS;
 use crate::lower::train::{Buffer, Form, Place, Plan, Slot, Step, Tasks, Work};
+use crate::lower::{GATHERS, LINE};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
@@ -217,7 +217,7 @@ impl<'g> Frame<'g> {
         let plan = self.plan;
         let size = e.read(types::I64, self.call, at::ARENA_SIZE);
         let end = e.b.ins().iadd(self.arena, size);
-        let end = e.b.ins().band_imm_s(end, -64);
+        let end = e.b.ins().band_imm_s(end, -(LINE as i64));
         let worker = e.b.ins().uextend(types::I64, self.worker);
         let below = e.add(worker, 1);
         let below = e.mul(below, plan.local as usize);
