@@ -29,7 +29,23 @@ pub const F32X4: Type = types::F32X4;
 /// 128-bit lanes.
 pub const I32X4: Type = types::I32X4;
 
+/// The signature of a leaf function: so many 64-bit parameters and no result.
+pub(super) fn leaf_signature(parameters: usize) -> Signature {
+    let mut signature = Signature::new(CallConv::SystemV);
+    signature.params = vec![AbiParam::new(types::I64); parameters];
+    signature
+}
+
 impl Emitter<'_, '_> {
+    /// Begins the function: its entry block, whose parameters it gives.
+    pub fn enter(&mut self) -> Vec<Value> {
+        let entry = self.b.create_block();
+        self.b.append_block_params_for_function_params(entry);
+        self.b.switch_to_block(entry);
+        self.b.seal_block(entry);
+        self.b.block_params(entry).to_vec()
+    }
+
     /// A 64-bit constant.
     pub fn int(&mut self, v: usize) -> Value {
         self.b.ins().iconst(types::I64, v as i64)
@@ -106,9 +122,7 @@ impl Emitter<'_, '_> {
 
     /// Calls a tile: a leaf function of 64-bit arguments without a result.
     pub fn call(&mut self, tile: FunctionId, arguments: &[Value]) {
-        let mut signature = Signature::new(CallConv::SystemV);
-        signature.params = vec![AbiParam::new(types::I64); arguments.len()];
-        let tile = import_function(self.b.func, tile, signature);
+        let tile = import_function(self.b.func, tile, leaf_signature(arguments.len()));
         self.b.ins().call(tile, arguments);
     }
 

@@ -59,11 +59,7 @@ impl<'g> Task<'g> {
         step: &'g Step,
         kernel: Option<Kernel>,
     ) -> Result<Task<'g>, KernelError> {
-        let entry = e.b.create_block();
-        e.b.append_block_params_for_function_params(entry);
-        e.b.switch_to_block(entry);
-        e.b.seal_block(entry);
-        let params: Vec<Value> = e.b.block_params(entry).to_vec();
+        let params = e.enter();
         let node = step.main.or(step.chain.first().copied()).unwrap_or(step.result.node);
         let [call, index, worker] = *params else { return Err((node, "the task has no parameters".to_owned())) };
         let shares = match shares(plan, step, kernel) {

@@ -84,11 +84,7 @@ pub fn emit_step(
     plan: &Plan,
     step: &Step,
 ) -> Result<&'static str, StepProblem> {
-    let entry = e.b.create_block();
-    e.b.append_block_params_for_function_params(entry);
-    e.b.switch_to_block(entry);
-    e.b.seal_block(entry);
-    let params: Vec<Value> = e.b.block_params(entry).to_vec();
+    let params = e.enter();
     let [call, task, worker] = *params else { return Err((step.node, "the task has no parameters".to_owned())) };
     let frame = Frame::new(e, graph, plan, step, [call, task, worker]);
     let name = frame.work(e).map_err(|m| (step.node, m))?;
