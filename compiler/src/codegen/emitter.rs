@@ -134,7 +134,7 @@ impl Emitter<'_, '_> {
         var
     }
 
-    /// Emits `for i in start..end step step { body }` (64-bit, start may equal end).
+    /// Emits `for i in start..end step step { body }` (64-bit, start may equal end). As with all loops, `body` is called once.
     pub fn range(&mut self, start: Value, end: Value, step: usize, mut body: impl FnMut(&mut Self, Value)) {
         self.walk(start, end, |e, i| {
             body(e, i);
@@ -240,6 +240,22 @@ impl Emitter<'_, '_> {
         self.b.def_var(sum, new);
     }
 
+    /// sum += v, floats.
+    pub fn accumulate_float(&mut self, sum: Variable, v: Value) {
+        let old = self.b.use_var(sum);
+        let new = self.b.ins().fadd(old, v);
+        self.b.def_var(sum, new);
+    }
+
+    /// variable += constant; gives what it held. An address that moves so costs an addition where Cranelift would find it anew from
+    /// the loop's index.
+    pub fn advance(&mut self, variable: Variable, by: usize) -> Value {
+        let old = self.b.use_var(variable);
+        let new = self.add(old, by);
+        self.b.def_var(variable, new);
+        old
+    }
+
     /// (l0 + l2) + (l1 + l3): how the four lanes of a sum are added (numerics contract, rule 5).
     pub fn lane_tree(&mut self, [a, b, c, d]: [Value; 4]) -> Value {
         let (even, odd) = (self.b.ins().fadd(a, c), self.b.ins().fadd(b, d));
@@ -251,9 +267,7 @@ impl Emitter<'_, '_> {
         let sums = [(); 4].map(|()| self.var(zero));
         let mut add = |e: &mut Self, i: Value, sum: Variable| {
             let v = value(e, i);
-            let old = e.b.use_var(sum);
-            let new = e.b.ins().fadd(old, v);
-            e.b.def_var(sum, new);
+            e.accumulate_float(sum, v);
         };
         let (start, whole) = (self.int(0), self.int(n / 4 * 4));
         self.range(start, whole, 4, |e, i| {
@@ -358,6 +372,12 @@ impl Emitter<'_, '_> {
     pub fn splat_i32(&mut self, v: i32) -> Value {
         let c = self.b.ins().iconst(types::I32, i64::from(v as u32));
         self.b.ins().splat(I32X4, c)
+    }
+
+    /// 128 bits of zeros.
+    pub fn zeros(&mut self, ty: Type) -> Value {
+        let zero = self.splat_i32(0);
+        self.cast(ty, zero)
     }
 
     /// a·b + c in the numeric profile.

@@ -300,8 +300,7 @@ impl<'g> Chain<'g> {
 
 /// table[channel][code]; lanes beyond the last channel read its row.
 fn lookup(e: &mut Emitter<'_, '_>, table: Value, codes: Value, channel: Value, [rows, width]: [usize; 2]) -> Value {
-    let zero = e.splat_i32(0);
-    let mut out = e.cast(F32X4, zero);
+    let mut out = e.zeros(F32X4);
     let last = e.int(rows - 1);
     for lane in 0..4u8 {
         let c = e.add(channel, lane.into());

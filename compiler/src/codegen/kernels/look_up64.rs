@@ -17,12 +17,12 @@ use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::target::{Level, x86};
 use crate::codegen::tiles::TablesShape;
 use crate::codegen::tiles::look_up_avx512::{self, ADDENDS, Finish, ROW_ENTRY, Residual, Store};
-use crate::codegen::window_sums::{self, OfRow, Windows};
+use crate::codegen::window_sums::{OfRow, Windows};
 use crate::codegen::{CodegenError, FunctionId};
 use crate::graph::types::Layout;
 use crate::lower::strips::{self, BLOCK, Strips, TABLE, WIDEST};
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{InstBuilder, StackSlotData, StackSlotKind, Value, types};
+use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 /// The kernel on one layer.
 pub(super) struct LookUp64<'a, 'l> {
@@ -146,13 +146,8 @@ impl<'a, 'l> LookUp64<'a, 'l> {
     fn memory(&self, e: &mut Emitter<'_, '_>, task: &Task<'_>) -> Memory {
         let (g, s) = (&self.layer.g, &self.strips);
         let scratch = task.scratch(e);
-        let mut stack = |bytes: usize| {
-            let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, bytes as u32, 4);
-            let slot = e.b.create_sized_stack_slot(slot);
-            e.b.ins().stack_addr(types::I64, slot, 0)
-        };
-        let (rows, addends) = (stack(g.kernel[0] * ROW_ENTRY), stack(ADDENDS + 8));
-        let column_sums = stack(s.sums_pitch() * 2);
+        let (rows, addends) = (e.stack(g.kernel[0] * ROW_ENTRY, 16), e.stack(ADDENDS + 8, 16));
+        let column_sums = e.stack(s.sums_pitch() * 2, 16);
         let thresholds = match self.finish {
             Finish::Codes { top, residual, .. } => {
                 let t = codes_behind(task.graph, task.step).map_or(&[][..], |c| c.rows);
@@ -238,8 +233,7 @@ impl<'a, 'l> LookUp64<'a, 'l> {
             });
             if let Finish::Sums { pitch } = self.finish {
                 let first = task.position(e, y, x);
-                let done = task.finish_row(e, first, strip.positions, (m.lanes, pitch), I32X4, None);
-                result = std::mem::replace(&mut result, Ok(())).and(done);
+                result = task.finish_row(e, first, strip.positions, (m.lanes, pitch), I32X4, None);
             }
         });
         result
@@ -379,7 +373,7 @@ impl<'a, 'l> LookUp64<'a, 'l> {
         vectors: usize,
         of_row: &OfRow<'_>,
     ) -> Vec<Value> {
-        let (zero, none) = (e.int(0), window_sums::none(e));
+        let (zero, none) = (e.int(0), e.zeros(types::I16X8));
         let vectors: Vec<_> = (0..vectors).map(|_| e.var(none)).collect();
         e.range(zero, count, 1, |e, i| {
             let entry = e.at(m.rows, i, ROW_ENTRY);

@@ -55,8 +55,7 @@ impl Codes {
         masks: Option<[Value; 3]>,
         [block, half]: [usize; 2],
     ) -> Value {
-        let none = e.splat_i32(0);
-        let mut count = e.cast(types::I16X8, none);
+        let mut count = e.zeros(types::I16X8);
         let row = |e: &mut Emitter<'_, '_>, index: usize| {
             e.read(types::I16X8, self.thresholds, (index * ROW + 16 * block + 32 * half) as i32)
         };

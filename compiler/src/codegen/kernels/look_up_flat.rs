@@ -74,7 +74,8 @@ pub(super) fn emit(
     let (codes, addends) = (e.stack(SAMPLES * quads, LINE), e.stack(SAMPLES * 8, 8));
     let (list, buffer) = (tap_list(e, taps), e.stack(SAMPLES * WORD * 4, LINE));
     let plane_bytes = quads / 2 * FLAT_TILE;
-    let mut result = task.main_operand(node, 0).map(|_| ());
+    task.main_operand(node, 0)?;
+    let mut result = Ok(());
     task.together(e, SAMPLES, |e, count| {
         let zero = e.int(0);
         each_sample(e, task, layer, [count, addends], |e, layer, ahead| {
@@ -94,8 +95,7 @@ pub(super) fn emit(
                     e.call(tile, &[codes, weights, tables, addend, out]);
                 }
             });
-            let done = task.finish_word(e, [word, count], buffer, I32X4);
-            result = std::mem::replace(&mut result, Ok(())).and(done);
+            result = task.finish_word(e, [word, count], buffer, I32X4);
         });
     });
     result
@@ -107,11 +107,9 @@ fn codes_of(e: &mut Emitter<'_, '_>, layer: &IntLayer<'_>, taps: &TapList, codes
     let to = e.var(codes);
     each_tap(e, taps, |e, address, _| {
         e.times(layer.g.channels.div_ceil(64), |e, word| {
-            let (from, at) = (e.at(address, word, 8), e.b.use_var(to));
+            let (from, at) = (e.at(address, word, 8), e.advance(to, WORD_QUADS));
             let planes: Vec<Value> = (0..planes).map(|p| e.read(types::I64, from, (p * words * 8) as i32)).collect();
             spread(e, &planes, at);
-            let next = e.add(at, WORD_QUADS);
-            e.b.def_var(to, next);
         });
     });
 }

@@ -152,8 +152,7 @@ pub(super) fn emit(
             rows.call(e, [count, group, to], residual);
         });
         if let Some(buffer) = buffer {
-            let done = task.finish_row(e, first, width, (buffer, apart), I32X4, None);
-            result = std::mem::replace(&mut result, Ok(())).and(done);
+            result = task.finish_row(e, first, width, (buffer, apart), I32X4, None);
         }
     });
     result
@@ -218,11 +217,11 @@ impl Rows<'_, '_> {
         // Both move in variables: Cranelift would find the row's slot anew for each vector.
         let (source, to) = (e.var(source), e.var(to));
         let copy = |e: &mut Emitter<'_, '_>, ty, size: usize| {
-            let (from, out, size) = (e.b.use_var(source), e.b.use_var(to), e.int(size));
+            let (from, out) = (e.b.use_var(source), e.b.use_var(to));
             let v = e.read(ty, from, 0);
             e.store(v, out, 0);
-            e.accumulate(source, size);
-            e.accumulate(to, size);
+            e.advance(source, size);
+            e.advance(to, size);
         };
         e.times(bytes / VECTOR, |e, _| copy(e, types::I8X16, VECTOR));
         // No byte behind the image is read.
@@ -261,9 +260,8 @@ impl Rows<'_, '_> {
                 }
                 let out = e.b.use_var(to);
                 e.b.ins().istore16(MemFlagsData::new().with_notrap(), sum, out, 0);
-                let (pixel, element) = (e.int(self.source.pixel), e.int(2));
-                e.accumulate(next, pixel);
-                e.accumulate(to, element);
+                e.advance(next, self.source.pixel);
+                e.advance(to, 2);
             });
         });
     }
@@ -288,8 +286,7 @@ impl Rows<'_, '_> {
         };
         e.times(quads / 8 / UNROLL, |e, _| {
             (0..UNROLL).for_each(|word| add(e, types::I64, 8 * word));
-            let size = e.int(8 * UNROLL);
-            e.accumulate(at, size);
+            e.advance(at, 8 * UNROLL);
         });
         let words = quads / 8 % UNROLL;
         (0..words).for_each(|word| add(e, types::I64, 8 * word));
@@ -340,8 +337,7 @@ impl Rows<'_, '_> {
         let g = &self.layer.g;
         let zero = e.int(0);
         e.times(self.pitch / 8, |e, v| {
-            let none = e.splat_i32(0);
-            let none = e.cast(types::I16X8, none);
+            let none = e.zeros(types::I16X8);
             let sum = e.var(none);
             e.range(zero, count, 1, |e, i| {
                 let behind = e.add(self.list, self.source.halves * g.kernel[0] * ENTRY);
@@ -378,8 +374,7 @@ impl Rows<'_, '_> {
         e.times(g.output[1].div_ceil(8), |e, v| {
             let from = e.at(self.columns, v, 16);
             let to = e.at(self.frame.at, v, 32);
-            let zero = e.splat_i32(0);
-            let mut sum = e.cast(types::I16X8, zero);
+            let mut sum = e.zeros(types::I16X8);
             for kx in 0..taps {
                 let column = e.load(types::I16X8, from, 2 * kx as i32);
                 sum = e.b.ins().iadd(sum, column);

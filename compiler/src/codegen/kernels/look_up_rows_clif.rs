@@ -100,8 +100,7 @@ fn chunk(
     weights: [Variable; BLOCKS],
     quads: usize,
 ) {
-    let none = e.splat_i32(0);
-    let none = e.cast(types::I8X16, none);
+    let none = e.zeros(types::I8X16);
     let sums: Vec<Variable> = (0..tile.positions() * BLOCKS).map(|_| e.var(none)).collect();
     let start = e.b.use_var(codes);
     let blocks = weights.map(|w| e.b.use_var(w));
@@ -164,9 +163,10 @@ fn pair(
             look_up(tile, e, [tables, from], [column, quad], &indices, sums);
         }
     }
-    let (two, vector) = (e.int(2), e.int(16));
-    e.accumulate(codes, two);
-    weights.into_iter().for_each(|w| e.accumulate(w, vector));
+    e.advance(codes, 2);
+    for w in weights {
+        e.advance(w, 16);
+    }
 }
 
 /// Adds what a quad of one column gives to every position whose window reads it.

@@ -64,8 +64,7 @@ pub(super) fn emit(
                 return;
             }
             let first = task.position(e, y, x);
-            let done = task.finish_row(e, first, positions, (k.buffer, k.pitch * 4), I32X4, None);
-            result = std::mem::replace(&mut result, Ok(())).and(done);
+            result = task.finish_row(e, first, positions, (k.buffer, k.pitch * 4), I32X4, None);
         });
         result
     })

@@ -14,8 +14,7 @@ const UNROLL: usize = 4;
 /// Sums of one weight plane: for each position the outputs 0 … 7 and 8 … 15 as u16.
 pub(super) fn plane_sums(e: &mut Emitter<'_, '_>, k: &LookUp<'_, '_>, group: Value, weights: Value) -> Vec<Vec<Value>> {
     let (quads, limit) = (k.quads(), k.limit());
-    let zero = e.splat_i32(0);
-    let zero16 = e.cast(I16X8, zero);
+    let zero16 = e.zeros(I16X8);
     let sums: Vec<[Variable; 2]> = (0..k.positions).map(|_| [e.var(zero16), e.var(zero16)]).collect();
     let cursor = e.var(weights);
     let shift = e.mul(group, quads);
@@ -57,13 +56,12 @@ fn flush(
     cursor: Variable,
     sums: &[[Variable; 2]],
 ) {
-    let zero = e.splat_i32(0);
-    let zero8 = e.cast(I8X16, zero);
+    let zero8 = e.zeros(I8X16);
     let nibble = e.splat_i32(0x0F0F_0F0F);
     let nibble = e.cast(I8X16, nibble);
     let bytes: Vec<Variable> = rows.iter().map(|_| e.var(zero8)).collect();
     let unrolled = |e: &mut Emitter<'_, '_>, at: Value, n: usize| {
-        let weights = e.b.use_var(cursor);
+        let weights = e.advance(cursor, n.div_ceil(2) * LOOK_UP_TILE);
         for u in 0..n {
             let both = e.read(I8X16, weights, (u / 2 * LOOK_UP_TILE) as i32);
             let index = if u % 2 == 0 {
@@ -84,8 +82,6 @@ fn flush(
                 e.accumulate(sum, part);
             }
         }
-        let next = e.add(weights, n.div_ceil(2) * LOOK_UP_TILE);
-        e.b.def_var(cursor, next);
     };
     e.times(count / UNROLL, |e, i| {
         let at = e.at(first, i, UNROLL);

@@ -9,7 +9,7 @@ use crate::codegen::emitter::{Emitter, F32X4, I32X4};
 use crate::graph::{Graph, Node};
 use crate::lower::pack;
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{InstBuilder, StackSlotData, StackSlotKind, Value, types};
+use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 /// Emits the kernel of a gathering operator.
 pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Result<&'static str, KernelError> {
@@ -72,9 +72,7 @@ impl<'a> Gather<'a> {
         image: (usize, usize, usize),
     ) -> Result<Gather<'a>, String> {
         let own = node.types.first().map(|t| &t.shape).filter(|_| !inputs.is_empty()).ok_or("no operand")?;
-        let slots = StackSlotData::new(StackSlotKind::ExplicitSlot, 32, 4);
-        let slots = e.b.create_sized_stack_slot(slots);
-        let slots = e.b.ins().stack_addr(types::I64, slots, 0);
+        let slots = e.stack(32, 16);
         let table = (node.op.name == "take").then(|| {
             let indices: Vec<i32> = node.attrs.ints("indices").iter().map(|&i| i as i32).collect();
             e.data("indices", pack::i32_bytes(&indices))

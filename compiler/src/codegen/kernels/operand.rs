@@ -118,8 +118,7 @@ pub(super) fn load_lanes_at(e: &mut Emitter<'_, '_>, o: &Operand, flat: Value, c
             e.load(ty, at, 0)
         }
         Layout::Dense => {
-            let zero = e.splat_i32(0);
-            let mut lanes = e.cast(ty, zero);
+            let mut lanes = e.zeros(ty);
             let last = e.int(c - 1);
             for lane in 0..4u8 {
                 let c = e.add(channel, lane.into());

@@ -109,7 +109,8 @@ fn flat(
     let (lists, addends) = (tap_list(e, SAMPLES * taps), e.stack(SAMPLES * 8, 8));
     let buffer = e.stack(SAMPLES * WORD * 4, LINE);
     let entries = tap_list_bytes(taps);
-    let mut result = task.main_operand(node, 0).map(|_| ());
+    task.main_operand(node, 0)?;
+    let mut result = Ok(());
     task.together(e, SAMPLES, |e, count| {
         let zero = e.int(0);
         each_sample(e, task, layer, [count, addends], |e, layer, ahead| {
@@ -131,8 +132,7 @@ fn flat(
                     e.call(function, &[list, valid, zero, weights, addend, out]);
                 });
             });
-            let done = task.finish_word(e, [word, count], buffer, I32X4);
-            result = std::mem::replace(&mut result, Ok(())).and(done);
+            result = task.finish_word(e, [word, count], buffer, I32X4);
         });
     });
     result

@@ -186,9 +186,7 @@ impl Task<'_> {
         let to = e.var(first);
         e.range(start, end, SIXTEEN, |e, channel| {
             let codes = codes(e, channel);
-            let at = e.b.use_var(to);
-            let next = e.add(at, SIXTEEN / 4);
-            e.b.def_var(to, next);
+            let at = e.advance(to, SIXTEEN / 4);
             if e.level.arch == Arch::Aarch64 {
                 let bytes = nibbles_by_sums(e, codes, two);
                 return e.store(bytes, at, 0);

@@ -83,14 +83,10 @@ impl Task<'_> {
         e: &mut Emitter<'_, '_>,
         mut body: impl FnMut(&Self, &mut Emitter<'_, '_>, Value) -> Result<(), KernelError>,
     ) -> Result<(), KernelError> {
-        let mut failed = None;
+        let mut result = Ok(());
         let (start, end) = self.row_range(e);
-        e.range(start, end, 1, |e, y| {
-            if let Err(error) = body(self, e, y) {
-                failed = Some(error);
-            }
-        });
-        failed.map_or(Ok(()), Err)
+        e.range(start, end, 1, |e, y| result = body(self, e, y));
+        result
     }
 
     /// The position (y, x) of the result.

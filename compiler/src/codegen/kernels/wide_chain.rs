@@ -44,8 +44,7 @@ impl Task<'_> {
         let mut result = Ok(());
         e.times(positions, |e, i| {
             let (p, lanes) = (first.moved(e, i), e.at(lanes, i, pitch));
-            let done = self.finish_from(e, p, words, lanes, ty);
-            result = std::mem::replace(&mut result, Ok(())).and(done);
+            result = self.finish_from(e, p, words, lanes, ty);
         });
         result
     }
