@@ -15,6 +15,7 @@ mod int_direct;
 pub mod layer;
 mod look_up;
 mod look_up64;
+mod look_up64_ring;
 mod look_up_codes_clif;
 mod look_up_flat;
 mod look_up_flat_clif;
