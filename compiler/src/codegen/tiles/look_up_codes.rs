@@ -46,16 +46,17 @@ pub(super) fn store(
     if residual.is_some() {
         a.mov(CODES, qword_ptr(r8 + ADDENDS))?;
     }
-    for r in 0..tile.positions {
+    // The spare register held the position's byte sums, which are no more needed.
+    for (r, spare) in Z.into_iter().enumerate().take(tile.positions) {
         let sums = tile.words(a, r)?;
         if let Some(chosen) = chosen {
-            chosen.compare(a, sums, Z[r])?;
+            chosen.compare(a, sums, spare)?;
             chosen.store(a, store, r9 + (r * pitch) as i32)?;
             continue;
         }
         match residual {
-            // The addend's register, and those of byte sums that are no more needed, hold thresholds.
-            Some(codes) => compare_chosen(a, sums, [Z[tile.free(0)], Z[r]], codes, r * codes.pitch, top)?,
+            // The addend's register and the spare one hold thresholds.
+            Some(codes) => compare_chosen(a, sums, [Z[tile.free(0)], spare], codes, r * codes.pitch, top)?,
             None => compare(a, sums, top)?,
         }
         planes(a, top, falling)?;

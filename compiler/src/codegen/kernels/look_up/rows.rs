@@ -1,17 +1,18 @@
-//! 16-entry look-ups row by row (`tiles::look_up_rows`, on aarch64 `look_up_rows_clif`): the input rows under a row of the result
-//! lie in a ring on the stack, with zeros for padding, so that a tile's columns are neighbours. What [`super::look_up`] computes,
+//! 16-entry look-ups row by row (`tiles::look_up_rows`, on aarch64 `rows_clif`): the input rows under a row of the result
+//! lie in a ring on the stack, with zeros for padding, so that a tile's columns are neighbours. What [`super`] computes,
 //! from the same weights. Codes of 3 or 4 bits, which lie in bit planes, become two rings of 2 bits each.
 //!
 //! Cost: see `look_up::cycles`. Limits: see [`fits`].
 
-use super::int_conv::IntLayer;
-use super::look_up_frame::{Frame, Stored, plane_bytes};
-use super::split_input::zeros;
-use super::spread::Source;
-use super::{KernelError, Task, look_up_rows_clif};
+use super::frame::{Frame, Stored, plane_bytes};
+use super::rows_clif;
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::image::FunctionId;
+use crate::codegen::kernels::int_conv::IntLayer;
+use crate::codegen::kernels::split_input::zeros;
+use crate::codegen::kernels::spread::Source;
+use crate::codegen::kernels::{KernelError, Task};
 use crate::codegen::target::Arch;
 use crate::codegen::tiles::look_up_rows::{self, ENTRY, LookUpRows, RowFinish, TAPS};
 use crate::codegen::tiles::{CODES_ADDENDS, Lanes, PAIR};
@@ -109,7 +110,7 @@ pub(super) fn emit(
         let tile = tile(layer, source, lanes, finish);
         match e.level.arch {
             Arch::X86_64 => tile.function(e.image),
-            Arch::Aarch64 => look_up_rows_clif::function(tile, e),
+            Arch::Aarch64 => rows_clif::function(tile, e),
         }
     });
     let tiles = tiles.collect::<Result<Vec<_>, _>>().map_err(failed)?;

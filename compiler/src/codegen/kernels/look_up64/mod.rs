@@ -1,6 +1,6 @@
 //! Convolution by 64-entry tables made of the activations (layouts in [`crate::lower::strips`]): a byte permutation serves 64
 //! outputs × 6 channels. The image is computed in vertical strips of up to 8 columns; the tables of an input row are made
-//! once a strip and lie in a ring (`look_up64_ring`). Reference: the sums of the bit-serial kernel.
+//! once a strip and lie in a ring (`ring`). Reference: the sums of the bit-serial kernel.
 //!
 //! Where nothing but thresholds follow, the tile stores codes; else it leaves accumulators for the chain.
 //!
@@ -8,6 +8,8 @@
 //!
 //! Cost: see [`cycles`]. Limits: code 0 is level 0, codes of at most 2 bits, or of 4 where weights have one, the greatest sum of
 //! products of codes 65 535, 32 outputs a group. Needs AVX-512 with VBMI.
+
+mod ring;
 
 use super::int_conv::IntLayer;
 use super::layer::{Layer, codes_behind, demand, whole_words};
@@ -26,9 +28,9 @@ use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 /// The kernel on one layer.
 pub(super) struct LookUp64<'a, 'l> {
-    pub layer: &'a IntLayer<'l>,
-    pub strips: Strips,
-    pub source: Source,
+    layer: &'a IntLayer<'l>,
+    strips: Strips,
+    source: Source,
     finish: Finish,
     weights: Vec<u8>,
     /// Look-ups that a byte can sum.
@@ -36,24 +38,24 @@ pub(super) struct LookUp64<'a, 'l> {
 }
 
 /// A strip's shape and its functions.
-pub(super) struct Strip {
-    pub positions: usize,
-    pub columns: usize,
+struct Strip {
+    positions: usize,
+    columns: usize,
     /// What makes the tables, of each two bits of the codes.
-    pub build: Vec<FunctionId>,
+    build: Vec<FunctionId>,
     tile: FunctionId,
 }
 
 /// Addresses that every part of the kernel needs.
-pub(super) struct Memory {
-    pub ring: Value,
-    pub sums: Value,
+struct Memory {
+    ring: Value,
+    sums: Value,
     lanes: Value,
-    pub tables: Value,
+    tables: Value,
     weights: Value,
     thresholds: Option<Value>,
     /// A row's codes from bit planes, of each half.
-    pub codes: Value,
+    codes: Value,
     /// On the stack: the list of valid rows, the positions' addends, the sums of columns.
     rows: Value,
     addends: Value,
@@ -117,7 +119,7 @@ impl<'a, 'l> LookUp64<'a, 'l> {
     }
 
     /// Whether the codes lie in bit planes.
-    pub(super) fn planes(&self) -> bool {
+    fn planes(&self) -> bool {
         self.layer.input.buffer.layout == Layout::Bits
     }
 

@@ -2,17 +2,25 @@
 //! [`crate::graph::types::Layout::Nibbles`]) selects one of 256 constant tables, four weight bits an entry; one byte shuffle
 //! serves 16 outputs × 4 channels. The sums are those of the bit-serial kernel (see `int_conv`), which is its reference.
 //!
-//! Mostly tiles go row by row (`look_up_rows`), of SSE as well; else a tile is up to 4 neighbouring positions (`look_up_tile`). Where
-//! nothing but thresholds follow, tiles store codes (`look_up_frame`); else they leave accumulators for the chain.
+//! Mostly tiles go row by row (`rows`), of SSE as well; else a tile is up to 4 neighbouring positions (`tile`). Where
+//! nothing but thresholds follow, tiles store codes (`frame`); else they leave accumulators for the chain.
 //!
 //! Cost: see [`cycles`]. Limits: an entry is at most 3·4 = 12 (2 bits) or 4 (1 bit), so a u8 lane
 //! holds 20 or 60 look-ups; u16 sums hold K·top ≤ 65 535. Needs SSSE3 on x86-64 (`tbl` on aarch64).
 
+mod codes_clif;
+pub(super) mod flat;
+mod flat_clif;
+mod frame;
+mod rows;
+mod rows_clif;
+mod tile;
+mod tile_clif;
+
 use super::int_conv::IntLayer;
 use super::layer::{Codes, Layer, demand};
-use super::look_up_frame::{codes, stored, stores_codes};
 use super::spread::Source;
-use super::{KernelError, Task, look_up_rows, look_up_tile};
+use super::{KernelError, Task};
 use crate::codegen::emitter::Emitter;
 use crate::codegen::target::{Level, x86};
 use crate::codegen::tiles::Lanes;
@@ -20,6 +28,7 @@ use crate::graph::ops::Geometry;
 use crate::graph::types::Layout;
 use crate::lower::Buffer;
 use crate::lower::pack::{self, LOOK_UP_TILE};
+use frame::{codes, stored, stores_codes};
 
 /// Whether level and layer allow the kernel, `wide` with the AVX2 tile.
 pub(super) fn fits(layer: &Layer<'_>, level: &Level, wide: bool) -> Result<(), String> {
@@ -61,7 +70,7 @@ pub(super) fn cycles(layer: &Layer<'_>, level: &Level, wide: bool) -> f64 {
 /// Whether tiles go row by row; `offset` is that of the activations' levels, which only the other kernel adds.
 fn by_rows(offset: i32, (g, input): (&Geometry, &Buffer), level: &Level, wide: bool) -> bool {
     let has = level.has_x86(if wide { x86::AVX2 } else { x86::V2 }) || !wide && level.has_a64(0);
-    offset == 0 && look_up_rows::fits(g, input) && has
+    offset == 0 && rows::fits(g, input) && has
 }
 
 /// Emits the kernel, `wide` with the AVX2 tile.
@@ -76,7 +85,7 @@ pub(super) fn emit(
     let stored = stored(e, task, layer, wide);
     if by_rows(layer.a.offset, (&layer.g, &layer.input.buffer), e.level, wide) {
         let lanes = if wide { Lanes::Ymm } else { Lanes::Xmm };
-        return look_up_rows::emit(e, task, layer, lanes, stored, [tables, weights]);
+        return rows::emit(e, task, layer, lanes, stored, [tables, weights]);
     }
-    look_up_tile::emit(e, task, layer, wide, stored, [tables, weights])
+    tile::emit(e, task, layer, wide, stored, [tables, weights])
 }

@@ -4,8 +4,8 @@
 //! Cost: 36 instructions for 16 outputs and 3 thresholds; 100 where a residual of 4 codes chooses among the thresholds: with bits b0
 //! and b1 of its code as masks a threshold is A ^ (b0 & B) ^ (b1 & C) ^ (b0 & b1 & D). Must never know the graph.
 
-use super::store::{nibbles_by_sums, plane_bits};
 use crate::codegen::emitter::{Emitter, I32X4};
+use crate::codegen::kernels::store::{nibbles_by_sums, plane_bits};
 use crate::codegen::tiles::look_up_avx512::{Residual, Store};
 use crate::codegen::tiles::{CODES_ADDENDS, CODES_RESIDUAL, LookUpCodes, PAIR};
 use cranelift_codegen::ir::condcodes::IntCC;

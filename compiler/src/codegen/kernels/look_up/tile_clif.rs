@@ -1,7 +1,7 @@
 //! The sums of a tile of 16-entry look-ups in CLIF, one block of 16 outputs: what the tile of `tiles::look_up_avx2` computes for two,
 //! and its reference. Must never know what becomes of the sums.
 
-use super::look_up_tile::{LookUp, pointer};
+use super::tile::{LookUp, pointer};
 use crate::codegen::emitter::Emitter;
 use crate::lower::pack::LOOK_UP_TILE;
 use cranelift_codegen::ir::{InstBuilder, Type, Value, types};

@@ -2,13 +2,13 @@
 //! one. Each tap of a position has a pointer of its own; padding taps read a row of zero bytes, whose table is all zero. Must never
 //! know what comes after the sums, but that it is a chain or thresholds.
 
-use super::int_conv::IntLayer;
-use super::look_up_frame::{Frame, Stored, plane_bytes};
-use super::look_up_tile_clif::plane_sums;
-use super::{KernelError, Task};
+use super::frame::{Frame, Stored, plane_bytes};
+use super::tile_clif::plane_sums;
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::image::FunctionId;
+use crate::codegen::kernels::int_conv::IntLayer;
+use crate::codegen::kernels::{KernelError, Task};
 use crate::codegen::taps::Taps;
 use crate::codegen::tiles::{CODES_ADDENDS, CODES_FRAME, LookUpShape};
 use crate::lower::pack::{self, LOOK_UP_TILE};

@@ -1,11 +1,12 @@
 //! What a look-up tile of 16 entries leaves: codes where only thresholds follow that 16 bits compare, else accumulators; and the
-//! frame on the stack by which it learns where. Shared by `look_up` and `look_up_rows`. Must never know how sums are made.
+//! frame on the stack by which it learns where. Shared by `look_up` and `rows`. Must never know how sums are made.
 
-use super::int_conv::IntLayer;
-use super::layer::codes_behind;
-use super::spread::Source;
-use super::{Task, look_up_rows};
+use super::rows;
 use crate::codegen::emitter::Emitter;
+use crate::codegen::kernels::Task;
+use crate::codegen::kernels::int_conv::IntLayer;
+use crate::codegen::kernels::layer::codes_behind;
+use crate::codegen::kernels::spread::Source;
 use crate::codegen::target::{Level, x86};
 use crate::codegen::tiles::look_up_avx512::{Residual, Store};
 use crate::codegen::tiles::{CODES_RESIDUAL, LookUpCodes, PAIR};
@@ -19,7 +20,7 @@ use cranelift_codegen::ir::Value;
 /// Whether there is a tile that can store codes: the AVX2 tiles spread bits with BMI2, the SSE tile goes by rows only.
 pub(super) fn stores_codes((g, input): (&Geometry, &Buffer), level: &Level, wide: bool) -> bool {
     let narrow = level.has_x86(x86::V2) || level.has_a64(0);
-    if wide { level.has_x86(x86::BMI2) } else { narrow && look_up_rows::fits(g, input) }
+    if wide { level.has_x86(x86::BMI2) } else { narrow && rows::fits(g, input) }
 }
 
 /// What a tile stores: codes where only thresholds follow that 16 bits can compare, of 1-bit weights and codes of at most 2 bits, and
@@ -45,7 +46,7 @@ pub(super) fn codes(
     };
     let residual = match (t.residual, residual) {
         (None, _) => None,
-        (Some((_, codes @ 2..=4)), Some(b)) if b.layout == Layout::Nibbles && look_up_rows::fits(g, input) => {
+        (Some((_, codes @ 2..=4)), Some(b)) if b.layout == Layout::Nibbles && rows::fits(g, input) => {
             Some(Residual { codes, channels: PAIR, pitch: b.pixel() })
         }
         _ => return None,

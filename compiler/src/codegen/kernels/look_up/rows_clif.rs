@@ -6,7 +6,7 @@
 //! than 3 taps the two halves of the weights' bytes have a loop each: registers would not hold the indices of both. Must never know
 //! the graph.
 
-use super::look_up_codes_clif::{Codes, even_odd, times, words};
+use super::codes_clif::{Codes, even_odd, times, words};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::image::FunctionId;

@@ -1,7 +1,7 @@
 //! The ring of tables of 64-entry look-ups: the tables of as many input rows as a row of the result reads, of one strip, in the
 //! worker's scratch memory (layout: `lower::strips`), and the sums of each column's codes beside them. Must never know the weights.
 
-use super::look_up64::{LookUp64, Memory, Strip};
+use super::{LookUp64, Memory, Strip};
 use crate::codegen::emitter::Emitter;
 use crate::lower::strips::TABLE;
 use cranelift_codegen::ir::condcodes::IntCC;

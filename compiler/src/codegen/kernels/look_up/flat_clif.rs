@@ -3,7 +3,7 @@
 //!
 //! Cost: 33 instructions for 8 channels × 64 outputs. Must never know the graph.
 
-use super::look_up_rows_clif::{accumulators, add_bytes};
+use super::rows_clif::{accumulators, add_bytes};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::image::FunctionId;
