@@ -1,5 +1,5 @@
-//! Where the values that cross a step lie, and how: the layout that their readers' kernels want. Must never know which of the
-//! kernels is taken.
+//! Where the values that cross a step lie, and how: as their readers' kernels want them, whatever the level, or as `--kernel` wishes.
+//! Must never know an instruction set.
 
 use super::{Buffer, LowerError, Place, Plan, is, refuse, split, wide_accumulator};
 use crate::graph::ops;

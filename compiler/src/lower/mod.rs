@@ -1,5 +1,7 @@
-//! Lowering: groups a graph's nodes into steps, one kernel each with the element-wise chain that follows it, chooses the
-//! memory layout of every value that crosses a step, and plans the arena. It must never know an instruction set.
+//! Lowering: groups a graph's nodes into steps, one kernel each with the element-wise chain that follows it (`steps`), chooses the
+//! memory layout of every value that crosses a step (`layouts`), plans the arena and the workers' scratch memory, and divides steps
+//! into tasks. `pack`, `split`, `strips` and `amx` are the constants and shapes that kernels share with it; `train` lowers training
+//! steps. It must never know an instruction set.
 
 pub mod amx;
 pub mod arena;

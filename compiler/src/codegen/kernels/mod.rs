@@ -9,19 +9,19 @@ mod code_sum;
 mod float_conv;
 mod float_flat;
 mod folds;
+mod gather;
 mod indices;
 mod int_conv;
 mod int_direct;
 pub mod layer;
 mod look_up;
 mod look_up64;
-mod moves;
 mod nibble_pool;
 mod operand;
 mod pool;
 mod popcount;
-mod rows;
 mod samples;
+mod softmax;
 mod split;
 mod split_input;
 mod split_lanes;
@@ -33,7 +33,7 @@ mod task;
 mod walk;
 mod wide_chain;
 
-pub use moves::Gather;
+pub use gather::Gather;
 pub use operand::Operand;
 pub use samples::one_position;
 pub use task::shares;
@@ -71,8 +71,8 @@ pub fn emit_step(
             "conv" | "matmul" | "int_conv" => weights(e, &task, plan, kernel, main)?,
             "max_pool" | "average_pool" | "code_pool" | "sum_pool" => pool::windows(e, &task, main)?,
             "global_average_pool" => pool::global(e, &task, main)?,
-            "softmax" => rows::softmax(e, &task, main)?,
-            name if crate::lower::GATHERS.contains(&name) => moves::emit(e, &task, main)?,
+            "softmax" => softmax::emit(e, &task, main)?,
+            name if crate::lower::GATHERS.contains(&name) => gather::emit(e, &task, main)?,
             other => return Err((main.id, format!("{other} has no kernel"))),
         },
     };
