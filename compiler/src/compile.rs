@@ -1,4 +1,5 @@
-//! From a graph after its passes to an image: lowering, code generation for each level, and the entry with its descriptor.
+//! From a graph after its passes to an image: lowering, the choice of kernels (`choose`), code generation for each level, and the
+//! entry with its descriptor; `train` the same for a training step. It must never know a file format.
 
 mod choose;
 mod train;

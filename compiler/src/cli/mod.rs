@@ -1,8 +1,7 @@
 //! The command line: one file a subcommand. It may use every other module; nothing else may use it.
 //!
 //! Exit codes: 0 done, 1 the comparison or the run failed, 2 the input or the arguments are wrong, 130 interrupted after
-//! saving. Results go to standard
-//! output, everything else to standard error.
+//! saving. Results go to standard output, everything else to standard error.
 
 mod bench;
 mod compare;

@@ -135,6 +135,20 @@ impl Image {
         FunctionId((self.functions.len() - 1) as u32)
     }
 
+    /// The function of that name, which `define` defines where there is none yet.
+    pub fn function_once(
+        &mut self,
+        name: &str,
+        define: impl FnOnce(&mut Image, FunctionId) -> Result<(), CodegenError>,
+    ) -> Result<FunctionId, CodegenError> {
+        if let Some(known) = self.functions.iter().position(|f| f.name == name) {
+            return Ok(FunctionId(known as u32));
+        }
+        let id = self.declare_function(name);
+        define(self, id)?;
+        Ok(id)
+    }
+
     /// Adds read-only data.
     pub fn add_data(&mut self, name: impl Into<String>, bytes: Vec<u8>, align: u64) -> DataId {
         self.data.push(ImageData { name: name.into(), bytes, align, fixups: Vec::new() });

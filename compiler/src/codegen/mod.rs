@@ -1,6 +1,8 @@
-//! Machine code of a model: instruction-set levels, compilation with its checks, the image that the emitters write.
+//! Machine code of a model. `steps` compiles a lowered graph step by step: those of inference are `kernels` with the `chain` behind
+//! each, those of training `train` with `products`; both use `lanes` for element-wise code and `tiles` for what is assembled. `target`
+//! names the instruction-set levels, `entry` is what a caller calls, `image` what the emitters write.
 //!
-//! Must never know: graphs, layers' meaning, file formats (`emit`).
+//! Must never know: passes, file formats (`emit`).
 
 mod call;
 mod chain;

@@ -53,7 +53,7 @@ impl Windows<'_> {
         let columns = (0..self.g.kernel[1]).map(|kx| e.load(types::I16X8, row, 2 * (kx * self.g.dilations[1]) as i32));
         let columns: Vec<Value> = columns.collect();
         let sum = columns.into_iter().reduce(|a, b| e.b.ins().iadd(a, b));
-        sum.unwrap_or_else(|| none(e))
+        sum.unwrap_or_else(|| e.zeros(types::I16X8))
     }
 
     /// Stores the addends, as i32, of eight positions' sums.
@@ -76,10 +76,4 @@ impl Windows<'_> {
             e.store(addend, to, 4 * r as i32);
         }
     }
-}
-
-/// Eight sums of nothing.
-pub(super) fn none(e: &mut Emitter<'_, '_>) -> Value {
-    let zero = e.splat_i32(0);
-    e.cast(types::I16X8, zero)
 }

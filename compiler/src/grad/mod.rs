@@ -13,9 +13,9 @@
 //!                                                 update parameter @w = …
 //! ```
 //!
-//! `recognise` finds the quantisers of an imported network; `forward` copies the network with its quantisers turned into codes, and keeps what the backward pass wants to know of each
-//! node; `backward` walks it in reverse by the `rules`; `optimizer` turns gradients into updates. The module knows operators by what they
-//! compute; it must never know a layout, a kernel or a machine.
+//! `recognise` finds the quantisers of an imported network; `forward` copies the network with its quantisers turned into codes, and
+//! keeps what the backward pass wants to know of each node; `backward` walks it in reverse by the `rules`; `optimizer` turns
+//! gradients into updates. The module knows operators by what they compute; it must never know a layout, a kernel or a machine.
 
 mod backward;
 mod builder;

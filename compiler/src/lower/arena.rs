@@ -2,11 +2,10 @@
 //! memory. First fit by size, largest first; deterministic. Where all values together are small they share none: the rows of a
 //! value are then always written by the same worker, in whose cache they lie still, and in no other's.
 
-use super::{Place, Plan};
+use super::{LINE, Place, Plan};
 use crate::graph::{Graph, Value};
 use std::collections::BTreeMap;
 
-const ALIGN: u64 = 64;
 /// Bytes of a sample's values up to which they share no memory: what a first-level cache holds.
 const SMALL: u64 = 32 << 10;
 
@@ -46,7 +45,7 @@ pub fn first_fit<K: Ord + Copy>(mut wanted: Vec<(u64, K, (usize, usize))>) -> (V
     let mut placed: Vec<(u64, u64, (usize, usize))> = Vec::new();
     let (mut offsets, mut total) = (Vec::new(), 0);
     for (size, key, range) in wanted {
-        let size = size.next_multiple_of(ALIGN);
+        let size = size.next_multiple_of(LINE as u64);
         let mut clashes: Vec<_> =
             placed.iter().filter(|(_, _, r)| r.0 <= range.1 && range.0 <= r.1).map(|&(o, s, _)| (o, s)).collect();
         clashes.sort_unstable();

@@ -1,6 +1,6 @@
 //! A worker's scratch memory: what the hungriest kernel wants, whichever level runs it, then what a step pools.
 
-use super::{Place, Plan, Step, amx, geometry, is, strips};
+use super::{LINE, Place, Plan, Step, amx, geometry, is, strips};
 use crate::graph::Graph;
 
 /// Fills in the scratch memory's size and places there what steps pool.
@@ -10,7 +10,7 @@ pub(super) fn plan(graph: &Graph, plan: &mut Plan) {
     for step in plan.steps.iter().filter(|s| s.pool.is_some()) {
         if let Some(buffer) = plan.buffers.get_mut(&step.made) {
             buffer.place = Place::Worker(kernels);
-            plan.scratch = plan.scratch.max(kernels + (buffer.bytes() as u64).next_multiple_of(64));
+            plan.scratch = plan.scratch.max(kernels + buffer.bytes().next_multiple_of(LINE) as u64);
         }
     }
 }
@@ -23,7 +23,7 @@ fn kernels(graph: &Graph, plan: &Plan) -> u64 {
         let tables = looks_up(graph, plan, s).map_or(0, |halves| strips::Strips::of(&g, halves).scratch());
         Some(tables.max(if g.output == [1, 1] { 0 } else { amx::scratch(&g) }))
     });
-    bytes.max().unwrap_or(0).next_multiple_of(64) as u64
+    bytes.max().unwrap_or(0).next_multiple_of(LINE) as u64
 }
 
 /// The rings of tables that a convolution of several positions can read its codes by.

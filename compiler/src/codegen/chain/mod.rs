@@ -1,18 +1,20 @@
-//! The element-wise chain: every element-wise operator on four lanes (four neighbouring channels of one position), in the
-//! very order and rounding of the operator table; `program` records the same for wider lanes. It must never know where the
-//! lanes come from.
+//! The element-wise chain behind a kernel, made ready for one function: constants and tables by channel. `clif` runs it on four
+//! lanes, in the very order and rounding of the operator table; `program` records the same for wider lanes. It must never know where
+//! the lanes come from.
 
+mod clif;
 mod program;
 
-use super::emitter::{Emitter, F32X4, I32X4};
-use super::lanes;
+pub(super) use clif::levels;
+
+use super::emitter::Emitter;
 use crate::graph::ops::scale_offset;
-use crate::graph::types::{CodeType, Elem, Shape};
-use crate::graph::{Graph, Node, NodeId, Value as GraphValue};
+use crate::graph::types::{Elem, Shape};
+use crate::graph::{Graph, Node, NodeId};
 use crate::lower::{line, pack};
-use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
-use cranelift_codegen::ir::{InstBuilder, Value, types};
+use cranelift_codegen::ir::Value;
 use dorefa_runtime::tensor::Tensor;
+use std::sync::Arc;
 
 /// A prepared constant of the chain.
 #[derive(Clone)]
@@ -53,15 +55,39 @@ fn lines(graph: &Graph, node: &Node, rows: &[i64]) -> Option<Vec<[f32; 2]>> {
 }
 
 impl Link<'_> {
+    /// The tables of a `threshold` or `residual_threshold`.
+    fn thresholds(
+        &mut self,
+        e: &mut Emitter<'_, '_>,
+        graph: &Graph,
+        node: &Node,
+        tensor: &Tensor,
+    ) -> Result<(), String> {
+        // The direction comes last.
+        let width = tensor.shape().last().copied().unwrap_or(1).max(1);
+        let t = tensor.as_i64().ok_or("thresholds must be integers")?;
+        if let Some(lines) = lines(graph, node, t) {
+            let parts = [0, 1].map(|i| lines.iter().map(|l| l[i]).collect::<Vec<f32>>());
+            self.line = true;
+            self.tables = parts.iter().map(|part| e.data("line", pack::per_channel(part, self.channels))).collect();
+            return Ok(());
+        }
+        let narrow = |v: i64| v.clamp(i32::MIN.into(), i32::MAX.into()) as i32;
+        let all: Vec<i32> = t.iter().map(|&v| narrow(v)).collect();
+        let rows = pack::transposed(&all, self.channels, width, i32::MAX);
+        self.tables = vec![e.data("thresholds", pack::i32_bytes(&rows))];
+        if t.iter().skip(width - 1).step_by(width).all(|&d| d == 1) {
+            self.constants.push(None); // every channel rises
+        }
+        Ok(())
+    }
+
     /// Codes of the residual that a `residual_threshold` reads.
     fn residual_codes(&self, graph: &Graph) -> Option<usize> {
         let residual = graph.operands(self.id).get(1).and_then(|&v| graph.value_type(v))?;
         Some(residual.codes()?.top as usize + 1)
     }
 }
-
-/// Reads the lanes of another value at the same position; the argument is the value.
-pub type LoadOther<'f> = dyn FnMut(&mut Emitter<'_, '_>, GraphValue) -> Value + 'f;
 
 fn constant(e: &mut Emitter<'_, '_>, tensor: &Tensor, shape: &Shape) -> Result<Constant, String> {
     let data = tensor.as_f32().ok_or("a constant of the chain must be f32")?;
@@ -119,36 +145,15 @@ impl<'g> Chain<'g> {
         let tensors: Vec<_> = operands.iter().map(|&v| graph.constant(v)).collect();
         match node.op.name {
             "batch_norm" => {
-                let p: Vec<&[f32]> = tensors.iter().skip(1).filter_map(|t| t.and_then(|t| t.as_f32())).collect();
-                let [g, b, m, v] = *p else { return Err("the parameters must be constant".to_owned()) };
-                let epsilon = node.attrs.float("epsilon", 1e-5);
-                let pairs: Vec<_> = (0..own)
-                    .filter_map(|c| Some(scale_offset(*g.get(c)?, *b.get(c)?, *m.get(c)?, *v.get(c)?, epsilon)))
-                    .collect();
-                let (s, o): (Vec<f32>, Vec<f32>) = spread(&pairs, own, inner).into_iter().unzip();
+                let [scale, offset] = batch_norm(node, &tensors, [own, inner])?;
                 link.tables = vec![
-                    e.data("bn_scale", pack::per_channel(&s, channels)),
-                    e.data("bn_offset", pack::per_channel(&o, channels)),
+                    e.data("bn_scale", pack::per_channel(&scale, channels)),
+                    e.data("bn_offset", pack::per_channel(&offset, channels)),
                 ];
             }
             "threshold" | "residual_threshold" => {
                 let t = tensors.last().copied().flatten().ok_or("thresholds must be constant")?;
-                // The direction comes last.
-                let width = t.shape().last().copied().unwrap_or(1).max(1);
-                let t = t.as_i64().ok_or("thresholds must be integers")?;
-                if let Some(lines) = lines(graph, node, t) {
-                    let parts = [0, 1].map(|i| lines.iter().map(|l| l[i]).collect::<Vec<f32>>());
-                    link.line = true;
-                    link.tables = parts.iter().map(|part| e.data("line", pack::per_channel(part, channels))).collect();
-                    return Ok(link);
-                }
-                let narrow = |v: i64| v.clamp(i32::MIN.into(), i32::MAX.into()) as i32;
-                let all: Vec<i32> = t.iter().map(|&v| narrow(v)).collect();
-                let rows = pack::transposed(&all, channels, width, i32::MAX);
-                link.tables = vec![e.data("thresholds", pack::i32_bytes(&rows))];
-                if t.iter().skip(width - 1).step_by(width).all(|&d| d == 1) {
-                    link.constants.push(None); // every channel rises
-                }
+                link.thresholds(e, graph, node, t)?;
             }
             "multi_threshold" => {
                 let t = tensors.get(1).copied().flatten().ok_or("thresholds must be constant")?;
@@ -175,12 +180,8 @@ impl<'g> Chain<'g> {
                     Elem::F32 => return Err("decodes codes or accumulators".to_owned()),
                 };
                 let scales: Vec<f64> = scales.iter().map(|s| s.to_f64()).collect();
-                let scales = spread(&scales, scales.len(), if scales.len() == 1 { 1 } else { inner });
-                let all: Vec<f64> = (0..channels.next_multiple_of(4))
-                    .map(|c| if scales.len() == 1 { scales.first() } else { scales.get(c) }.copied().unwrap_or(0.0))
-                    .collect();
                 link.scale = scales.first().copied().filter(|_| scales.len() == 1);
-                link.tables = vec![e.data("scale", pack::f64_bytes(&all))];
+                link.tables = vec![e.data("scale", decode_scales(&scales, inner, channels))];
             }
             _ => {
                 for tensor in tensors {
@@ -190,250 +191,28 @@ impl<'g> Chain<'g> {
         }
         Ok(link)
     }
-
-    /// Runs the chain on `lanes`, which stand for `entry` at channels `channel` … `channel` + 3.
-    ///
-    /// # Errors
-    /// Names the operator that has no lanes form.
-    pub fn emit(
-        &self,
-        e: &mut Emitter<'_, '_>,
-        entry: GraphValue,
-        lanes: Value,
-        channel: Value,
-        load: &mut LoadOther<'_>,
-    ) -> Result<Value, (NodeId, String)> {
-        let (mut value, mut current) = (lanes, entry);
-        for link in &self.links {
-            let operands = self.graph.operands(link.id);
-            let mut inputs = Vec::new();
-            for (i, &v) in operands.iter().enumerate() {
-                inputs.push(if v == current {
-                    Some(value)
-                } else if let Some(Some(c)) = link.constants.get(i) {
-                    Some(match c {
-                        Constant::Memory => load(e, v),
-                        Constant::Uniform(v) => e.splat_f32(*v),
-                        Constant::Channel(base) => {
-                            let at = e.at(*base, channel, 4);
-                            e.load(F32X4, at, 0)
-                        }
-                    })
-                } else if self.graph.constant(v).is_some() {
-                    None
-                } else {
-                    Some(load(e, v))
-                });
-            }
-            value = self.operator(e, link, &inputs, channel).map_err(|m| (link.id, m))?;
-            current = GraphValue { node: link.id, port: 0 };
-        }
-        Ok(value)
-    }
-
-    fn operator(
-        &self,
-        e: &mut Emitter<'_, '_>,
-        link: &Link<'_>,
-        inputs: &[Option<Value>],
-        channel: Value,
-    ) -> Result<Value, String> {
-        let node = self.graph.node(link.id).ok_or("the node does not exist")?;
-        let input = |i: usize| inputs.get(i).copied().flatten().ok_or_else(|| format!("operand {i} is not in lanes"));
-        let x = input(0)?;
-        let attrs = &node.attrs;
-        let given: Vec<Value> = inputs.iter().map_while(|v| *v).collect();
-        if let Some(v) = lanes::apply(e, link.op, attrs, &given) {
-            return Ok(v);
-        }
-        let table = |i: usize| link.tables.get(i).copied().ok_or("a table is missing");
-        Ok(match link.op {
-            "batch_norm" => {
-                let (s, o) = (e.at(table(0)?, channel, 4), e.at(table(1)?, channel, 4));
-                let (s, o) = (e.load(F32X4, s, 0), e.load(F32X4, o, 0));
-                let p = e.b.ins().fmul(x, s);
-                e.b.ins().fadd(p, o)
-            }
-            "threshold" if link.line => along(e, [table(0)?, table(1)?], x, channel, attrs.int("top", 1)),
-            "threshold" => threshold(e, link, table(0)?, [x, x], channel, [1, attrs.int("top", 1) as usize]),
-            "residual_threshold" => {
-                let codes = link.residual_codes(self.graph).ok_or("its residual holds no codes")?;
-                threshold(e, link, table(0)?, [x, input(1)?], channel, [codes, attrs.int("top", 1) as usize])
-            }
-            "multi_threshold" => {
-                let count = self
-                    .graph
-                    .operands(link.id)
-                    .get(1)
-                    .and_then(|&v| self.graph.value_type(v))
-                    .map(|t| t.shape.per_sample());
-                let count = count.and_then(|s| s.get(1).copied()).ok_or("thresholds have two axes")?;
-                multi_threshold(e, table(0)?, x, channel, [count, link.channels.next_multiple_of(4)])
-            }
-            "decode" => {
-                let ty =
-                    self.graph.operands(link.id).first().and_then(|&v| self.graph.value_type(v)).ok_or("no operand")?;
-                let levels = if let Some(c) = ty.codes() { levels(e, c, x) } else { x };
-                decode(e, levels, table(0)?, channel)
-            }
-            "encode" => {
-                let c = node.types.first().and_then(|t| t.codes()).ok_or("encodes to codes")?;
-                encode(e, c, x)
-            }
-            "lookup" => {
-                let shape = self.graph.operands(link.id).get(1).and_then(|&v| self.graph.value_type(v));
-                let [rows, width] = *shape.ok_or("no table")?.shape.per_sample() else {
-                    return Err("no table".to_owned());
-                };
-                lookup(e, table(0)?, x, channel, [rows, width])
-            }
-            "table_add" => {
-                let ty =
-                    self.graph.operands(link.id).get(1).and_then(|&v| self.graph.value_type(v)).and_then(|t| t.codes());
-                let width = ty.ok_or("adds codes")?.top as i32 + 1;
-                table_add(e, table(0)?, x, input(1)?, width)
-            }
-            other => return Err(format!("{other} has no lanes form")),
-        })
-    }
 }
 
-/// table[channel][code]; lanes beyond the last channel read its row.
-fn lookup(e: &mut Emitter<'_, '_>, table: Value, codes: Value, channel: Value, [rows, width]: [usize; 2]) -> Value {
-    let zero = e.splat_i32(0);
-    let mut out = e.cast(F32X4, zero);
-    let last = e.int(rows - 1);
-    for lane in 0..4u8 {
-        let c = e.add(channel, lane.into());
-        let c = e.min(c, last);
-        let row = e.at(table, c, width * 4);
-        let code = e.b.ins().extractlane(codes, lane);
-        let code = e.b.ins().uextend(types::I64, code);
-        let at = e.at(row, code, 4);
-        let v = e.load(types::F32, at, 0);
-        out = e.b.ins().insertlane(out, v, lane);
-    }
-    out
+/// Scale and offset of a batch normalisation for each channel of the operator, each of `inner` elements.
+fn batch_norm(
+    node: &Node,
+    tensors: &[Option<&Arc<Tensor>>],
+    [own, inner]: [usize; 2],
+) -> Result<[Vec<f32>; 2], String> {
+    let p: Vec<&[f32]> = tensors.iter().skip(1).filter_map(|t| t.and_then(|t| t.as_f32())).collect();
+    let [g, b, m, v] = *p else { return Err("the parameters must be constant".to_owned()) };
+    let epsilon = node.attrs.float("epsilon", 1e-5);
+    let pairs: Vec<_> =
+        (0..own).filter_map(|c| Some(scale_offset(*g.get(c)?, *b.get(c)?, *m.get(c)?, *v.get(c)?, epsilon))).collect();
+    let (scale, offset) = spread(&pairs, own, inner).into_iter().unzip();
+    Ok([scale, offset])
 }
 
-/// The code of an accumulator along its channel's line.
-fn along(e: &mut Emitter<'_, '_>, tables: [Value; 2], acc: Value, channel: Value, top: i64) -> Value {
-    let [slope, offset] = tables.map(|table| {
-        let at = e.at(table, channel, 4);
-        e.load(F32X4, at, 0)
-    });
-    let acc = e.b.ins().fcvt_from_sint(F32X4, acc);
-    let scaled = e.b.ins().fmul(acc, slope);
-    let shifted = e.b.ins().fadd(scaled, offset);
-    // Towards zero is downwards, but for what is limited to zero.
-    let code = e.b.ins().fcvt_to_sint_sat(I32X4, shifted);
-    let (zero, top) = (e.splat_i32(0), e.splat_i32(top as i32));
-    let code = e.b.ins().smax(code, zero);
-    e.b.ins().smin(code, top)
-}
-
-/// How many thresholds the accumulator reaches: of `top` thresholds for each of so many codes those of code `r`.
-fn threshold(
-    e: &mut Emitter<'_, '_>,
-    link: &Link<'_>,
-    table: Value,
-    [acc, r]: [Value; 2],
-    channel: Value,
-    [codes, top]: [usize; 2],
-) -> Value {
-    let row = link.channels.next_multiple_of(4) * 4;
-    let base = e.at(table, channel, 4);
-    let load = |e: &mut Emitter<'_, '_>, index: usize| {
-        let at = e.add(base, index * row);
-        e.load(I32X4, at, 0)
-    };
-    let acc = if link.constants.is_empty() {
-        let direction = load(e, codes * top);
-        e.b.ins().imul(acc, direction)
-    } else {
-        acc
-    };
-    let which: Vec<Value> = (1..codes)
-        .map(|k| {
-            let k = e.splat_i32(k as i32);
-            e.b.ins().icmp(IntCC::Equal, r, k)
-        })
+/// A `decode`'s scales, one or one a channel of the operator, for all channels.
+fn decode_scales(scales: &[f64], inner: usize, channels: usize) -> Vec<u8> {
+    let scales = spread(scales, scales.len(), if scales.len() == 1 { 1 } else { inner });
+    let all: Vec<f64> = (0..channels.next_multiple_of(4))
+        .map(|c| if scales.len() == 1 { scales.first() } else { scales.get(c) }.copied().unwrap_or(0.0))
         .collect();
-    let mut code = e.splat_i32(0);
-    for t in 0..top {
-        let mut least = load(e, t);
-        for (k, &mask) in which.iter().enumerate() {
-            let other = load(e, (k + 1) * top + t);
-            least = e.select(mask, other, least);
-        }
-        let mask = e.b.ins().icmp(IntCC::SignedGreaterThanOrEqual, acc, least);
-        code = e.b.ins().isub(code, mask);
-    }
-    code
-}
-
-fn multi_threshold(
-    e: &mut Emitter<'_, '_>,
-    table: Value,
-    x: Value,
-    channel: Value,
-    [count, pitch]: [usize; 2],
-) -> Value {
-    let zero = e.splat_i32(0);
-    let sum = e.var(zero);
-    let base = e.at(table, channel, 4);
-    e.times(count, |e, t| {
-        let at = e.at(base, t, pitch * 4);
-        let t = e.load(F32X4, at, 0);
-        let mask = e.b.ins().fcmp(FloatCC::GreaterThanOrEqual, x, t);
-        let old = e.b.use_var(sum);
-        let new = e.b.ins().isub(old, mask);
-        e.b.def_var(sum, new);
-    });
-    let sum = e.b.use_var(sum);
-    e.b.ins().fcvt_from_sint(F32X4, sum)
-}
-
-/// The levels of four codes.
-pub(super) fn levels(e: &mut Emitter<'_, '_>, c: &CodeType, codes: Value) -> Value {
-    let (step, offset) = (e.splat_i32(c.step), e.splat_i32(c.offset));
-    let scaled = if c.step == 1 { codes } else { e.b.ins().imul(codes, step) };
-    e.b.ins().iadd(scaled, offset)
-}
-
-/// f32(f64(level)·scale), two lanes at a time.
-fn decode(e: &mut Emitter<'_, '_>, levels: Value, table: Value, channel: Value) -> Value {
-    let at = e.at(table, channel, 8);
-    let mut offset = 0;
-    let scaled = e.doubles(levels).map(|half| {
-        let scale = e.load(types::F64X2, at, offset);
-        offset += 16;
-        e.b.ins().fmul(half, scale)
-    });
-    e.singles(scaled)
-}
-
-fn encode(e: &mut Emitter<'_, '_>, c: &CodeType, x: Value) -> Value {
-    let (offset, step) = (e.splat_f32(c.offset as f32), e.splat_f32(c.step as f32));
-    let shifted = e.b.ins().fsub(x, offset);
-    let u = if c.step == 1 { shifted } else { e.b.ins().fdiv(shifted, step) };
-    let u = e.b.ins().fcvt_to_sint_sat(I32X4, u);
-    let (zero, top) = (e.splat_i32(0), e.splat_i32(c.top as i32));
-    let u = e.b.ins().smax(u, zero);
-    e.b.ins().smin(u, top)
-}
-
-fn table_add(e: &mut Emitter<'_, '_>, table: Value, a: Value, b: Value, width: i32) -> Value {
-    let width = e.splat_i32(width);
-    let index = e.b.ins().imul(a, width);
-    let index = e.b.ins().iadd(index, b);
-    let mut out = index;
-    for lane in 0..4u8 {
-        let i = e.b.ins().extractlane(index, lane);
-        let i = e.b.ins().uextend(types::I64, i);
-        let at = e.at(table, i, 4);
-        let v = e.load(types::I32, at, 0);
-        out = e.b.ins().insertlane(out, v, lane);
-    }
-    out
+    pack::f64_bytes(&all)
 }

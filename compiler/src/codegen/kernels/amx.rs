@@ -287,8 +287,7 @@ impl<'a, 'l> Amx<'a, 'l> {
                 let y = e.b.ins().iadd(top, row);
                 let first = task.position(e, y, zero);
                 let sums = e.at(self.sums, row, self.tiles.row_positions * pitch);
-                let done = task.finish_row(e, first, g.output[1], (sums, pitch), ty, words);
-                result = std::mem::replace(&mut result, Ok(())).and(done);
+                result = task.finish_row(e, first, g.output[1], (sums, pitch), ty, words);
             });
         });
         result

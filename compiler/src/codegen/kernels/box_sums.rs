@@ -60,8 +60,7 @@ impl BoxSums {
             let (from, to) = (e.at(layer.strip, y, layer.row), e.at(self.positions, y, self.columns * 4));
             e.times(self.columns, |e, x| {
                 let (from, to) = (e.at(from, x, channels), e.at(to, x, 4));
-                let none = e.splat_i32(0);
-                let none = e.cast(types::I16X8, none);
+                let none = e.zeros(types::I16X8);
                 let sums = e.var(none);
                 e.times(channels / TOGETHER, |e, i| {
                     let at = e.at(from, i, TOGETHER);

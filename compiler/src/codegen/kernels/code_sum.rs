@@ -3,22 +3,18 @@
 //!
 //! Cost: about 7 instructions for each plane of sixteen codes, or 5 for all where the level unpacks rows of them.
 
-use super::wide_chain::{packs_sixteen, sixteen_codes};
+use super::wide_chain::{ROW, SIXTEEN, packs_sixteen, sixteen_codes};
 use super::{KernelError, Operand, Task, split_input};
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::graph::ops::Window;
 use crate::graph::types::CodeType;
+use crate::lower::LINE;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
-
-/// Channels that are added together.
-const TOGETHER: usize = 16;
-/// Bytes of a row of codes that may lie on the stack.
-const ROW: usize = 1 << 15;
 
 /// Whether the window is the whole image, each of whose positions holds whole vectors of channels.
 pub(super) fn fits(window: &Window, input: &Operand) -> bool {
     let whole = window.output == [1, 1] && window.kernel == window.input && window.pads == [0; 4];
-    whole && window.dilations == [1, 1] && packs_sixteen(&input.buffer) && input.buffer.image.0.is_multiple_of(TOGETHER)
+    whole && window.dilations == [1, 1] && packs_sixteen(&input.buffer) && input.buffer.image.0.is_multiple_of(SIXTEEN)
 }
 
 /// Emits it.
@@ -40,7 +36,7 @@ pub(super) fn emit(
             add(e, sums, channel, totals, false);
         }),
         Some(unpack) => {
-            let row = e.stack(w * c, 64);
+            let row = e.stack(w * c, LINE);
             let zero = e.splat_i32(0);
             e.times(c / 4, |e, i| {
                 let at = e.at(sums, i, 16);
@@ -74,8 +70,8 @@ pub(super) fn emit(
 
 /// Every sixteenth channel.
 fn each_channel(e: &mut Emitter<'_, '_>, c: usize, mut body: impl FnMut(&mut Emitter<'_, '_>, Value)) {
-    e.times(c / TOGETHER, |e, i| {
-        let channel = e.mul(i, TOGETHER);
+    e.times(c / SIXTEEN, |e, i| {
+        let channel = e.mul(i, SIXTEEN);
         body(e, channel);
     });
 }

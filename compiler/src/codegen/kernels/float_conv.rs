@@ -221,10 +221,8 @@ fn sum_taps(e: &mut Emitter<'_, '_>, layer: &FloatLayer, [y, x, group]: [Value; 
                 let at = e.at(base, tap.flat, scale);
                 e.load(types::F32, at, 0)
             };
-            let row = e.b.use_var(cursor);
+            let row = e.advance(cursor, layer.tile * 4);
             multiply_add(e, &sums, v, row);
-            let next = e.add(row, layer.tile * 4);
-            e.b.def_var(cursor, next);
         });
     });
     sums.iter().map(|s| e.b.use_var(*s)).collect()

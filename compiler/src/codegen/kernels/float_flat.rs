@@ -4,11 +4,12 @@
 //! Cost: a sample by itself waits for its weights; eight together are bound by multiply-adds. Needs AVX2 and FMA, or AVX-512.
 
 use super::float_conv::{FloatLayer, add_bias, tile_over};
-use super::samples::WORD;
+use super::walk::WORD;
 use super::{KernelError, Task};
 use crate::codegen::emitter::{Emitter, F32X4};
 use crate::codegen::image::FunctionId;
 use crate::codegen::tiles::FloatShape;
+use crate::lower::LINE;
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 /// Outputs whose weights lie together.
@@ -38,7 +39,7 @@ pub(super) fn emit(
 ) -> Result<(), KernelError> {
     let most = at_once(avx512, layer.input.apart);
     let lanes = if avx512 { 16 } else { 8 };
-    let buffer = e.stack(most * WORD * 4, 64);
+    let buffer = e.stack(most * WORD * 4, LINE);
     let [many, one] = [most, 1].map(|samples| {
         // By itself a sample's tile reads whole rows of weights: half of them would come from afar twice.
         let vectors = if samples == 1 { OUTPUTS / lanes } else { 2 };

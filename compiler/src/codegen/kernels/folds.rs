@@ -2,7 +2,9 @@
 //! matrices. Elements are read one at a time in the order of the operator table. Cost: a few cycles an element read.
 
 use super::Operand;
-use super::moves::{Gather, along, divide, load_flat, remainder, strides};
+use super::gather::Gather;
+use super::indices::{along, divide, remainder, strides};
+use super::operand::load_flat;
 use crate::codegen::emitter::Emitter;
 use cranelift_codegen::ir::condcodes::FloatCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};

@@ -7,14 +7,15 @@
 
 use super::int_conv::{IntLayer, TapList, add_offsets, box_sum, gather_taps, tap_list, tap_list_bytes};
 use super::layer::{Layer, demand};
-use super::samples::{WORD, one_position};
+use super::samples::one_position;
+use super::walk::WORD;
 use super::{KernelError, Task};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::image::FunctionId;
 use crate::codegen::target::{Level, x86};
 use crate::codegen::tiles::PopcountShape;
-use crate::lower::pack;
+use crate::lower::{LINE, pack};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 /// Whether level and layer allow the kernel.
@@ -106,9 +107,10 @@ fn flat(
     let taps = g.kernel[0] * g.kernel[1];
     let tap_bytes = shape.words * shape.planes[0] * tile * 8;
     let (lists, addends) = (tap_list(e, SAMPLES * taps), e.stack(SAMPLES * 8, 8));
-    let buffer = e.stack(SAMPLES * WORD * 4, 64);
+    let buffer = e.stack(SAMPLES * WORD * 4, LINE);
     let entries = tap_list_bytes(taps);
-    let mut result = task.main_operand(node, 0).map(|_| ());
+    task.main_operand(node, 0)?;
+    let mut result = Ok(());
     task.together(e, SAMPLES, |e, count| {
         let zero = e.int(0);
         each_sample(e, task, layer, [count, addends], |e, layer, ahead| {
@@ -130,8 +132,7 @@ fn flat(
                     e.call(function, &[list, valid, zero, weights, addend, out]);
                 });
             });
-            let done = task.finish_word(e, [word, count], buffer, I32X4);
-            result = std::mem::replace(&mut result, Ok(())).and(done);
+            result = task.finish_word(e, [word, count], buffer, I32X4);
         });
     });
     result

@@ -1,14 +1,12 @@
 //! Samples that are done together, by the task of the first: layers of one position, which wait for their weights, read them once
 //! for all. A task does its words of outputs, one after another, of every sample. Must never know what a layer computes.
 
+use super::walk::WORD;
 use super::{KernelError, Operand, Task};
 use crate::codegen::emitter::Emitter;
 use crate::graph::ops::Geometry;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Type, Value};
-
-/// Outputs of a word, by which tasks are split.
-pub(super) const WORD: usize = 64;
 
 /// Whether a layer has one position of one group, whose taps all lie in the image.
 pub fn one_position(g: &Geometry) -> bool {

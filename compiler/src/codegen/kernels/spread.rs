@@ -49,9 +49,8 @@ impl Source {
                     spread(e, pair, to);
                 }
             });
-            let (next, moved) = (e.int(b.pixel()), e.int(self.pixel));
-            e.accumulate(source, next);
-            e.accumulate(to, moved);
+            e.advance(source, b.pixel());
+            e.advance(to, self.pixel);
         });
     }
 }

@@ -1,12 +1,17 @@
 //! The tail of every kernel: runs the chain over the channels of one position and stores the result in its layout.
 
-use super::wide_chain::packs_sixteen;
-use super::{KernelError, Position, Source, Task, Words, moves};
+use super::operand::load_broadcast;
+use super::walk::WORD;
+use super::wide_chain::{SIXTEEN, packs_sixteen};
+use super::{KernelError, Position, Task, Words};
 use crate::codegen::emitter::{Emitter, F32X4};
 use crate::codegen::target::Arch;
 use crate::graph::types::Layout;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value, types};
+
+/// Lanes of the step's main result at a channel.
+type Source<'f> = dyn FnMut(&mut Emitter<'_, '_>, Value) -> Result<Value, KernelError> + 'f;
 
 impl Task<'_> {
     /// Runs the chain over the result's channels at one position and stores: `words` limits it to these words of channels.
@@ -21,7 +26,7 @@ impl Task<'_> {
         let mut lanes = |e: &mut Emitter<'_, '_>, channel: Value| {
             let value = source(e, channel).and_then(|v| {
                 self.chain.emit(e, self.step.source, v, channel, &mut |e, other| match self.operands.get(&other) {
-                    Some(o) => moves::load_broadcast(e, o, self.result.buffer.image, p, channel),
+                    Some(o) => load_broadcast(e, o, self.result.buffer.image, p, channel),
                     None => e.splat_i32(0),
                 })
             });
@@ -120,20 +125,20 @@ impl Task<'_> {
         codes: &mut dyn FnMut(&mut Emitter<'_, '_>, Value) -> Value,
     ) {
         let b = &self.result.buffer;
-        let (group, planes, per_group) = (b.group, b.planes, b.group.div_ceil(64));
+        let (group, planes, per_group) = (b.group, b.planes, b.group.div_ceil(WORD));
         let row = e.at(self.result.base, p.flat, b.pixel());
         e.times(b.image.0 / group.max(1), |e, g| {
             let (start, end) = words.unwrap_or_else(|| (e.int(0), e.int(per_group)));
             e.range(start, end, 1, |e, word| {
-                let first = e.mul(word, 64);
+                let first = e.mul(word, WORD);
                 let left = e.int(group);
                 let left = e.b.ins().isub(left, first);
-                let full = e.int(64);
+                let full = e.int(WORD);
                 let valid = e.min(left, full);
                 let channel = e.at(first, g, group);
                 let zero = e.int(0);
                 let sums: Vec<_> = (0..planes).map(|_| e.var(zero)).collect();
-                e.range(zero, valid, if packs_sixteen(b) { WIDE } else { 4 }, |e, i| {
+                e.range(zero, valid, if packs_sixteen(b) { SIXTEEN } else { 4 }, |e, i| {
                     let c = e.b.ins().iadd(channel, i);
                     let code = codes(e, c);
                     for (q, sum) in sums.iter().enumerate() {
@@ -154,7 +159,7 @@ impl Task<'_> {
                         let (one, all) = (e.int(1), e.b.ins().iconst(types::I64, -1));
                         let mask = e.b.ins().ishl(one, valid);
                         let mask = e.b.ins().iadd_imm_s(mask, -1);
-                        let whole = e.b.ins().icmp_imm_s(IntCC::Equal, valid, 64);
+                        let whole = e.b.ins().icmp_imm_s(IntCC::Equal, valid, WORD as i64);
                         let mask = e.b.ins().select(whole, all, mask);
                         v = e.b.ins().band(v, mask);
                     }
@@ -179,11 +184,9 @@ impl Task<'_> {
         let first = e.b.ins().iadd(row, first);
         // It moves in a variable: Cranelift would find the position anew for each vector.
         let to = e.var(first);
-        e.range(start, end, WIDE, |e, channel| {
+        e.range(start, end, SIXTEEN, |e, channel| {
             let codes = codes(e, channel);
-            let at = e.b.use_var(to);
-            let next = e.add(at, WIDE / 4);
-            e.b.def_var(to, next);
+            let at = e.advance(to, SIXTEEN / 4);
             if e.level.arch == Arch::Aarch64 {
                 let bytes = nibbles_by_sums(e, codes, two);
                 return e.store(bytes, at, 0);
@@ -235,14 +238,11 @@ fn channels(e: &mut Emitter<'_, '_>, words: Words, count: usize) -> (Value, Valu
     match words {
         None => (e.int(0), end),
         Some((a, b)) => {
-            let b = e.mul(b, 64);
-            (e.mul(a, 64), e.min(b, end))
+            let b = e.mul(b, WORD);
+            (e.mul(a, WORD), e.min(b, end))
         }
     }
 }
-
-/// Channels that are packed together where their number allows.
-const WIDE: usize = 16;
 
 /// The codes of sixteen channels as bytes.
 fn sixteen(

@@ -2,6 +2,7 @@
 //! through a row of bytes, which is packed at last.
 
 use super::layer::whole_words;
+use super::walk::WORD;
 use super::{KernelError, Operand, Position, Task, Words};
 use crate::codegen::emitter::{Emitter, F32X4, I32X4};
 use crate::codegen::image::FunctionId;
@@ -13,18 +14,15 @@ use crate::codegen::products::relayout::{interleave, transpose_four};
 use crate::codegen::target::x86;
 use crate::codegen::tiles::pack_avx512::Pack;
 use crate::graph::types::Layout;
+use crate::lower::{Buffer, LINE};
 use cranelift_codegen::ir::{self, InstBuilder, MemFlagsData, Value, types};
 
 /// Bytes of a row of codes that may lie on the stack.
-const ROW: usize = 1 << 15;
+pub(super) const ROW: usize = 1 << 15;
 /// Bytes of a row of floats that may lie there beside it.
 const TRANSPOSED: usize = 1 << 16;
-/// Bytes of a cache line.
-const LINE: usize = 64;
-/// Channels of a word.
-const WORD: usize = 64;
-/// Channels that are packed together.
-const SIXTEEN: usize = 16;
+/// Channels that are packed together where their number allows.
+pub(super) const SIXTEEN: usize = 16;
 
 impl Task<'_> {
     /// Runs the chain on lanes of type `ty` that lie in memory, four bytes a channel, at `positions` neighbours from `first`
@@ -46,8 +44,7 @@ impl Task<'_> {
         let mut result = Ok(());
         e.times(positions, |e, i| {
             let (p, lanes) = (first.moved(e, i), e.at(lanes, i, pitch));
-            let done = self.finish_from(e, p, words, lanes, ty);
-            result = std::mem::replace(&mut result, Ok(())).and(done);
+            result = self.finish_from(e, p, words, lanes, ty);
         });
         result
     }
@@ -129,7 +126,7 @@ impl Position {
 }
 
 /// Whether codes are packed, and sixteen channels of them lie together.
-pub(super) fn packs_sixteen(b: &crate::lower::Buffer) -> bool {
+pub(super) fn packs_sixteen(b: &Buffer) -> bool {
     match b.layout {
         Layout::Bits => b.group.is_multiple_of(SIXTEEN) && b.planes <= 8,
         Layout::Nibbles => b.image.0.is_multiple_of(SIXTEEN),
@@ -138,7 +135,7 @@ pub(super) fn packs_sixteen(b: &crate::lower::Buffer) -> bool {
 }
 
 /// What packs whole words of codes into bit planes, where the level has it.
-fn packing(e: &mut Emitter<'_, '_>, b: &crate::lower::Buffer) -> Option<FunctionId> {
+fn packing(e: &mut Emitter<'_, '_>, b: &Buffer) -> Option<FunctionId> {
     let whole = b.layout == Layout::Bits && whole_words(b) && b.image.0.is_multiple_of(WORD);
     if !whole || !e.level.has_x86(x86::V4) {
         return None;

@@ -5,6 +5,7 @@
 use super::{float_avx512, repeat, tile};
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
+use crate::lower::LINE;
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
@@ -31,9 +32,6 @@ pub struct FloatShape {
 
 const SUMS: [AsmRegisterYmm; 12] = [ymm0, ymm1, ymm2, ymm3, ymm4, ymm5, ymm6, ymm7, ymm8, ymm9, ymm10, ymm11];
 const WEIGHTS: [AsmRegisterYmm; 3] = [ymm12, ymm13, ymm14];
-
-/// Bytes of a cache line.
-const LINE: usize = 64;
 
 /// How far ahead weights are fetched where only one position reads them.
 pub(super) const AHEAD: i32 = 2048;

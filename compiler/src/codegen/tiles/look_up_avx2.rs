@@ -1,5 +1,5 @@
 //! Sums of table look-ups, AVX2: up to 4 positions × 32 outputs, that is two blocks of 16, and either the sums or codes by
-//! thresholds, compared while the sums lie in registers. Reference: the 128-bit loop of `kernels::look_up` with the chain behind it,
+//! thresholds, compared while the sums lie in registers. Reference: `kernels::look_up::tile_clif` with the chain behind it,
 //! whose limits hold here too. Cost: about 120 MAC a cycle for 1-bit weights and 2-bit activations.
 
 use super::look_up_avx512::{Residual, Store};

@@ -9,14 +9,13 @@ use super::vectors::ZMM as Z;
 use super::{leaf, look_up_codes, repeat, tile};
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
+use crate::lower::LINE;
 use crate::lower::strips::{self, BLOCK, TABLE};
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
 /// Groups of channels up to which a chunk is unrolled.
 const UNROLLED: usize = 8;
-/// Bytes of a cache line.
-const LINE: usize = 64;
 /// Look-ups whose products are added together.
 const GROUP: usize = 4;
 /// The most positions of a tile.
@@ -355,7 +354,7 @@ impl LookUp64 {
     }
 
     /// Replaces A by the even sums: outputs 0 … 31 of the block; B holds outputs 32 … 63.
-    pub(super) fn separate(self, a: &mut CodeAssembler, position: usize) -> Result<(), IcedError> {
+    fn separate(self, a: &mut CodeAssembler, position: usize) -> Result<(), IcedError> {
         let (all, odd, shifted) = (Z[self.all(position)], Z[self.odd(position)], self.bytes(position));
         a.vpsllw(shifted, odd, 8)?;
         a.vpsubw(all, all, shifted)
@@ -388,22 +387,40 @@ impl LookUp64 {
         Ok(())
     }
 
-    /// Sums, factors and addends modulo 2¹⁶ give what fits i16.
     fn store_words(self, a: &mut CodeAssembler, pitch: usize) -> Result<(), IcedError> {
-        let (addend, factor) = (Z[self.free(0)], Z[self.free(1)]);
-        a.mov(eax, self.factor)?;
-        a.vpbroadcastw(factor, eax)?;
+        self.load_factor(a)?;
         for r in 0..self.positions {
-            self.separate(a, r)?;
-            a.vpbroadcastw(addend, word_ptr(r8 + 4 * r))?;
-            for (half, sums) in [self.all(r), self.odd(r)].into_iter().enumerate() {
-                if self.factor != 1 {
-                    a.vpmullw(Z[sums], Z[sums], factor)?;
-                }
-                a.vpaddw(Z[sums], Z[sums], addend)?;
-                a.vmovdqu16(zmmword_ptr(r9 + (r * pitch + 64 * half)), Z[sums])?;
+            for (half, sums) in self.words(a, r)?.into_iter().enumerate() {
+                a.vmovdqu16(zmmword_ptr(r9 + (r * pitch + 64 * half)), sums)?;
             }
         }
         Ok(())
+    }
+
+    /// What [`LookUp64::words`] multiplies by.
+    pub(super) fn load_factor(self, a: &mut CodeAssembler) -> Result<(), IcedError> {
+        if (1..=2).contains(&self.factor) {
+            return Ok(());
+        }
+        a.mov(eax, self.factor)?;
+        a.vpbroadcastw(Z[self.free(1)], eax)
+    }
+
+    /// The accumulators of a position, which fit i16: sums, factor and addend modulo 2¹⁶ give them. The first free register holds
+    /// the addend, afterwards nothing.
+    pub(super) fn words(self, a: &mut CodeAssembler, position: usize) -> Result<[AsmRegisterZmm; 2], IcedError> {
+        let (addend, factor) = (Z[self.free(0)], Z[self.free(1)]);
+        self.separate(a, position)?;
+        a.vpbroadcastw(addend, word_ptr(r8 + 4 * position))?;
+        let sums = [Z[self.all(position)], Z[self.odd(position)]];
+        for sum in sums {
+            match self.factor {
+                1 => {}
+                2 => a.vpaddw(sum, sum, sum)?,
+                _ => a.vpmullw(sum, sum, factor)?,
+            }
+            a.vpaddw(sum, sum, addend)?;
+        }
+        Ok(sums)
     }
 }

@@ -31,11 +31,7 @@ pub(super) fn store(
     store: Store,
     residual: Option<Residual>,
 ) -> Result<(), IcedError> {
-    let (addend, factor) = (Z[tile.free(0)], Z[tile.free(1)]);
-    if !(1..=2).contains(&tile.factor) {
-        a.mov(eax, tile.factor)?;
-        a.vpbroadcastw(factor, eax)?;
-    }
+    tile.load_factor(a)?;
     let negated = rcx + residual.map_or(1, |r| r.codes) * top * BLOCK * 2;
     let chosen = (top == 3 && residual.is_none()).then_some(Chosen { tile, negated: falling.then_some(negated) });
     match chosen {
@@ -50,26 +46,17 @@ pub(super) fn store(
     if residual.is_some() {
         a.mov(CODES, qword_ptr(r8 + ADDENDS))?;
     }
-    for r in 0..tile.positions {
-        tile.separate(a, r)?;
-        a.vpbroadcastw(addend, word_ptr(r8 + 4 * r))?;
-        let sums = [Z[tile.all(r)], Z[tile.odd(r)]];
-        for sum in sums {
-            match tile.factor {
-                1 => {}
-                2 => a.vpaddw(sum, sum, sum)?,
-                _ => a.vpmullw(sum, sum, factor)?,
-            }
-            a.vpaddw(sum, sum, addend)?;
-        }
+    // The spare register held the position's byte sums, which are no more needed.
+    for (r, spare) in Z.into_iter().enumerate().take(tile.positions) {
+        let sums = tile.words(a, r)?;
         if let Some(chosen) = chosen {
-            chosen.compare(a, sums, Z[r])?;
+            chosen.compare(a, sums, spare)?;
             chosen.store(a, store, r9 + (r * pitch) as i32)?;
             continue;
         }
         match residual {
-            // The addend's register, and those of byte sums that are no more needed, hold thresholds.
-            Some(codes) => compare_chosen(a, sums, [addend, Z[r]], codes, r * codes.pitch, top)?,
+            // The addend's register and the spare one hold thresholds.
+            Some(codes) => compare_chosen(a, sums, [Z[tile.free(0)], spare], codes, r * codes.pitch, top)?,
             None => compare(a, sums, top)?,
         }
         planes(a, top, falling)?;

@@ -74,14 +74,11 @@ pub(super) fn tile(
     name: &str,
     assemble: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>,
 ) -> Result<FunctionId, CodegenError> {
-    if let Some(known) = image.functions.iter().position(|f| f.name == name) {
-        return Ok(FunctionId(known as u32));
-    }
-    let failed = |e: IcedError| CodegenError::Compile { name: name.to_owned(), detail: e.to_string() };
-    let bytes = assembler(assemble).and_then(|mut a| a.assemble(0)).map_err(failed)?;
-    let id = image.declare_function(name);
-    image.define_bytes(id, bytes, Vec::new(), 32)?;
-    Ok(id)
+    image.function_once(name, |image, id| {
+        let failed = |e: IcedError| CodegenError::Compile { name: name.to_owned(), detail: e.to_string() };
+        let bytes = assembler(assemble).and_then(|mut a| a.assemble(0)).map_err(failed)?;
+        image.define_bytes(id, bytes, Vec::new(), 32)
+    })
 }
 
 pub(super) fn assembler(

@@ -1,5 +1,5 @@
 //! Codes of one or two bits that are bytes, channels innermost, in the nibble layout, which `tables_avx512` reads: masks of 64
-//! channels for each plane, spread to the nibbles of bytes. Reference: `kernels::load_lanes_at`. Cost: 20 instructions for 64
+//! channels for each plane, spread to the nibbles of bytes. Reference: `kernels::operand`. Cost: 20 instructions for 64
 //! channels of two planes. Needs AVX-512 BW and BMI2.
 
 use super::{leaf, tile};

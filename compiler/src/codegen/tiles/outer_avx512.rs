@@ -16,14 +16,14 @@ type Done = Result<(), IcedError>;
 /// Rows of sums in registers.
 pub const ROWS: usize = 24;
 /// Bytes of a vector.
-const LINE: usize = 64;
+const VECTOR: usize = 64;
 const A: AsmRegisterZmm = zmm24;
 const SCALE: AsmRegisterZmm = zmm25;
 const PRODUCT: AsmRegisterZmm = zmm26;
 
 /// Bytes of a sample's table for levels up to `top`: its factor, then the columns' products with each level.
 pub const fn table_bytes(top: usize) -> usize {
-    (top + 2) * LINE
+    (top + 2) * VECTOR
 }
 
 /// A leaf function `(b, stride, scales, tables, count)`: the tables of so many samples, whose columns are i16 in the lower
@@ -55,7 +55,7 @@ impl TableShape {
             a.vcvtdq2ps(A, A)?;
             a.vpxord(PRODUCT, PRODUCT, PRODUCT)?;
             for level in 0..=self.top {
-                a.vmovups(zmmword_ptr(rcx + ((level + 1) * LINE) as i32), PRODUCT)?;
+                a.vmovups(zmmword_ptr(rcx + ((level + 1) * VECTOR) as i32), PRODUCT)?;
                 a.vaddps(PRODUCT, PRODUCT, A)?;
             }
             a.add(rcx, table_bytes(self.top) as i32)?;
@@ -92,9 +92,9 @@ impl GatherShape {
         leaf(a, &[], |a| {
             let mut again = a.create_label();
             a.set_label(&mut again)?;
-            for at in (0..2 * self.rows as i32).step_by(LINE) {
+            for at in (0..2 * self.rows as i32).step_by(VECTOR) {
                 a.vmovdqu64(A, zmmword_ptr(rdi + at))?;
-                a.vpsllw(A, A, LINE.ilog2() as i32)?;
+                a.vpsllw(A, A, VECTOR.ilog2() as i32)?;
                 a.vmovdqu64(zmmword_ptr(rdx + at), A)?;
             }
             a.add(rdi, rsi)?;
@@ -131,14 +131,14 @@ impl OuterShape {
         let sums = || ZMM.into_iter().enumerate().take(self.rows);
         leaf(a, &[], |a| {
             for (i, sum) in sums() {
-                a.vmovups(sum, zmmword_ptr(rdx + (i * LINE) as i32))?;
+                a.vmovups(sum, zmmword_ptr(rdx + (i * VECTOR) as i32))?;
             }
             let mut again = a.create_label();
             a.set_label(&mut again)?;
             a.vbroadcastss(SCALE, dword_ptr(rsi))?;
             for (i, sum) in sums() {
                 a.movzx(eax, word_ptr(rdi + (2 * i) as i32))?;
-                let product = zmmword_ptr(rsi + rax + LINE as i32);
+                let product = zmmword_ptr(rsi + rax + VECTOR as i32);
                 if self.fma {
                     a.vfmadd231ps(sum, SCALE, product)?;
                 } else {
@@ -151,7 +151,7 @@ impl OuterShape {
             a.dec(rcx)?;
             a.jnz(again)?;
             for (i, sum) in sums() {
-                a.vmovups(zmmword_ptr(rdx + (i * LINE) as i32), sum)?;
+                a.vmovups(zmmword_ptr(rdx + (i * VECTOR) as i32), sum)?;
             }
             Ok(())
         })

@@ -16,7 +16,7 @@ type Done = Result<(), IcedError>;
 /// Floats of a vector, and vectors of a block.
 pub const SIDE: usize = 16;
 /// Bytes of a vector.
-const LINE: i32 = 64;
+const VECTOR: i32 = 64;
 
 /// Where the rows lie that are far apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,10 +51,10 @@ fn gather(a: &mut CodeAssembler) -> Done {
         a.add(rax, rdx)?;
     }
     for (i, column) in transposed(a)?.into_iter().enumerate() {
-        a.vmovups(zmmword_ptr(rsi + LINE * i as i32), column)?;
+        a.vmovups(zmmword_ptr(rsi + VECTOR * i as i32), column)?;
     }
-    a.add(rdi, LINE)?;
-    a.add(rsi, LINE * SIDE as i32)?;
+    a.add(rdi, VECTOR)?;
+    a.add(rsi, VECTOR * SIDE as i32)?;
     a.dec(rcx)?;
     a.jnz(again)
 }
@@ -63,7 +63,7 @@ fn scatter(a: &mut CodeAssembler) -> Done {
     let (mut near, mut done) = (a.create_label(), a.create_label());
     a.mov(rax, rsi)?;
     a.or(rax, rdx)?;
-    a.test(eax, LINE as u32 - 1)?;
+    a.test(eax, VECTOR as u32 - 1)?;
     a.jnz(near)?;
     blocks(a, true)?;
     // Other threads find what was written past the caches.
@@ -80,7 +80,7 @@ fn blocks(a: &mut CodeAssembler, past: bool) -> Done {
     let mut again = a.create_label();
     a.set_label(&mut again)?;
     for (i, &row) in ZMM.iter().take(SIDE).enumerate() {
-        a.vmovups(row, zmmword_ptr(rdi + LINE * i as i32))?;
+        a.vmovups(row, zmmword_ptr(rdi + VECTOR * i as i32))?;
     }
     let columns = transposed(a)?;
     a.mov(rax, rsi)?;
@@ -92,8 +92,8 @@ fn blocks(a: &mut CodeAssembler, past: bool) -> Done {
         }
         a.add(rax, rdx)?;
     }
-    a.add(rdi, LINE * SIDE as i32)?;
-    a.add(rsi, LINE)?;
+    a.add(rdi, VECTOR * SIDE as i32)?;
+    a.add(rsi, VECTOR)?;
     a.dec(rcx)?;
     a.jnz(again)
 }

@@ -1,5 +1,5 @@
 //! Codes in bit planes to the bytes that tiles of products read: a row of neighbouring positions of one group, 64 channels at a
-//! time. Reference: `kernels::load_lanes_at`. Needs AVX-512, for nibbles with VBMI.
+//! time. Reference: `kernels::operand`. Needs AVX-512, for nibbles with VBMI.
 //!
 //! Cost: 5 instructions for 64 channels of two planes.
 

@@ -51,9 +51,7 @@ fn floats(
             let offset = e.b.ins().imul(n, from.stride);
             let at = e.b.ins().iadd(first, offset);
             let v = e.load(F32X4, at, 0);
-            let old = e.b.use_var(sum);
-            let new = e.b.ins().fadd(old, v);
-            e.b.def_var(sum, new);
+            e.accumulate_float(sum, v);
         });
         let mut v = e.b.use_var(sum);
         if let Some(d) = divisor {

@@ -8,7 +8,7 @@ use crate::codegen::functions::{self, Row, greatest, sum_of_powers};
 use crate::graph::{Node, Value as GraphValue};
 use crate::lower::train::{Form, Slot};
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{InstBuilder, StackSlotData, StackSlotKind, types};
+use cranelift_codegen::ir::{InstBuilder, types};
 
 fn classes(frame: &Frame<'_>, value: GraphValue) -> Result<usize, String> {
     let ty = frame.graph.value_type(value).ok_or("scores have no type")?;
@@ -35,9 +35,7 @@ pub fn emit(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Result<&
         e.store(v, to, 0);
         return Ok("count");
     }
-    let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, (k.next_multiple_of(4) * 4) as u32, 4);
-    let slot = e.b.create_sized_stack_slot(slot);
-    let powers = e.b.ins().stack_addr(types::I64, slot, 0);
+    let powers = e.stack(k.next_multiple_of(4) * 4, 16);
     let sum = sum_of_powers(e, row(z), top, row(powers), k);
     if node.op.name == "softmax_cross_entropy" {
         let log = functions::log(e, sum);

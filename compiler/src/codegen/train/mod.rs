@@ -24,8 +24,8 @@ pub use noise::mix;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::products::Samples;
 use crate::graph::{Graph, Node, NodeId, Value as GraphValue};
-use crate::lower::GATHERS;
 use crate::lower::train::{Buffer, Form, Place, Plan, Slot, Step, Tasks, Work};
+use crate::lower::{GATHERS, LINE};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
@@ -84,11 +84,7 @@ pub fn emit_step(
     plan: &Plan,
     step: &Step,
 ) -> Result<&'static str, StepProblem> {
-    let entry = e.b.create_block();
-    e.b.append_block_params_for_function_params(entry);
-    e.b.switch_to_block(entry);
-    e.b.seal_block(entry);
-    let params: Vec<Value> = e.b.block_params(entry).to_vec();
+    let params = e.enter();
     let [call, task, worker] = *params else { return Err((step.node, "the task has no parameters".to_owned())) };
     let frame = Frame::new(e, graph, plan, step, [call, task, worker]);
     let name = frame.work(e).map_err(|m| (step.node, m))?;
@@ -217,7 +213,7 @@ impl<'g> Frame<'g> {
         let plan = self.plan;
         let size = e.read(types::I64, self.call, at::ARENA_SIZE);
         let end = e.b.ins().iadd(self.arena, size);
-        let end = e.b.ins().band_imm_s(end, -64);
+        let end = e.b.ins().band_imm_s(end, -(LINE as i64));
         let worker = e.b.ins().uextend(types::I64, self.worker);
         let below = e.add(worker, 1);
         let below = e.mul(below, plan.local as usize);

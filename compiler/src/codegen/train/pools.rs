@@ -29,8 +29,7 @@ fn divisor(e: &mut Emitter<'_, '_>, window: &Window, place: &Place, all: bool) -
     let zero = e.int(0);
     let count = e.var(zero);
     taps(e, window, place, |e, _| {
-        let one = e.int(1);
-        e.accumulate(count, one);
+        e.advance(count, 1);
     });
     let n = e.b.use_var(count);
     let n = e.b.ins().fcvt_from_sint(types::F32, n);
@@ -75,9 +74,7 @@ pub fn average(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Resul
                 let sum = e.var(start);
                 taps(e, &window, &place, |e, [_, flat]| {
                     let v = read(e, flat);
-                    let old = e.b.use_var(sum);
-                    let new = e.b.ins().fadd(old, v);
-                    e.b.def_var(sum, new);
+                    e.accumulate_float(sum, v);
                 });
                 e.b.use_var(sum)
             };

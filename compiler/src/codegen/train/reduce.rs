@@ -22,9 +22,8 @@ pub fn emit(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Result<&
             let (sum, none) = (e.var(zero), e.int(0));
             e.range(none, frame.batch, 1, |e, n| {
                 let at = e.at(x, n, 4);
-                let (v, old) = (e.load(types::F32, at, 0), e.b.use_var(sum));
-                let new = e.b.ins().fadd(old, v);
-                e.b.def_var(sum, new);
+                let v = e.load(types::F32, at, 0);
+                e.accumulate_float(sum, v);
             });
             let sum = e.b.use_var(sum);
             if node.op.name == "sample_sum" {
@@ -232,10 +231,9 @@ fn beyond(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, factors: Value) -> Value {
     let sum = e.var(zero);
     e.range(none, frame.batch, 1, |e, i| {
         let at = e.at(factors, i, 4);
-        let (c, old) = (e.load(types::F32, at, 0), e.b.use_var(sum));
+        let c = e.load(types::F32, at, 0);
         let c = e.b.ins().fabs(c);
-        let new = e.b.ins().fadd(old, c);
-        e.b.def_var(sum, new);
+        e.accumulate_float(sum, c);
     });
     let (sum, most) = (e.b.use_var(sum), e.b.ins().f32const(MOST));
     e.b.ins().fcmp(FloatCC::UnorderedOrGreaterThanOrEqual, sum, most)

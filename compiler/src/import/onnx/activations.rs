@@ -1,7 +1,9 @@
 //! Activation functions and softmax, written in the few operators of the graph where those compute the same floats.
 
+use super::arguments::{float, string};
 use super::arith::unary;
-use super::context::{Fail, Importer, Known, axis, float, string};
+use super::axes::axis;
+use super::context::{Fail, Importer, Known};
 use super::proto::OnnxNode;
 use super::reduce::over;
 use crate::graph::Value;
@@ -153,7 +155,7 @@ fn softmax(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Value, Fail> {
     let x = im.input(node, 0)?;
     let dims = im.dims(x)?;
     let old = im.opset < 13;
-    let given = super::context::int(node, "axis", if old { 1 } else { -1 })?;
+    let given = super::arguments::int(node, "axis", if old { 1 } else { -1 })?;
     let at = axis(given, dims.len())?;
     if !old || at + 1 == dims.len() {
         return along(im, node, x, given);
@@ -161,7 +163,7 @@ fn softmax(im: &mut Importer<'_>, node: &OnnxNode) -> Result<Value, Fail> {
     let rest: usize =
         dims.iter().skip(at).map(|d| if let crate::graph::types::Dim::Fixed(n) = d { *n } else { 0 }).product();
     if rest == 0 {
-        return Err(super::context::BATCH.into());
+        return Err(super::axes::BATCH.into());
     }
     let rows: Vec<_> = dims.iter().take(at).copied().chain([crate::graph::types::Dim::Fixed(rest)]).collect();
     let flat = im.shaped(node, x, &rows)?;

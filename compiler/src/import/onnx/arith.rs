@@ -1,6 +1,7 @@
 //! Element-wise arithmetic, comparisons, casts, and operators that change nothing.
 
-use super::context::{Fail, Importer, Known, float, int, to_floats};
+use super::arguments::{float, int};
+use super::context::{Fail, Importer, Known, to_floats};
 use super::proto::OnnxNode;
 use super::tensor;
 use crate::graph::Value;

@@ -1,6 +1,7 @@
 //! The FINN dialect: MultiThreshold.
 
-use super::context::{Fail, Importer, Known, float, string};
+use super::arguments::{float, string};
+use super::context::{Fail, Importer, Known};
 use super::proto::OnnxNode;
 use crate::graph::Value;
 use crate::graph::attrs::{Attr, Attrs};

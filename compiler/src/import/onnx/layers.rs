@@ -1,6 +1,7 @@
 //! Layers on images: convolution and its transpose, batch normalisation, pools, in one or two dimensions.
 
-use super::context::{Fail, Importer, Known, float, int, ints, string};
+use super::arguments::{float, int, ints, string};
+use super::context::{Fail, Importer, Known};
 use super::proto::OnnxNode;
 use crate::graph::Value;
 use crate::graph::attrs::{Attr, Attrs};

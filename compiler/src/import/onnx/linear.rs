@@ -1,6 +1,7 @@
 //! Matrix products: Gemm and MatMul, with constant or computed factors.
 
-use super::context::{Fail, Importer, Known, float, int};
+use super::arguments::{float, int};
+use super::context::{Fail, Importer, Known};
 use super::layers::finite;
 use super::proto::OnnxNode;
 use crate::graph::Value;
@@ -48,7 +49,7 @@ fn transposed(im: &mut Importer<'_>, node: &OnnxNode, w: Value) -> Result<Value,
 fn exchanged(im: &mut Importer<'_>, node: &OnnxNode, v: Value) -> Result<Value, Fail> {
     let rank = im.shape(v)?.rank() as i64;
     if rank < 3 {
-        return Err(super::context::BATCH.into());
+        return Err(super::axes::BATCH.into());
     }
     let perm = (0..rank - 2).chain([rank - 1, rank - 2]).collect();
     im.add_with("transpose", node, &[v], Attrs::new().with("perm", Attr::Ints(perm)))
@@ -106,7 +107,7 @@ fn rows_by(im: &mut Importer<'_>, node: &OnnxNode, a: Value, w: Value, bias: Opt
     let inputs = |x: Value, w: Value| [Some(x), Some(w), bias].into_iter().flatten().collect::<Vec<_>>();
     let shape = im.shape(a)?.per_sample();
     let [o, k] = *im.shape(w)?.per_sample() else { return Err("multiplies by no matrix".into()) };
-    let Some((&own, outer)) = shape.split_last() else { return Err(super::context::BATCH.into()) };
+    let Some((&own, outer)) = shape.split_last() else { return Err(super::axes::BATCH.into()) };
     if own != k {
         return Err(format!("multiplies rows of {own} by a matrix of {k} rows").into());
     }

@@ -5,7 +5,9 @@
 //! float values become nodes of the graph, the file's own arithmetic step by step. All problems are collected.
 
 mod activations;
+mod arguments;
 mod arith;
+mod axes;
 mod channels_last;
 mod context;
 mod finn;
@@ -220,7 +222,7 @@ fn hoist(model: &mut OnnxModel) {
 fn output_value(im: &mut Importer<'_>, name: &str) -> Result<Value, Fail> {
     let value = im.value(name)?;
     if im.lead == 0 && !im.shape(value)?.has_batch() {
-        return Err(context::BATCH.into());
+        return Err(axes::BATCH.into());
     }
     im.repeated(&OnnxNode { name: name.to_owned(), ..OnnxNode::default() }, value)
 }

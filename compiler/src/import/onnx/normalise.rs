@@ -1,7 +1,9 @@
 //! Normalisation by statistics of the sample itself: of layers, instances, groups, and by a norm. In the steps of their
 //! definitions.
 
-use super::context::{Fail, Importer, Known, axis, float, int};
+use super::arguments::{float, int};
+use super::axes::axis;
+use super::context::{Fail, Importer, Known};
 use super::proto::OnnxNode;
 use crate::graph::Value;
 use crate::graph::attrs::{Attr, Attrs};

@@ -1,6 +1,8 @@
 //! ONNX's own quantisation: QuantizeLinear and DequantizeLinear, in steps of float arithmetic whose results are integers.
 
-use super::context::{Fail, Importer, Known, axis, int};
+use super::arguments::int;
+use super::axes::axis;
+use super::context::{Fail, Importer, Known};
 use super::proto::OnnxNode;
 use super::tensor;
 use crate::graph::Value;

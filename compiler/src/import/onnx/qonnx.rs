@@ -1,6 +1,7 @@
 //! The QONNX and Brevitas dialects: Quant, IntQuant, BipolarQuant, Trunc.
 
-use super::context::{Fail, Importer, Known, int, string};
+use super::arguments::{int, string};
+use super::context::{Fail, Importer, Known};
 use super::proto::OnnxNode;
 use crate::graph::Value;
 use crate::graph::attrs::{Attr, Attrs};

@@ -1,6 +1,8 @@
 //! Reductions over axes, and the place of a maximum.
 
-use super::context::{BATCH, Fail, Importer, Known, int};
+use super::arguments::int;
+use super::axes::BATCH;
+use super::context::{Fail, Importer, Known};
 use super::proto::OnnxNode;
 use crate::graph::Value;
 use crate::graph::attrs::{Attr, Attrs};

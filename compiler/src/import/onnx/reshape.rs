@@ -1,7 +1,9 @@
 //! Operators that give the elements other axes: Reshape and its kin, Transpose, Concat, DepthToSpace. Where the file's axis 0
 //! is the batch, it stays axis 0 throughout.
 
-use super::context::{BATCH, Fail, Importer, Known, Sym, axis, int, ints, string};
+use super::arguments::{int, ints, string};
+use super::axes::{BATCH, axis};
+use super::context::{Fail, Importer, Known, Sym};
 use super::proto::OnnxNode;
 use crate::graph::Value;
 use crate::graph::attrs::{Attr, Attrs};

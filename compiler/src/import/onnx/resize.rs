@@ -1,6 +1,8 @@
 //! Resize and Upsample: nearest neighbours as selections, linear interpolation as weighted sums of two selections an axis.
 
-use super::context::{BATCH, Fail, Importer, Known, axis, int, ints, string, to_floats};
+use super::arguments::{int, ints, string};
+use super::axes::{BATCH, axis};
+use super::context::{Fail, Importer, Known, to_floats};
 use super::proto::OnnxNode;
 use crate::graph::Value;
 use crate::graph::attrs::Attrs;

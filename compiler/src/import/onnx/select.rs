@@ -1,6 +1,8 @@
 //! Operators that select, repeat or surround elements along axes: Slice, Split, Gather, Tile, Expand, Pad.
 
-use super::context::{BATCH, Fail, Importer, Known, Sym, axis, float, int, ints, string, to_floats};
+use super::arguments::{float, int, ints, string};
+use super::axes::{BATCH, axis};
+use super::context::{Fail, Importer, Known, Sym, to_floats};
 use super::proto::OnnxNode;
 use crate::graph::Value;
 use crate::graph::attrs::{Attr, Attrs};

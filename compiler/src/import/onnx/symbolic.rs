@@ -1,6 +1,8 @@
 //! Constants and shape arithmetic, computed at import over numbers of which one may be the batch.
 
-use super::context::{Fail, Importer, Known, Sym, axis, int, ints};
+use super::arguments::{int, ints};
+use super::axes::axis;
+use super::context::{Fail, Importer, Known, Sym};
 use super::proto::{OnnxAttr, OnnxNode};
 use super::tensor;
 use crate::graph::types::Dim;

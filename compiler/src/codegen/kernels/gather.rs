@@ -1,19 +1,15 @@
 //! Operators that gather: reshape, transpose, concat, pad, slice, take; reductions and products are in `folds`. Each result
 //! element is read, one at a time, from any layout by its logical index; the chain and the store are those of every kernel.
-//! Also reads of operands that broadcast. Cost: a few cycles an element, plus one division an axis where the shapes are no images.
+//! Cost: a few cycles an element, plus one division an axis where the shapes are no images.
 
-use super::{KernelError, Operand, Position, Task, folds, load_lanes_at, word_of};
-use crate::codegen::chain;
+use super::indices::{Point, along, divide, flatten, remainder, strides};
+use super::operand::{load, load_flat, scalar};
+use super::{KernelError, Operand, Task, folds};
 use crate::codegen::emitter::{Emitter, F32X4, I32X4};
-use crate::graph::types::Layout;
-use crate::graph::{Graph, Node, Value as GraphValue};
-use crate::lower::{Step, pack};
+use crate::graph::{Graph, Node};
+use crate::lower::pack;
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Value, types};
-use dorefa_runtime::tensor::Tensor;
-
-/// Channel, row and column.
-type Point = [Value; 3];
+use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 /// Emits the kernel of a gathering operator.
 pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Result<&'static str, KernelError> {
@@ -63,16 +59,6 @@ pub struct Gather<'a> {
     pub(super) slots: Value,
 }
 
-pub(super) fn strides(shape: &[usize]) -> Vec<usize> {
-    let mut out = vec![1; shape.len()];
-    let mut inner = 1;
-    for (s, d) in out.iter_mut().zip(shape).rev() {
-        *s = inner;
-        inner *= d;
-    }
-    out
-}
-
 impl<'a> Gather<'a> {
     /// A node whose operands lie as `inputs` say and whose result is stored as `image`.
     ///
@@ -86,9 +72,7 @@ impl<'a> Gather<'a> {
         image: (usize, usize, usize),
     ) -> Result<Gather<'a>, String> {
         let own = node.types.first().map(|t| &t.shape).filter(|_| !inputs.is_empty()).ok_or("no operand")?;
-        let slots = StackSlotData::new(StackSlotKind::ExplicitSlot, 32, 4);
-        let slots = e.b.create_sized_stack_slot(slots);
-        let slots = e.b.ins().stack_addr(types::I64, slots, 0);
+        let slots = e.stack(32, 16);
         let table = (node.op.name == "take").then(|| {
             let indices: Vec<i32> = node.attrs.ints("indices").iter().map(|&i| i as i32).collect();
             e.data("indices", pack::i32_bytes(&indices))
@@ -267,167 +251,4 @@ impl<'a> Gather<'a> {
         });
         e.b.use_var(value)
     }
-}
-
-pub(super) fn divide(e: &mut Emitter<'_, '_>, v: Value, by: usize) -> Value {
-    if by == 1 {
-        return v;
-    }
-    let by = e.int(by);
-    e.b.ins().udiv(v, by)
-}
-
-pub(super) fn remainder(e: &mut Emitter<'_, '_>, v: Value, by: usize) -> Value {
-    let by = e.int(by);
-    e.b.ins().urem(v, by)
-}
-
-/// The row-major index of a place.
-fn flatten(e: &mut Emitter<'_, '_>, [c, y, x]: Point, (_, h, w): (usize, usize, usize)) -> Value {
-    if h * w == 1 {
-        return c;
-    }
-    let row = e.at(y, c, h);
-    e.at(x, row, w)
-}
-
-/// Σ digit·step of a row-major index under `shape`.
-pub(super) fn along(e: &mut Emitter<'_, '_>, index: Value, shape: &[usize], steps: &[usize]) -> Value {
-    let (mut rest, mut sum) = (index, e.int(0));
-    for (i, (&d, &s)) in shape.iter().zip(steps).enumerate().rev() {
-        let digit = if i == 0 { rest } else { remainder(e, rest, d) };
-        sum = e.at(sum, digit, s);
-        rest = divide(e, rest, d);
-    }
-    sum
-}
-
-/// The element of a row-major index.
-pub(super) fn load_flat(e: &mut Emitter<'_, '_>, o: &Operand, index: Value) -> Value {
-    let (_, h, w) = o.buffer.image;
-    if o.buffer.layout == Layout::Dense {
-        let at = e.at(o.base, index, 4);
-        return e.load(scalar(o), at, 0);
-    }
-    let zero = e.int(0);
-    if h * w == 1 {
-        return load(e, o, [index, zero, zero]);
-    }
-    let (c, inside) = (divide(e, index, h * w), remainder(e, index, h * w));
-    let (y, x) = (divide(e, inside, w), remainder(e, inside, w));
-    load(e, o, [c, y, x])
-}
-
-fn scalar(o: &Operand) -> types::Type {
-    if o.buffer.integer { types::I32 } else { types::F32 }
-}
-
-/// The element at a place.
-fn load(e: &mut Emitter<'_, '_>, o: &Operand, [c, y, x]: Point) -> Value {
-    let b = &o.buffer;
-    let (_, h, w) = b.image;
-    let flat = e.at(x, y, w);
-    match b.layout {
-        Layout::Dense => {
-            let index = e.at(flat, c, h * w);
-            let at = e.at(o.base, index, 4);
-            e.load(scalar(o), at, 0)
-        }
-        Layout::Nhwc => {
-            let index = e.at(c, flat, o.pitch);
-            let at = e.at(o.base, index, 4);
-            e.load(scalar(o), at, 0)
-        }
-        Layout::Nibbles => {
-            let row = e.at(o.base, flat, b.pixel());
-            let byte = e.b.ins().ushr_imm_u(c, 2);
-            let at = e.b.ins().iadd(row, byte);
-            let v = e.b.ins().uload8(types::I32, MemFlagsData::new().with_notrap(), at, 0);
-            let lane = e.b.ins().band_imm_s(c, 3);
-            let v = e.b.ins().ushr(v, lane);
-            let (low, high) = (e.b.ins().band_imm_s(v, 1), e.b.ins().ushr_imm_u(v, 3));
-            let high = e.b.ins().band_imm_s(high, 2);
-            e.b.ins().bor(low, high)
-        }
-        Layout::Bits => {
-            let (word, bit) = word_of(e, b, c);
-            let row = e.at(o.base, flat, b.pixel());
-            let at = e.at(row, word, 8);
-            let mut code = e.int(0);
-            for q in 0..b.planes {
-                let v = e.load(types::I64, at, (q * b.words() * 8) as i32);
-                let v = e.b.ins().ushr(v, bit);
-                let v = e.b.ins().band_imm_s(v, 1);
-                let v = e.b.ins().ishl_imm_u(v, q as i64);
-                code = e.b.ins().bor(code, v);
-            }
-            e.b.ins().ireduce(types::I32, code)
-        }
-    }
-}
-
-/// A constant of the chain that is neither one value nor one a channel, as an operand in memory.
-pub(super) fn constant(
-    e: &mut Emitter<'_, '_>,
-    graph: &Graph,
-    step: &Step,
-    value: GraphValue,
-    tensor: &Tensor,
-) -> Option<Operand> {
-    if step.main.and_then(|m| graph.node(m)).is_some_and(|n| n.op.name == "repeat") {
-        let base = e.data("operand", pack::f32_bytes(tensor.as_f32()?));
-        return Some(Operand::floats(base, (tensor.len(), 1, 1), None));
-    }
-    let user = step.chain.iter().find(|&&n| graph.operands(n).contains(&value))?;
-    let (node, data) = (graph.node(*user)?, tensor.as_f32()?);
-    let shape = &node.types.first()?.shape;
-    if !matches!(node.op.inputs, (2, 2) | (3, 3))
-        || node.op.name == "multi_threshold"
-        || chain::channel_constant(tensor, shape)
-    {
-        return None;
-    }
-    let image = shape.stored()?;
-    let (c, h, w) = image;
-    // The constant as the result sees it: broadcast, channels innermost.
-    let (rest, mut steps) = (shape.per_sample(), vec![0; shape.rank()]);
-    for (slot, (&d, s)) in steps.iter_mut().rev().zip(tensor.shape().iter().zip(strides(tensor.shape())).rev()) {
-        *slot = if d == 1 { 0 } else { s };
-    }
-    let read = |mut index: usize| {
-        let mut at = 0;
-        for (&d, s) in rest.iter().zip(steps.iter().skip(1)).rev() {
-            at += index % d * s;
-            index /= d;
-        }
-        data.get(at).copied().unwrap_or(0.0)
-    };
-    let pitch = c.next_multiple_of(4);
-    let all = (0..h * w).flat_map(|p| (0..pitch).map(move |k| (p, k)));
-    let all: Vec<f32> = all.map(|(p, k)| if k < c { read(k * h * w + p) } else { 0.0 }).collect();
-    let base = e.data("operand", pack::f32_bytes(&all));
-    Some(Operand::floats(base, image, Some(pitch)))
-}
-
-/// Four lanes of an operand at a position of a result of extents `image`, to which it broadcasts.
-pub(super) fn load_broadcast(
-    e: &mut Emitter<'_, '_>,
-    o: &Operand,
-    image: (usize, usize, usize),
-    p: Position,
-    channel: Value,
-) -> Value {
-    let (c, h, w) = o.buffer.image;
-    if o.buffer.image == image {
-        return load_lanes_at(e, o, p.flat, channel);
-    }
-    let zero = e.int(0);
-    let (y, x) = (if h == 1 { zero } else { p.y }, if w == 1 { zero } else { p.x });
-    if c == 1 && image.0 != 1 {
-        let one = load(e, o, [zero, y, x]);
-        let ty = if o.buffer.integer { I32X4 } else { F32X4 };
-        return e.b.ins().splat(ty, one);
-    }
-    let flat = e.at(x, y, w);
-    load_lanes_at(e, o, flat, channel)
 }

@@ -1,20 +1,21 @@
-//! 16-entry look-ups row by row (`tiles::look_up_rows`, on aarch64 `look_up_rows_clif`): the input rows under a row of the result
-//! lie in a ring on the stack, with zeros for padding, so that a tile's columns are neighbours. What [`super::look_up`] computes,
+//! 16-entry look-ups row by row (`tiles::look_up_rows`, on aarch64 `rows_clif`): the input rows under a row of the result
+//! lie in a ring on the stack, with zeros for padding, so that a tile's columns are neighbours. What [`super`] computes,
 //! from the same weights. Codes of 3 or 4 bits, which lie in bit planes, become two rings of 2 bits each.
 //!
 //! Cost: see `look_up::cycles`. Limits: see [`fits`].
 
-use super::int_conv::IntLayer;
-use super::look_up::{Frame, plane_bytes};
-use super::split_input::zeros;
-use super::spread::Source;
-use super::{KernelError, Task, look_up_rows_clif};
+use super::frame::{Frame, Stored, plane_bytes};
+use super::rows_clif;
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::image::FunctionId;
+use crate::codegen::kernels::int_conv::IntLayer;
+use crate::codegen::kernels::split_input::zeros;
+use crate::codegen::kernels::spread::Source;
+use crate::codegen::kernels::{KernelError, Task};
 use crate::codegen::target::Arch;
 use crate::codegen::tiles::look_up_rows::{self, ENTRY, LookUpRows, RowFinish, TAPS};
-use crate::codegen::tiles::{CODES_ADDENDS, Lanes, LookUpCodes, PAIR};
+use crate::codegen::tiles::{CODES_ADDENDS, Lanes, PAIR};
 use crate::graph::ops::Geometry;
 use crate::graph::types::Layout;
 use crate::lower::{Buffer, pack};
@@ -85,7 +86,7 @@ pub(super) fn emit(
     task: &Task<'_>,
     layer: &IntLayer<'_>,
     lanes: Lanes,
-    stored: Option<(LookUpCodes, Value)>,
+    stored: Option<Stored>,
     [tables, weights]: [Value; 2],
 ) -> Result<(), KernelError> {
     let g = &layer.g;
@@ -109,7 +110,7 @@ pub(super) fn emit(
         let tile = tile(layer, source, lanes, finish);
         match e.level.arch {
             Arch::X86_64 => tile.function(e.image),
-            Arch::Aarch64 => look_up_rows_clif::function(tile, e),
+            Arch::Aarch64 => rows_clif::function(tile, e),
         }
     });
     let tiles = tiles.collect::<Result<Vec<_>, _>>().map_err(failed)?;
@@ -152,8 +153,7 @@ pub(super) fn emit(
             rows.call(e, [count, group, to], residual);
         });
         if let Some(buffer) = buffer {
-            let done = task.finish_row(e, first, width, (buffer, apart), I32X4, None);
-            result = std::mem::replace(&mut result, Ok(())).and(done);
+            result = task.finish_row(e, first, width, (buffer, apart), I32X4, None);
         }
     });
     result
@@ -218,11 +218,11 @@ impl Rows<'_, '_> {
         // Both move in variables: Cranelift would find the row's slot anew for each vector.
         let (source, to) = (e.var(source), e.var(to));
         let copy = |e: &mut Emitter<'_, '_>, ty, size: usize| {
-            let (from, out, size) = (e.b.use_var(source), e.b.use_var(to), e.int(size));
+            let (from, out) = (e.b.use_var(source), e.b.use_var(to));
             let v = e.read(ty, from, 0);
             e.store(v, out, 0);
-            e.accumulate(source, size);
-            e.accumulate(to, size);
+            e.advance(source, size);
+            e.advance(to, size);
         };
         e.times(bytes / VECTOR, |e, _| copy(e, types::I8X16, VECTOR));
         // No byte behind the image is read.
@@ -261,9 +261,8 @@ impl Rows<'_, '_> {
                 }
                 let out = e.b.use_var(to);
                 e.b.ins().istore16(MemFlagsData::new().with_notrap(), sum, out, 0);
-                let (pixel, element) = (e.int(self.source.pixel), e.int(2));
-                e.accumulate(next, pixel);
-                e.accumulate(to, element);
+                e.advance(next, self.source.pixel);
+                e.advance(to, 2);
             });
         });
     }
@@ -288,8 +287,7 @@ impl Rows<'_, '_> {
         };
         e.times(quads / 8 / UNROLL, |e, _| {
             (0..UNROLL).for_each(|word| add(e, types::I64, 8 * word));
-            let size = e.int(8 * UNROLL);
-            e.accumulate(at, size);
+            e.advance(at, 8 * UNROLL);
         });
         let words = quads / 8 % UNROLL;
         (0..words).for_each(|word| add(e, types::I64, 8 * word));
@@ -340,8 +338,7 @@ impl Rows<'_, '_> {
         let g = &self.layer.g;
         let zero = e.int(0);
         e.times(self.pitch / 8, |e, v| {
-            let none = e.splat_i32(0);
-            let none = e.cast(types::I16X8, none);
+            let none = e.zeros(types::I16X8);
             let sum = e.var(none);
             e.range(zero, count, 1, |e, i| {
                 let behind = e.add(self.list, self.source.halves * g.kernel[0] * ENTRY);
@@ -378,8 +375,7 @@ impl Rows<'_, '_> {
         e.times(g.output[1].div_ceil(8), |e, v| {
             let from = e.at(self.columns, v, 16);
             let to = e.at(self.frame.at, v, 32);
-            let zero = e.splat_i32(0);
-            let mut sum = e.cast(types::I16X8, zero);
+            let mut sum = e.zeros(types::I16X8);
             for kx in 0..taps {
                 let column = e.load(types::I16X8, from, 2 * kx as i32);
                 sum = e.b.ins().iadd(sum, column);

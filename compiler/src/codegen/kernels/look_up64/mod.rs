@@ -1,6 +1,6 @@
 //! Convolution by 64-entry tables made of the activations (layouts in [`crate::lower::strips`]): a byte permutation serves 64
 //! outputs × 6 channels. The image is computed in vertical strips of up to 8 columns; the tables of an input row are made
-//! once a strip and lie in a ring in the worker's scratch memory. Reference: the sums of the bit-serial kernel.
+//! once a strip and lie in a ring (`ring`). Reference: the sums of the bit-serial kernel.
 //!
 //! Where nothing but thresholds follow, the tile stores codes; else it leaves accumulators for the chain.
 //!
@@ -8,6 +8,8 @@
 //!
 //! Cost: see [`cycles`]. Limits: code 0 is level 0, codes of at most 2 bits, or of 4 where weights have one, the greatest sum of
 //! products of codes 65 535, 32 outputs a group. Needs AVX-512 with VBMI.
+
+mod ring;
 
 use super::int_conv::IntLayer;
 use super::layer::{Layer, codes_behind, demand, whole_words};
@@ -17,12 +19,12 @@ use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::target::{Level, x86};
 use crate::codegen::tiles::TablesShape;
 use crate::codegen::tiles::look_up_avx512::{self, ADDENDS, Finish, ROW_ENTRY, Residual, Store};
-use crate::codegen::window_sums::{self, OfRow, Windows};
+use crate::codegen::window_sums::{OfRow, Windows};
 use crate::codegen::{CodegenError, FunctionId};
 use crate::graph::types::Layout;
 use crate::lower::strips::{self, BLOCK, Strips, TABLE, WIDEST};
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{InstBuilder, StackSlotData, StackSlotKind, Value, types};
+use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 /// The kernel on one layer.
 pub(super) struct LookUp64<'a, 'l> {
@@ -146,13 +148,8 @@ impl<'a, 'l> LookUp64<'a, 'l> {
     fn memory(&self, e: &mut Emitter<'_, '_>, task: &Task<'_>) -> Memory {
         let (g, s) = (&self.layer.g, &self.strips);
         let scratch = task.scratch(e);
-        let mut stack = |bytes: usize| {
-            let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, bytes as u32, 4);
-            let slot = e.b.create_sized_stack_slot(slot);
-            e.b.ins().stack_addr(types::I64, slot, 0)
-        };
-        let (rows, addends) = (stack(g.kernel[0] * ROW_ENTRY), stack(ADDENDS + 8));
-        let column_sums = stack(s.sums_pitch() * 2);
+        let (rows, addends) = (e.stack(g.kernel[0] * ROW_ENTRY, 16), e.stack(ADDENDS + 8, 16));
+        let column_sums = e.stack(s.sums_pitch() * 2, 16);
         let thresholds = match self.finish {
             Finish::Codes { top, residual, .. } => {
                 let t = codes_behind(task.graph, task.step).map_or(&[][..], |c| c.rows);
@@ -238,8 +235,7 @@ impl<'a, 'l> LookUp64<'a, 'l> {
             });
             if let Finish::Sums { pitch } = self.finish {
                 let first = task.position(e, y, x);
-                let done = task.finish_row(e, first, strip.positions, (m.lanes, pitch), I32X4, None);
-                result = std::mem::replace(&mut result, Ok(())).and(done);
+                result = task.finish_row(e, first, strip.positions, (m.lanes, pitch), I32X4, None);
             }
         });
         result
@@ -249,89 +245,6 @@ impl<'a, 'l> LookUp64<'a, 'l> {
     fn top(&self, e: &mut Emitter<'_, '_>, y: Value) -> Value {
         let top = e.mul(y, self.layer.g.strides[0]);
         e.b.ins().iadd_imm_s(top, -(self.layer.g.pads[0] as i64))
-    }
-
-    fn row_bytes(&self, strip: &Strip) -> usize {
-        self.strips.sixes * strip.columns * TABLE
-    }
-
-    /// Empties the columns of the ring that lie in the padding: they are never built.
-    fn clear_padding(&self, e: &mut Emitter<'_, '_>, m: &Memory, strip: &Strip, left: Value) {
-        let (g, s) = (&self.layer.g, &self.strips);
-        if g.pads[1] == 0 && g.interior()[1].len() == g.output[1] {
-            return;
-        }
-        let zero = e.splat_i32(0);
-        let none = e.b.ins().iconst(types::I16, 0);
-        e.times(strip.columns, |e, column| {
-            let x = e.b.ins().iadd(left, column);
-            let outside = e.b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, x, g.input[1] as i64);
-            e.when(outside, |e| {
-                e.times(s.halves, |e, half| {
-                    let first = e.at(m.ring, half, s.ring());
-                    let first = e.at(first, column, TABLE);
-                    e.times(s.slots * g.groups * s.sixes, |e, i| {
-                        let table = e.at(first, i, strip.columns * TABLE);
-                        (0..TABLE as i32).step_by(16).for_each(|at| e.store(zero, table, at));
-                    });
-                });
-                let first = e.at(m.sums, column, 2);
-                e.times(s.halves * s.slots * g.groups, |e, i| {
-                    let sum = e.at(first, i, s.sums_pitch() * 2);
-                    e.store(none, sum, 0);
-                });
-            });
-        });
-    }
-
-    /// Makes the tables of the input rows `from` … `to` that there are, from column `left` on.
-    fn build(&self, e: &mut Emitter<'_, '_>, m: &Memory, strip: &Strip, left: Value, [from, to]: [Value; 2]) {
-        let (g, s) = (&self.layer.g, &self.strips);
-        let (zero, height, width) = (e.int(0), e.int(g.input[0]), e.int(g.input[1]));
-        let (from, to) = (e.b.ins().smax(from, zero), e.min(to, height));
-        let columns = e.int(strip.columns);
-        let negative = e.b.ins().ineg(left);
-        let skipped = e.b.ins().smax(negative, zero);
-        let skipped = e.min(skipped, columns);
-        let room = e.b.ins().isub(width, left);
-        let until = e.min(room, columns);
-        let count = e.b.ins().isub(until, skipped);
-        let count = e.b.ins().smax(count, zero);
-        let column = e.b.ins().iadd(left, skipped);
-        e.range(from, to, 1, |e, y| {
-            let slot = self.slot(e, y);
-            let position = e.at(column, y, g.input[1]);
-            let codes = self.row(e, m, position, count);
-            e.times(g.groups, |e, group| {
-                let codes = e.at(codes, group, self.source.group);
-                let row = e.at(group, slot, g.groups);
-                let tables = e.at(m.ring, row, self.row_bytes(strip));
-                let tables = e.at(tables, skipped, TABLE);
-                let sums = e.at(m.sums, row, s.sums_pitch() * 2);
-                let sums = e.at(sums, skipped, 2);
-                for (half, &build) in strip.build.iter().enumerate() {
-                    let codes = e.add(codes, half * s.codes());
-                    let (tables, sums) = (e.add(tables, half * s.ring()), e.add(sums, half * s.sums()));
-                    e.call(build, &[codes, count, tables, m.tables, sums]);
-                }
-            });
-        });
-    }
-
-    /// The codes of so many positions, as bytes of four channels; of the halves behind the first, [`Strips::codes`] bytes apart.
-    fn row(&self, e: &mut Emitter<'_, '_>, m: &Memory, position: Value, count: Value) -> Value {
-        let b = &self.layer.input.buffer;
-        let from = e.at(self.layer.input.base, position, b.pixel());
-        if !self.planes() {
-            return from;
-        }
-        self.source.spread(e, b, count, [from, m.codes], self.strips.codes());
-        m.codes
-    }
-
-    fn slot(&self, e: &mut Emitter<'_, '_>, y: Value) -> Value {
-        let slots = e.int(self.strips.slots);
-        e.b.ins().urem(y, slots)
     }
 
     /// Lists the input rows under the row of the result whose window begins at `top`; gives their number.
@@ -379,7 +292,7 @@ impl<'a, 'l> LookUp64<'a, 'l> {
         vectors: usize,
         of_row: &OfRow<'_>,
     ) -> Vec<Value> {
-        let (zero, none) = (e.int(0), window_sums::none(e));
+        let (zero, none) = (e.int(0), e.zeros(types::I16X8));
         let vectors: Vec<_> = (0..vectors).map(|_| e.var(none)).collect();
         e.range(zero, count, 1, |e, i| {
             let entry = e.at(m.rows, i, ROW_ENTRY);

@@ -7,7 +7,7 @@ use crate::graph::Node;
 use crate::graph::types::Layout;
 use crate::lower::Buffer;
 
-pub(super) fn softmax(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Result<&'static str, KernelError> {
+pub(super) fn emit(e: &mut Emitter<'_, '_>, task: &Task<'_>, node: &Node) -> Result<&'static str, KernelError> {
     let input = task.main_operand(node.id, 0)?.clone();
     let shape = node.types.first().map_or(Vec::new(), |t| t.shape.per_sample());
     let n = shape.last().copied().unwrap_or(1);

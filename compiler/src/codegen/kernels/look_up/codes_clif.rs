@@ -4,8 +4,8 @@
 //! Cost: 36 instructions for 16 outputs and 3 thresholds; 100 where a residual of 4 codes chooses among the thresholds: with bits b0
 //! and b1 of its code as masks a threshold is A ^ (b0 & B) ^ (b1 & C) ^ (b0 & b1 & D). Must never know the graph.
 
-use super::store::{nibbles_by_sums, plane_bits};
 use crate::codegen::emitter::{Emitter, I32X4};
+use crate::codegen::kernels::store::{nibbles_by_sums, plane_bits};
 use crate::codegen::tiles::look_up_avx512::{Residual, Store};
 use crate::codegen::tiles::{CODES_ADDENDS, CODES_RESIDUAL, LookUpCodes, PAIR};
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -55,8 +55,7 @@ impl Codes {
         masks: Option<[Value; 3]>,
         [block, half]: [usize; 2],
     ) -> Value {
-        let none = e.splat_i32(0);
-        let mut count = e.cast(types::I16X8, none);
+        let mut count = e.zeros(types::I16X8);
         let row = |e: &mut Emitter<'_, '_>, index: usize| {
             e.read(types::I16X8, self.thresholds, (index * ROW + 16 * block + 32 * half) as i32)
         };

@@ -6,7 +6,7 @@
 //! than 3 taps the two halves of the weights' bytes have a loop each: registers would not hold the indices of both. Must never know
 //! the graph.
 
-use super::look_up_codes_clif::{Codes, even_odd, times, words};
+use super::codes_clif::{Codes, even_odd, times, words};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::image::FunctionId;
@@ -100,8 +100,7 @@ fn chunk(
     weights: [Variable; BLOCKS],
     quads: usize,
 ) {
-    let none = e.splat_i32(0);
-    let none = e.cast(types::I8X16, none);
+    let none = e.zeros(types::I8X16);
     let sums: Vec<Variable> = (0..tile.positions() * BLOCKS).map(|_| e.var(none)).collect();
     let start = e.b.use_var(codes);
     let blocks = weights.map(|w| e.b.use_var(w));
@@ -164,9 +163,10 @@ fn pair(
             look_up(tile, e, [tables, from], [column, quad], &indices, sums);
         }
     }
-    let (two, vector) = (e.int(2), e.int(16));
-    e.accumulate(codes, two);
-    weights.into_iter().for_each(|w| e.accumulate(w, vector));
+    e.advance(codes, 2);
+    for w in weights {
+        e.advance(w, 16);
+    }
 }
 
 /// Adds what a quad of one column gives to every position whose window reads it.

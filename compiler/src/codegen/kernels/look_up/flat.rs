@@ -1,21 +1,24 @@
 //! 16-entry look-ups of one position (`tiles::look_up_flat`): fully connected layers of activations of at most 2 bits. What
-//! [`super::int_conv`] computes with a popcount a word, its reference, from the same bit planes, which a task spreads to the bytes
+//! `int_conv` computes with a popcount a word, its reference, from the same bit planes, which a task spreads to the bytes
 //! that choose tables. The first of several samples does all, so that weights are read from afar once for them.
 //!
-//! Cost: see [`cycles`]. Limits: those of [`super::look_up`], and what [`fits`] says. Needs AVX2, or SSE4.1 and SSSE3, or
-//! aarch64 (`look_up_flat_clif`).
+//! Cost: see [`cycles`]. Limits: those of [`super`], and what [`fits`] says. Needs AVX2, or SSE4.1 and SSSE3, or
+//! aarch64 (`flat_clif`).
 
-use super::int_conv::{IntLayer, TapList, each_tap, gather_taps, tap_list};
-use super::layer::{Layer, demand};
-use super::popcount::each_sample;
-use super::samples::{WORD, one_position};
-use super::spread::{WORD_QUADS, spread};
-use super::{KernelError, Task, look_up_flat_clif};
+use super::flat_clif;
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, I32X4};
+use crate::codegen::kernels::int_conv::{IntLayer, TapList, each_tap, gather_taps, tap_list};
+use crate::codegen::kernels::layer::{Layer, demand};
+use crate::codegen::kernels::popcount::each_sample;
+use crate::codegen::kernels::samples::one_position;
+use crate::codegen::kernels::spread::{WORD_QUADS, spread};
+use crate::codegen::kernels::walk::WORD;
+use crate::codegen::kernels::{KernelError, Task};
 use crate::codegen::target::{Arch, Level, x86};
 use crate::codegen::tiles::Lanes;
 use crate::codegen::tiles::look_up_flat::LookUpFlat;
+use crate::lower::LINE;
 use crate::lower::pack::{self, FLAT_TILE};
 use cranelift_codegen::ir::{Value, types};
 
@@ -25,7 +28,7 @@ const SAMPLES: usize = 8;
 const MOST: usize = 8 << 10;
 
 /// Whether level and layer allow the kernel, `wide` with AVX2.
-pub(super) fn fits(layer: &Layer<'_>, level: &Level, wide: bool) -> Result<(), String> {
+pub(in crate::codegen::kernels) fn fits(layer: &Layer<'_>, level: &Level, wide: bool) -> Result<(), String> {
     demand(!wide || level.has_x86(x86::AVX2), "the level lacks AVX2")?;
     demand(level.has_x86(x86::V2) || level.has_a64(0), "the level lacks SSE4.1 with SSSE3")?;
     layer.in_lanes()?;
@@ -39,14 +42,14 @@ pub(super) fn fits(layer: &Layer<'_>, level: &Level, wide: bool) -> Result<(), S
 
 /// 55 MAC a cycle and weight bit, 110 with AVX2, and spreading the codes; then the chain. One position is bound by reading its
 /// weights.
-pub(super) fn cycles(layer: &Layer<'_>, wide: bool) -> f64 {
+pub(in crate::codegen::kernels) fn cycles(layer: &Layer<'_>, wide: bool) -> f64 {
     let ([w, _], rate) = (layer.bits(), if wide { 110.0 } else { 55.0 });
     let spread = (layer.g.taps() / 2 * layer.step.tasks) as f64;
     layer.macs(64, FLAT_TILE) * w / rate + spread + layer.reading(w, 1.0) + layer.chain()
 }
 
 /// Emits the kernel, `wide` with AVX2.
-pub(super) fn emit(
+pub(in crate::codegen::kernels) fn emit(
     e: &mut Emitter<'_, '_>,
     task: &Task<'_>,
     layer: &IntLayer<'_>,
@@ -63,16 +66,17 @@ pub(super) fn emit(
         let tile = LookUpFlat { lanes, quads, limit, factor, add: plane > 0 };
         match e.level.arch {
             Arch::X86_64 => tile.function(e.image),
-            Arch::Aarch64 => look_up_flat_clif::function(tile, e),
+            Arch::Aarch64 => flat_clif::function(tile, e),
         }
     });
     let tiles = tiles.collect::<Result<Vec<_>, _>>().map_err(|m: CodegenError| (node, m.to_string()))?;
     let tables = e.data("look_up_tables", pack::look_up_tables());
     let weights = e.data("weights", pack::flat_weights(g, layer.codes, planes));
-    let (codes, addends) = (e.stack(SAMPLES * quads, 64), e.stack(SAMPLES * 8, 8));
-    let (list, buffer) = (tap_list(e, taps), e.stack(SAMPLES * WORD * 4, 64));
+    let (codes, addends) = (e.stack(SAMPLES * quads, LINE), e.stack(SAMPLES * 8, 8));
+    let (list, buffer) = (tap_list(e, taps), e.stack(SAMPLES * WORD * 4, LINE));
     let plane_bytes = quads / 2 * FLAT_TILE;
-    let mut result = task.main_operand(node, 0).map(|_| ());
+    task.main_operand(node, 0)?;
+    let mut result = Ok(());
     task.together(e, SAMPLES, |e, count| {
         let zero = e.int(0);
         each_sample(e, task, layer, [count, addends], |e, layer, ahead| {
@@ -92,8 +96,7 @@ pub(super) fn emit(
                     e.call(tile, &[codes, weights, tables, addend, out]);
                 }
             });
-            let done = task.finish_word(e, [word, count], buffer, I32X4);
-            result = std::mem::replace(&mut result, Ok(())).and(done);
+            result = task.finish_word(e, [word, count], buffer, I32X4);
         });
     });
     result
@@ -105,11 +108,9 @@ fn codes_of(e: &mut Emitter<'_, '_>, layer: &IntLayer<'_>, taps: &TapList, codes
     let to = e.var(codes);
     each_tap(e, taps, |e, address, _| {
         e.times(layer.g.channels.div_ceil(64), |e, word| {
-            let (from, at) = (e.at(address, word, 8), e.b.use_var(to));
+            let (from, at) = (e.at(address, word, 8), e.advance(to, WORD_QUADS));
             let planes: Vec<Value> = (0..planes).map(|p| e.read(types::I64, from, (p * words * 8) as i32)).collect();
             spread(e, &planes, at);
-            let next = e.add(at, WORD_QUADS);
-            e.b.def_var(to, next);
         });
     });
 }

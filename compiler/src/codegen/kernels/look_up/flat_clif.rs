@@ -3,7 +3,7 @@
 //!
 //! Cost: 33 instructions for 8 channels × 64 outputs. Must never know the graph.
 
-use super::look_up_rows_clif::{accumulators, add_bytes};
+use super::rows_clif::{accumulators, add_bytes};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, I32X4};
 use crate::codegen::image::FunctionId;
@@ -35,8 +35,7 @@ pub(super) fn function(tile: LookUpFlat, e: &mut Emitter<'_, '_>) -> Result<Func
     leaf(e, &name, 5, |e, p| {
         let [codes, weights, tables, addend, out] = *p else { return };
         let streams = Streams { codes: e.var(codes), weights: e.var(weights), tables };
-        let none = e.splat_i32(0);
-        let none = e.cast(types::I16X8, none);
+        let none = e.zeros(types::I16X8);
         let totals = [(); VECTORS].map(|()| [e.var(none), e.var(none)]);
         e.repeat(tile.quads / tile.limit, |e| chunk(e, streams, totals, tile.limit / 2));
         if !tile.quads.is_multiple_of(tile.limit) {
@@ -57,8 +56,7 @@ pub(super) fn function(tile: LookUpFlat, e: &mut Emitter<'_, '_>) -> Result<Func
 
 /// Look-ups of so many pairs of quads, summed in bytes, then added to the 16-bit sums.
 fn chunk(e: &mut Emitter<'_, '_>, streams: Streams, totals: [[Variable; 2]; VECTORS], pairs: usize) {
-    let none = e.splat_i32(0);
-    let none = e.cast(types::I8X16, none);
+    let none = e.zeros(types::I8X16);
     let sums = [(); VECTORS].map(|()| e.var(none));
     let at_once = (1..=UNROLL).rev().find(|n| pairs.is_multiple_of(*n)).unwrap_or(1);
     e.repeat(pairs / at_once, |e| several(e, streams, sums, at_once));
@@ -93,7 +91,6 @@ fn several(e: &mut Emitter<'_, '_>, streams: Streams, sums: [Variable; VECTORS],
         }
     }
     for (address, by) in [(streams.codes, 2 * pairs), (streams.weights, pairs * FLAT_TILE)] {
-        let by = e.int(by);
-        e.accumulate(address, by);
+        e.advance(address, by);
     }
 }
