@@ -74,7 +74,7 @@ impl OuterProducts {
             make,
             most,
             tables: e.stack(most * table, LINE),
-            gathered: e.stack(most * GATHERED * 2, LINE),
+            gathered: e.stack(most * GATHERED, LINE),
             sums: e.stack(GATHERED * COLUMNS * 4, LINE),
             dense: {
                 let row = e.mul(to, product.rows() * 4);
@@ -172,7 +172,7 @@ impl Task {
                         e.times(times, |e, i| {
                             let row = e.mul(i, ROWS);
                             let row = e.add(row, first);
-                            let (from, to) = (e.at(self.gathered, row, 2), e.at(self.sums, row, COLUMNS * 4));
+                            let (from, to) = (e.b.ins().iadd(self.gathered, row), e.at(self.sums, row, COLUMNS * 4));
                             e.call(tile, &[from, self.tables, to, count]);
                         });
                     }
