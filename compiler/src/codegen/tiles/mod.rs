@@ -5,6 +5,7 @@
 //! A tile follows the System V convention and touches volatile registers only, or saves them. One function serves every
 //! step and level with the same shape. Must never know the graph.
 
+pub mod ahead;
 pub mod amx;
 pub mod amx_conv;
 mod amx_digits;

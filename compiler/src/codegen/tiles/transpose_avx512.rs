@@ -25,6 +25,8 @@ pub enum Apart {
     From,
     /// They are written.
     To,
+    /// They are written, and read soon.
+    Near,
 }
 
 impl Apart {
@@ -38,7 +40,11 @@ impl Apart {
     }
 
     pub(super) fn assemble(self, a: &mut CodeAssembler) -> Done {
-        leaf(a, &[], |a| if self == Apart::From { gather(a) } else { scatter(a) })
+        leaf(a, &[], |a| match self {
+            Apart::From => gather(a),
+            Apart::To => scatter(a),
+            Apart::Near => blocks(a, false),
+        })
     }
 }
 

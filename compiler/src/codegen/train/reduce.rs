@@ -226,7 +226,7 @@ pub fn check(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, slots: &[Slot]) -> Resu
 
 /// Whether the factors of the samples leave open that Σ c_i·S_i, |S_i| < 2³¹, is finite: unless Σ |c_i| is far from the
 /// greatest float. The gradient is far larger than they are.
-fn beyond(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, factors: Value) -> Value {
+pub fn beyond(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, factors: Value) -> Value {
     const MOST: f32 = (1u128 << 90) as f32;
     let (zero, none) = (e.b.ins().f32const(0.0), e.int(0));
     let sum = e.var(zero);
