@@ -37,6 +37,8 @@ mod tests_narrow;
 #[cfg(test)]
 mod tests_outer;
 #[cfg(test)]
+mod tests_pack;
+#[cfg(test)]
 mod tests_patches;
 #[cfg(test)]
 mod tests_winograd;

@@ -24,6 +24,7 @@ mod look_up_sums;
 pub mod nibbles_of_bytes;
 pub mod outer_avx512;
 pub mod pack_avx512;
+pub mod pack_rows_avx512;
 mod patch_grad;
 pub mod patches;
 mod popcount_avx512;
