@@ -42,6 +42,7 @@ mod split_early_vnni;
 mod split_lowest_vnni;
 mod split_pooled_vnni;
 mod split_vnni;
+pub mod sum_abs;
 mod tables_avx512;
 #[cfg(test)]
 pub(super) mod tests;
