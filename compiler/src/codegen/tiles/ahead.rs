@@ -32,7 +32,6 @@ pub(super) fn assemble(a: &mut CodeAssembler) -> Result<(), IcedError> {
         a.add(rdi, rsi)?;
         a.dec(rcx)?;
         a.jnz(row)?;
-        a.set_label(&mut end)?;
-        a.zero_bytes()
+        a.set_label(&mut end)
     })
 }
