@@ -95,6 +95,40 @@ impl<'a> LookUp<'a> {
         byte
     }
 
+    /// Packs `part` of `parts` output by output, [`looked::TAPS`] neighbouring taps at a time: in the order of the indices each
+    /// weight would be read by itself.
+    fn pack_taps(&self, e: &mut Emitter<'_, '_>, part: Value, parts: usize, [src, dst]: [Value; 2]) {
+        let (g, sixes) = (&self.forward.g, self.strips.sixes);
+        let (taps, channels) = (g.kernel[0] * g.kernel[1], self.channels());
+        let [first, end] = share(e, part, parts, g.outputs / BLOCK * sixes);
+        let place = |tap: usize| (tap / g.kernel[1] * sixes * g.kernel[1] + tap % g.kernel[1]) * BLOCK;
+        let places: Vec<usize> = (0..taps).map(place).collect();
+        e.range(first, end, 1, |e, item| {
+            let number = e.int(sixes);
+            let (block, six) = (e.b.ins().udiv(item, number), e.b.ins().urem(item, number));
+            let (output, channel) = (e.mul(block, BLOCK), e.mul(six, SIX));
+            let to = e.at(dst, block, self.block_bytes());
+            let to = e.at(to, six, g.kernel[1] * BLOCK);
+            let from = e.at(channel, output, channels);
+            let from = e.at(src, from, taps * 2);
+            let some = |e: &mut Emitter<'_, '_>, some: usize| {
+                e.times(BLOCK, |e, output| {
+                    let from = e.at(from, output, channels * taps * 2);
+                    let lane = looked::lane(e, output, BLOCK);
+                    let to = e.b.ins().iadd(to, lane);
+                    looked::pack_taps(e, [from, to], some, &places);
+                });
+            };
+            match channels % SIX {
+                0 => some(e, SIX),
+                rest => {
+                    let last = e.b.ins().icmp_imm_s(IntCC::Equal, six, sixes as i64 - 1);
+                    e.branch(last, |e| some(e, rest), |e| some(e, SIX));
+                }
+            }
+        });
+    }
+
     fn strip(&self, e: &mut Emitter<'_, '_>, positions: usize) -> Result<Strip, CodegenError> {
         let (g, s, planes) = (&self.forward.g, &self.strips, self.planes);
         let columns = s.columns(positions);
@@ -206,6 +240,9 @@ impl Looked for LookUp<'_> {
     fn pack(&self, e: &mut Emitter<'_, '_>, part: Value, parts: usize, [src, dst]: [Value; 2]) {
         let g = &self.forward.g;
         let ([rows, columns], sixes) = (g.kernel, self.strips.sixes);
+        if rows * columns >= looked::TAPS {
+            return self.pack_taps(e, part, parts, [src, dst]);
+        }
         let [first, end] = share(e, part, parts, g.outputs / BLOCK * rows * sixes * columns);
         e.range(first, end, 1, |e, vector| {
             let mut rest = vector;

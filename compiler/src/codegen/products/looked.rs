@@ -5,10 +5,13 @@ use super::{Forward, InputLayout, Operands, Samples};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
 use crate::lower::train::layouts::{Levels, Storage};
+use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
 
 /// Greatest code.
 const TOP: i32 = 3;
+/// Taps that are packed together.
+pub(super) const TAPS: usize = 8;
 
 /// A forward product by look-ups.
 pub(super) trait Looked {
@@ -76,10 +79,42 @@ pub(super) fn pack_vector(
     e.times(outputs, |e, o| {
         let output = e.b.ins().iadd(output, o);
         let byte = byte(e, output);
-        let half = e.b.ins().ushr_imm_u(o, i64::from(outputs.ilog2()) - 1);
-        let lane = e.b.ins().band_imm_s(o, outputs as i64 / 2 - 1);
-        let lane = e.at(half, lane, 2);
+        let lane = lane(e, o, outputs);
         let to = e.b.ins().iadd(to, lane);
         e.b.ins().istore8(MemFlagsData::new().with_notrap(), byte, to, 0);
     });
+}
+
+/// The byte of output `o` of so many: the even ones are the first half of them.
+pub(super) fn lane(e: &mut Emitter<'_, '_>, o: Value, outputs: usize) -> Value {
+    let half = e.b.ins().ushr_imm_u(o, i64::from(outputs.ilog2()) - 1);
+    let lane = e.b.ins().band_imm_s(o, outputs as i64 / 2 - 1);
+    e.at(half, lane, 2)
+}
+
+/// Writes an output's bytes of a few channels, whose weights' taps lie one after another at `from`, i16 levels: bit i of a byte is
+/// 1 where the weight of channel i is 1. `places` are those of each tap's byte, [`TAPS`] or more, behind `to`.
+pub(super) fn pack_taps(e: &mut Emitter<'_, '_>, [from, to]: [Value; 2], channels: usize, places: &[usize]) {
+    let zero = e.splat_i32(0);
+    let zero = e.cast(types::I16X8, zero);
+    let mut done = 0;
+    while done < places.len() {
+        // The last ones, some of them again.
+        let first = done.min(places.len().saturating_sub(TAPS));
+        let mut bytes = zero;
+        for i in 0..channels {
+            let levels = e.read(types::I16X8, from, (2 * (i * places.len() + first)) as i32);
+            let ones = e.b.ins().icmp(IntCC::SignedGreaterThan, levels, zero);
+            let bit = e.splat_i32(0x0001_0001 << i);
+            let bit = e.cast(types::I16X8, bit);
+            let bits = e.b.ins().band(ones, bit);
+            bytes = e.b.ins().bor(bytes, bits);
+        }
+        let bytes = e.cast(types::I8X16, bytes);
+        for (tap, &place) in places.iter().skip(first).take(TAPS).enumerate().skip(done - first) {
+            let byte = e.b.ins().extractlane(bytes, 2 * tap as u8);
+            e.store(byte, to, place as i32);
+        }
+        done = first + TAPS;
+    }
 }

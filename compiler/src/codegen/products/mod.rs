@@ -37,6 +37,8 @@ mod tests_narrow;
 #[cfg(test)]
 mod tests_outer;
 #[cfg(test)]
+mod tests_pack;
+#[cfg(test)]
 mod tests_patches;
 #[cfg(test)]
 mod tests_winograd;
@@ -50,9 +52,11 @@ mod weight_order;
 mod winograd;
 mod winograd_weights;
 
+pub use outer::{Finished, GATHERED, Take};
 pub use patch_grad::PatchOperands;
 pub use relayout::{emit_planes_from_dense, emit_planes_from_levels, emit_planes_from_maps, emit_strips_from_levels};
-pub use tile::{Arithmetic, Finish, Loop, Tile, Units, Winograd};
+pub use tile::{Arithmetic, COLUMNS, Finish, Loop, Tile, Units, Winograd};
+pub use weight_order::transpose_near;
 
 pub(crate) use crate::lower::train::requirements::group_sizes;
 pub use crate::lower::train::requirements::{

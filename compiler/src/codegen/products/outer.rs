@@ -1,16 +1,16 @@
 //! Gradient of the weights of a layer with one output position, of small levels: an outer product a sample. Where the rows
 //! are neighbours in memory and the level has AVX-512, they run tiles of their own, some rows over all samples at a time, whose
-//! sums stay near until they are written in the weights' order: such a gradient is larger than any cache. Must never know
-//! instructions.
+//! sums stay near until they are taken: such a gradient is larger than any cache. Must never know instructions, nor what becomes
+//! of the sums.
 
 use super::weight_grad::clear;
-use super::weight_order::transpose;
 use super::{GradientLayout, LINE, Operands, Samples, WeightGrad, group_sizes, unit_parts};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::image::FunctionId;
 use crate::codegen::target::{Level, x86};
-use crate::codegen::tiles::outer_avx512::{GATHERED, GatherShape, OuterShape, ROWS, TableShape, table_bytes};
+pub use crate::codegen::tiles::outer_avx512::GATHERED;
+use crate::codegen::tiles::outer_avx512::{GatherShape, OuterShape, ROWS, TableShape, table_bytes};
 use crate::lower::train::requirements::COLUMNS;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value};
@@ -19,6 +19,35 @@ use cranelift_codegen::ir::{InstBuilder, Value};
 const MOST: i32 = 15;
 /// Bytes of tables, which lie on the stack, at most.
 const MOST_BYTES: usize = 12 << 10;
+
+/// Finished sums: of so many rows of a block's outputs.
+pub struct Finished {
+    /// The first output, of all groups'.
+    pub output: Value,
+    /// Outputs of a block, and of the last one of a group; whether this is it.
+    pub outputs: [usize; 2],
+    /// See [`Finished::outputs`].
+    pub last: Value,
+    /// The first row, and how many.
+    pub row: Value,
+    /// See [`Finished::row`].
+    pub rows: usize,
+}
+
+/// What becomes of finished sums.
+pub trait Take {
+    /// Part `i` of `parts` of what can be done before the sums of these rows are there.
+    ///
+    /// # Errors
+    /// When the code generator fails.
+    fn ahead(&self, e: &mut Emitter<'_, '_>, rows: &Finished, part: (Value, usize)) -> Result<(), CodegenError>;
+
+    /// Takes the sums, rows of [`COLUMNS`] one after another.
+    ///
+    /// # Errors
+    /// When the code generator fails.
+    fn take(&self, e: &mut Emitter<'_, '_>, rows: &Finished, sums: Value) -> Result<(), CodegenError>;
+}
 
 /// The tiles of a weight gradient.
 pub(super) struct OuterProducts {
@@ -38,7 +67,7 @@ impl OuterProducts {
         fits.then_some(OuterProducts { top: a.greatest as usize })
     }
 
-    /// Task `part` over all samples, into the dense gradient.
+    /// Task `part` over all samples.
     ///
     /// # Errors
     /// When the code generator fails.
@@ -51,7 +80,7 @@ impl OuterProducts {
         batch: Value,
         [a, b]: [Samples; 2],
         scales: Value,
-        dense: Value,
+        take: &dyn Take,
     ) -> Result<(), CodegenError> {
         let ([chunks, chunk_rows], blocks) = (product.chunks(), product.blocks());
         let [unit, chunk] = unit_parts(e, part, chunks);
@@ -65,8 +94,8 @@ impl OuterProducts {
         let [inner, outputs] = group_sizes(&product.g);
         let a_group = e.mul(group, inner * product.input.plane());
         let b_block = e.mul(unit, strips.block());
-        let to = e.mul(group, outputs);
-        let to = e.at(to, block, COLUMNS);
+        let output = e.mul(group, outputs);
+        let output = e.at(output, block, COLUMNS);
         let task = Task {
             batch,
             samples: [(a, e.at(a_group, chunk, chunk_rows * 2)), (b, b_block)],
@@ -74,14 +103,11 @@ impl OuterProducts {
             make,
             most,
             tables: e.stack(most * table, LINE),
-            gathered: e.stack(most * GATHERED * 2, LINE),
+            gathered: e.stack(most * GATHERED, LINE),
             sums: e.stack(GATHERED * COLUMNS * 4, LINE),
-            dense: {
-                let row = e.mul(to, product.rows() * 4);
-                let row = e.b.ins().iadd(dense, row);
-                e.at(row, chunk, chunk_rows * 4)
-            },
-            apart: product.rows(),
+            take,
+            output,
+            row: e.mul(chunk, chunk_rows),
             outputs: [COLUMNS.min(outputs), outputs - (blocks - 1) * COLUMNS],
             last: e.b.ins().icmp_imm_s(IntCC::Equal, block, blocks as i64 - 1),
         };
@@ -127,7 +153,7 @@ struct Rows {
 }
 
 /// A task's operands and memory.
-struct Task {
+struct Task<'a> {
     batch: Value,
     /// Rows and columns, with the offset of the task's first ones.
     samples: [(Samples, Value); 2],
@@ -138,15 +164,16 @@ struct Task {
     tables: Value,
     gathered: Value,
     sums: Value,
-    /// The dense gradient of the task's first output and row, and elements from one output to the next.
-    dense: Value,
-    apart: usize,
+    take: &'a dyn Take,
+    /// The task's first output and row.
+    output: Value,
+    row: Value,
     /// Outputs of a block, and of the last; whether this is it.
     outputs: [usize; 2],
     last: Value,
 }
 
-impl Task {
+impl Task<'_> {
     /// All rows, some at a time over all samples.
     fn emit(&self, e: &mut Emitter<'_, '_>, parts: &[Rows]) -> Result<(), CodegenError> {
         // The tables of few samples are made once, else for every part's samples in turn.
@@ -159,6 +186,13 @@ impl Task {
             e.times(part.times, |e, i| {
                 let first = e.mul(i, GATHERED);
                 let first = e.add(first, part.first);
+                let finished = Finished {
+                    output: self.output,
+                    outputs: self.outputs,
+                    last: self.last,
+                    row: e.b.ins().iadd(self.row, first),
+                    rows: part.rows,
+                };
                 clear(e, self.sums, part.rows * COLUMNS * 4);
                 e.walk(zero, self.batch, |e, sample| {
                     let (left, most) = (e.b.ins().isub(self.batch, sample), e.int(self.most));
@@ -168,27 +202,21 @@ impl Task {
                     let from = a.at(e, sample, offset);
                     let from = e.at(from, first, 2);
                     e.call(part.gather, &[from, a.stride, self.gathered, count]);
-                    for &(first, times, tile) in &part.tiles {
+                    let begin = e.b.ins().icmp_imm_s(IntCC::Equal, sample, 0);
+                    for (at, &(first, times, tile)) in part.tiles.iter().enumerate() {
                         e.times(times, |e, i| {
+                            if at == 0 {
+                                e.when(begin, |e| also(&mut done, self.take.ahead(e, &finished, (i, times))));
+                            }
                             let row = e.mul(i, ROWS);
                             let row = e.add(row, first);
-                            let (from, to) = (e.at(self.gathered, row, 2), e.at(self.sums, row, COLUMNS * 4));
+                            let (from, to) = (e.b.ins().iadd(self.gathered, row), e.at(self.sums, row, COLUMNS * 4));
                             e.call(tile, &[from, self.tables, to, count]);
                         });
                     }
                     most
                 });
-                let to = e.at(self.dense, first, 4);
-                let write = |e: &mut Emitter<'_, '_>, outputs: usize| {
-                    transpose(e, [self.sums, to], [part.rows, self.apart], outputs)
-                };
-                let [all, fewer] = self.outputs;
-                let (first, second) = if all == fewer {
-                    (write(e, all), Ok(()))
-                } else {
-                    e.branch(self.last, |e| write(e, fewer), |e| write(e, all))
-                };
-                done = first.and(second);
+                also(&mut done, self.take.take(e, &finished, self.sums));
             });
             done?;
         }
@@ -200,5 +228,12 @@ impl Task {
         let (b, offset) = self.samples[1];
         let (from, scale) = (b.at(e, sample, offset), e.at(self.scales, sample, 4));
         e.call(self.make, &[from, b.stride, scale, self.tables, count]);
+    }
+}
+
+/// Keeps the first error.
+fn also(done: &mut Result<(), CodegenError>, more: Result<(), CodegenError>) {
+    if done.is_ok() {
+        *done = more;
     }
 }

@@ -8,6 +8,7 @@ use super::{group_sizes, share, unit_parts, winograd};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::target::x86;
+use crate::codegen::tiles::pack_rows_avx512::{PackRows, ROWS};
 use crate::codegen::tiles::transpose_avx512::{Apart, SIDE};
 use crate::lower::train::requirements::Packing;
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -18,6 +19,8 @@ use cranelift_frontend::Variable;
 const UNROLL: usize = 4;
 /// Taps of levels that are read together.
 const TAPS: usize = 8;
+/// Bytes of packed weights from which on they are written past the caches.
+const FAR: usize = 8 << 20;
 /// Vectors of a unit's step, over all sequences, that are written by one loop at most.
 const MOST_PLACES: usize = 256;
 
@@ -49,30 +52,35 @@ impl Packing<'_> {
         let blocks = self.blocks();
         let [first, end] = share(e, part, parts, self.g.groups * blocks);
         if self.side_by_side() {
-            if self.operands.integer() {
+            if self.operands.integer() && self.packs_rows(e) {
+                return self.rows_at_once(e, [first, end], [src, dst]);
+            } else if self.operands.integer() {
                 self.rows(e, [first, end], src, dst);
             } else {
                 self.float_rows(e, [first, end], src, dst);
             }
             return Ok(());
         }
-        let transpose = self.transposes(e).then(|| Apart::From.function(e.image)).transpose()?;
+        let transpose = self.transposes(e).map(|apart| apart.function(e.image)).transpose()?;
         e.range(first, end, 1, |e, unit| {
             let [group, block] = unit_parts(e, unit, blocks);
             let source = self.source(e, group, block);
             let to = e.at(dst, unit, self.unit_bytes());
-            if self.operands.integer() {
-                self.levels(e, src, &source, to);
-            } else if let Some(tile) = transpose {
+            let rest = |e: &mut Emitter<'_, '_>| match self.operands.integer() {
+                true => self.levels(e, src, &source, to),
+                false => self.floats(e, src, &source, to),
+            };
+            if let Some(tile) = transpose {
                 let all = e.b.ins().icmp_imm_s(IntCC::SignedGreaterThanOrEqual, source.columns, COLUMNS as i64);
+                let element = if self.operands.integer() { 2 } else { 4 };
                 let whole = |e: &mut Emitter<'_, '_>| {
-                    let (from, apart) = (e.at(src, source.start, 4), e.int(source.column * 4));
-                    let blocks = e.int(self.sizes()[0] / SIDE);
+                    let (from, apart) = (e.at(src, source.start, element), e.int(source.column * element));
+                    let blocks = e.int(self.sizes()[0] / self.operands.together() / SIDE);
                     e.call(tile, &[from, to, apart, blocks]);
                 };
-                e.branch(all, whole, |e| self.floats(e, src, &source, to));
+                e.branch(all, whole, rest);
             } else {
-                self.floats(e, src, &source, to);
+                rest(e);
             }
             if let Some(bias) = bias.filter(|_| self.bias) {
                 let first = e.mul(block, COLUMNS);
@@ -97,10 +105,53 @@ impl Packing<'_> {
         self.once() && self.transposed && self.sizes()[1].is_multiple_of(COLUMNS)
     }
 
-    /// Whether a unit with all its columns is whole blocks of rows of floats that are far apart, for which the level has a tile.
-    fn transposes(&self, e: &Emitter<'_, '_>) -> bool {
-        let whole = self.sizes()[0].is_multiple_of(SIDE);
-        self.once() && !self.transposed && !self.operands.integer() && whole && e.level.has_x86(x86::AVX512)
+    /// The tile for a unit with all its columns that is whole blocks of rows that are far apart, where the level has one: of floats,
+    /// or of bytes.
+    fn transposes(&self, e: &Emitter<'_, '_>) -> Option<Apart> {
+        let whole = self.sizes()[0].is_multiple_of(SIDE * self.operands.together());
+        let bytes = self.operands.storage().size() == 1 && !self.operands.biased();
+        let tile = match self.operands.integer() {
+            true => Some(Apart::FromLevels { past: self.bytes() >= FAR }).filter(|_| bytes),
+            false => Some(Apart::From),
+        };
+        tile.filter(|_| self.once() && !self.transposed && whole && e.level.has_x86(x86::AVX512))
+    }
+
+    /// Whether the level has a tile for rows of levels that lie side by side.
+    fn packs_rows(&self, e: &Emitter<'_, '_>) -> bool {
+        let whole = self.sizes()[0].is_multiple_of(ROWS) && self.operands.together() == ROWS;
+        self.operands.storage().size() == 1 && whole && e.level.has_x86(x86::AVX512)
+    }
+
+    /// As [`Packing::rows`], all columns of four rows at once.
+    fn rows_at_once(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        [first, end]: [Value; 2],
+        [src, dst]: [Value; 2],
+    ) -> Result<(), CodegenError> {
+        let ([channels, columns], biased) = (self.sizes(), self.operands.biased());
+        let bias = if biased { self.operands.storage().bias() } else { 0 };
+        let tile = PackRows { bias }.function(e.image)?;
+        if biased {
+            let zero = e.splat_i32(0);
+            e.range(first, end, 1, |e, unit| {
+                let at = e.at(dst, unit, self.unit_bytes());
+                (0..COLUMNS * 4).step_by(16).for_each(|i| e.store(zero, at, i as i32));
+            });
+        }
+        let start = if biased { COLUMNS * 4 } else { 0 };
+        let (from, starts) = (e.at(src, first, COLUMNS * 2), e.at(dst, first, self.unit_bytes()));
+        let to = e.add(starts, start);
+        let (apart, next, count) = (e.int(columns * 2), e.int(self.unit_bytes()), e.b.ins().isub(end, first));
+        let some = e.b.ins().icmp_imm_s(IntCC::SignedGreaterThan, count, 0);
+        e.when(some, |e| {
+            e.times(channels / ROWS, |e, step| {
+                let (from, to) = (e.at(from, step, ROWS * columns * 2), e.at(to, step, COLUMNS * 4));
+                e.call(tile, &[from, to, starts, apart, next, count]);
+            });
+        });
+        Ok(())
     }
 
     /// Units of floats whose columns lie side by side: row by row through all of them.

@@ -2,10 +2,11 @@
 //! output positions of a sample in row-major order, and samples are added in ascending order. Levels are summed exactly in
 //! a sample and added as fma(c_i, f32(S_i), sum); floats are one chain a sample.
 
-use super::outer::OuterProducts;
+use super::outer::{OuterProducts, Take};
 use super::rows;
 use super::tile::{COLUMNS, Finish, Loop, Tile, TileFunction, Winograd};
 use super::weight_amx::WeightTiles;
+use super::weight_order::Dense;
 use super::{
     GradientLayout, Samples, WeightGrad, emit_planes_from_levels, emit_strips_from_levels, group_sizes, share,
     unit_parts,
@@ -115,7 +116,8 @@ impl WeightGrad {
                 return tiles.emit(e, self, part, batch, [a, b], scales, scratch);
             }
             if let Some(tiles) = OuterProducts::new(self, e.level) {
-                return tiles.emit(e, self, part, batch, [a, b], scales, dense);
+                let dense = Dense { base: dense, apart: self.rows() };
+                return tiles.emit(e, self, part, batch, [a, b], scales, &dense);
             }
         }
         let [chunks, chunk_rows] = self.chunks();
@@ -158,6 +160,25 @@ impl WeightGrad {
             self.rows_of_task(e, &rows, function, [first_row, range[0], range[1]], [a_base, sums], &call);
         });
         Ok(())
+    }
+
+    /// The same where [`WeightGrad::writes_dense`], but `take` gets the sums, some rows at a time.
+    ///
+    /// # Errors
+    /// When the code generator fails or there are no such tiles.
+    #[allow(clippy::too_many_arguments)]
+    pub fn emit_rows(
+        &self,
+        e: &mut Emitter<'_, '_>,
+        part: Value,
+        batch: Value,
+        operands: [Samples; 2],
+        scales: Value,
+        take: &dyn Take,
+    ) -> Result<(), CodegenError> {
+        let tiles = OuterProducts::new(self, e.level);
+        let tiles = tiles.ok_or_else(|| CodegenError::Spec("a weight gradient without outer products".to_owned()))?;
+        tiles.emit(e, self, part, batch, operands, scales, take)
     }
 
     /// Brings a sample's activations, as levels, into the order that [`WeightGrad::emit`] reads; gives what it is.

@@ -1,5 +1,6 @@
 //! The finished sums of a weight gradient, rows of 16 outputs each, in the weights' order: outputs of rows.
 
+use super::outer::{Finished, Take};
 use super::relayout::transpose_four;
 use super::tile::COLUMNS;
 use super::{WeightGrad, share, unit_parts};
@@ -43,6 +44,40 @@ impl WeightGrad {
         });
         done
     }
+}
+
+/// The dense gradient, whose outputs are so many elements apart, takes finished sums.
+pub(super) struct Dense {
+    pub base: Value,
+    pub apart: usize,
+}
+
+impl Take for Dense {
+    fn ahead(&self, _: &mut Emitter<'_, '_>, _: &Finished, _: (Value, usize)) -> Result<(), CodegenError> {
+        Ok(())
+    }
+
+    fn take(&self, e: &mut Emitter<'_, '_>, rows: &Finished, sums: Value) -> Result<(), CodegenError> {
+        let to = e.at(self.base, rows.output, self.apart * 4);
+        let to = e.at(to, rows.row, 4);
+        let write =
+            |e: &mut Emitter<'_, '_>, outputs: usize| transpose(e, [sums, to], [rows.rows, self.apart], outputs);
+        let [all, fewer] = rows.outputs;
+        if all == fewer {
+            return write(e, all);
+        }
+        let (first, second) = e.branch(rows.last, |e| write(e, fewer), |e| write(e, all));
+        first.and(second)
+    }
+}
+
+/// Writes `rows` rows, whole vectors, of the sums of all outputs of a block one output after another, near enough to be read at
+/// once; only at levels with AVX-512.
+pub fn transpose_near(e: &mut Emitter<'_, '_>, [from, to]: [Value; 2], rows: usize) -> Result<(), CodegenError> {
+    let tile = Apart::Near.function(e.image)?;
+    let [apart, vectors] = [rows * 4, rows / SIDE].map(|n| e.int(n));
+    e.call(tile, &[from, to, apart, vectors]);
+    Ok(())
 }
 
 /// Writes `rows` rows of the sums of so many outputs, side by side in each, as as many rows of the dense gradient, `apart`

@@ -5,6 +5,7 @@
 //! A tile follows the System V convention and touches volatile registers only, or saves them. One function serves every
 //! step and level with the same shape. Must never know the graph.
 
+pub mod ahead;
 pub mod amx;
 pub mod amx_conv;
 mod amx_digits;
@@ -23,6 +24,7 @@ mod look_up_sums;
 pub mod nibbles_of_bytes;
 pub mod outer_avx512;
 pub mod pack_avx512;
+pub mod pack_rows_avx512;
 mod patch_grad;
 pub mod patches;
 mod popcount_avx512;
@@ -42,6 +44,7 @@ mod split_pooled_vnni;
 mod split_vnni;
 pub mod split_winograd_rows;
 pub mod split_winograd_vnni;
+pub mod sum_abs;
 mod tables_avx512;
 #[cfg(test)]
 pub(super) mod tests;

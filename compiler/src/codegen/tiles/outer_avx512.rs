@@ -1,7 +1,8 @@
 //! Outer products of levels, one a sample, added with the sample's factor: the weight gradient of a layer with one output
 //! position. AVX-512: up to 24 rows × 16 columns of sums stay in registers over all samples. A row's level is not multiplied
-//! but selects the columns' products from a table of the sample, so that a sum costs one instruction; bound: a row a cycle
-//! and a half. Reference: `products::tile_clif`; the products are exact, so the bits are the same.
+//! but selects the columns' products from a table of the sample, so that a sum costs one instruction; eight rows' levels are
+//! loaded at once, as a load a row would cost as much as its products. Bound: a row a cycle. Reference: `products::tile_clif`;
+//! the products are exact, so the bits are the same.
 //!
 //! Must never know convolutions.
 
@@ -71,8 +72,12 @@ impl TableShape {
 /// its own.
 pub const GATHERED: usize = 8 * ROWS;
 
-/// A leaf function `(a, stride, to, count)`: so many samples' levels as distances within a table,
-/// [`GATHERED`] i16 apart.
+/// Rows whose levels are loaded at once.
+const AT_ONCE: usize = 8;
+/// A level's byte, which addresses scale: its table's distance in eighths.
+const EIGHTHS: i32 = (VECTOR / 8).ilog2() as i32;
+
+/// A leaf function `(a, stride, to, count)`: so many samples' levels as distances within a table, in bytes, [`GATHERED`] apart.
 #[derive(Clone, Copy, Debug)]
 pub struct GatherShape {
     /// Levels of a sample.
@@ -94,11 +99,11 @@ impl GatherShape {
             a.set_label(&mut again)?;
             for at in (0..2 * self.rows as i32).step_by(VECTOR) {
                 a.vmovdqu64(A, zmmword_ptr(rdi + at))?;
-                a.vpsllw(A, A, VECTOR.ilog2() as i32)?;
-                a.vmovdqu64(zmmword_ptr(rdx + at), A)?;
+                a.vpsllw(A, A, EIGHTHS)?;
+                a.vpmovwb(ymmword_ptr(rdx + at / 2), A)?;
             }
             a.add(rdi, rsi)?;
-            a.add(rdx, 2 * GATHERED as i32)?;
+            a.add(rdx, GATHERED as i32)?;
             a.dec(rcx)?;
             a.jnz(again)
         })
@@ -106,7 +111,7 @@ impl GatherShape {
 }
 
 /// A leaf function `(a, tables, sums, count)`: adds the outer products of so many samples to sums that lie one after
-/// another; the levels of the rows are gathered.
+/// another; the levels of the rows are gathered, and are read to a multiple of eight.
 #[derive(Clone, Copy, Debug)]
 pub struct OuterShape {
     /// The greatest level of the rows.
@@ -130,15 +135,25 @@ impl OuterShape {
     pub(super) fn assemble(&self, a: &mut CodeAssembler) -> Done {
         let sums = || ZMM.into_iter().enumerate().take(self.rows);
         leaf(a, &[], |a| {
+            // Second bytes of a register lie only in the first registers.
+            let (to, count, levels) = (r9, r8, rax);
+            a.mov(to, rdx)?;
+            a.mov(count, rcx)?;
             for (i, sum) in sums() {
-                a.vmovups(sum, zmmword_ptr(rdx + (i * VECTOR) as i32))?;
+                a.vmovups(sum, zmmword_ptr(to + (i * VECTOR) as i32))?;
             }
             let mut again = a.create_label();
             a.set_label(&mut again)?;
             a.vbroadcastss(SCALE, dword_ptr(rsi))?;
             for (i, sum) in sums() {
-                a.movzx(eax, word_ptr(rdi + (2 * i) as i32))?;
-                let product = zmmword_ptr(rsi + rax + VECTOR as i32);
+                if i % AT_ONCE == 0 {
+                    a.mov(levels, qword_ptr(rdi + i as i32))?;
+                } else if i % 2 == 0 {
+                    a.shr(levels, 16)?;
+                }
+                let (low, distance, byte) = if i % 2 == 0 { (ecx, rcx, al) } else { (edx, rdx, ah) };
+                a.movzx(low, byte)?;
+                let product = zmmword_ptr(rsi + distance * 8 + VECTOR as i32);
                 if self.fma {
                     a.vfmadd231ps(sum, SCALE, product)?;
                 } else {
@@ -146,12 +161,12 @@ impl OuterShape {
                     a.vaddps(sum, sum, PRODUCT)?;
                 }
             }
-            a.add(rdi, 2 * GATHERED as i32)?;
+            a.add(rdi, GATHERED as i32)?;
             a.add(rsi, table_bytes(self.top) as i32)?;
-            a.dec(rcx)?;
+            a.dec(count)?;
             a.jnz(again)?;
             for (i, sum) in sums() {
-                a.vmovups(zmmword_ptr(rdx + (i * VECTOR) as i32), sum)?;
+                a.vmovups(zmmword_ptr(to + (i * VECTOR) as i32), sum)?;
             }
             Ok(())
         })

@@ -4,12 +4,14 @@ use super::amx_conv::{AmxConv, Place, Store};
 use super::look_up_avx512::{self as look_up, LookUp64};
 use super::look_up_flat::LookUpFlat;
 use super::outer_avx512::{GatherShape, OuterShape, TableShape};
+use super::pack_rows_avx512::PackRows;
 use super::patches::Patches;
 use super::product::Dot;
 use super::product_amx::{self, ProductShape};
 use super::split::Instructions;
 use super::split_winograd_rows::RowTransform;
 use super::split_winograd_vnni::WinogradShape;
+use super::transpose_avx512::Apart;
 use super::unpack_avx512::{Planes, Unpack};
 use super::weight_amx::{ShiftShape, Taps, WeightShape};
 use super::winograd_transforms::{DataTransform, FilterTransform, GradientSums};
@@ -29,7 +31,7 @@ pub(in crate::codegen) fn only_avx2(a: &CodeAssembler) {
 }
 
 /// Instructions up to SSE4.2 and POPCNT, as the tiles use them.
-const LEVEL_2: [&str; 47] = [
+const LEVEL_2: [&str; 53] = [
     "Push",
     "Pop",
     "Ret",
@@ -59,6 +61,7 @@ const LEVEL_2: [&str; 47] = [
     "Psrlw",
     "Pmullw",
     "Pcmpeqb",
+    "Pcmpeqd",
     "Pcmpgtw",
     "Packsswb",
     "Packssdw",
@@ -77,6 +80,11 @@ const LEVEL_2: [&str; 47] = [
     "Punpcklwd",
     "Punpckhwd",
     "Prefetcht0",
+    "Prefetcht1",
+    "Test",
+    "Movups",
+    "Andps",
+    "Addps",
 ];
 /// Of SSSE3.
 const SSSE3: [&str; 3] = ["Pshufb", "Pabsb", "Pmaddubsw"];
@@ -153,17 +161,28 @@ fn patch_tiles_of_level_4_hold_no_newer_instruction() -> Result<(), IcedError> {
 fn outer_products_of_level_4_hold_no_newer_instruction() -> Result<(), IcedError> {
     let more = ["Vbroadcastss", "Vmovups", "Vpslld", "Vpsrad", "Vcvtdq2ps", "Vaddps", "Vmulps", "Vfmadd231ps"];
     for rows in [192, 128, 7] {
-        only_level_4(&assembler(|a| GatherShape { rows }.assemble(a))?, &[]);
-    }
-    let moves = ["Vmovups", "Vmovntps", "Vunpcklps", "Vunpckhps", "Vunpcklpd", "Vunpckhpd", "Vshuff32x4"];
-    for apart in [transpose_avx512::Apart::From, transpose_avx512::Apart::To] {
-        only_level_4(&assembler(|a| apart.assemble(a))?, &moves);
+        only_level_4(&assembler(|a| GatherShape { rows }.assemble(a))?, &["Vpmovwb"]);
     }
     for top in [1, 3, 15] {
         only_level_4(&assembler(|a| TableShape { top }.assemble(a))?, &more);
         for (rows, fma) in [(24, true), (24, false), (7, true), (17, false)] {
             only_level_4(&assembler(|a| OuterShape { top, rows, fma }.assemble(a))?, &more);
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn tiles_that_pack_for_level_4_hold_no_newer_instruction() -> Result<(), IcedError> {
+    let moves = ["Vmovups", "Vmovntps", "Vunpcklps", "Vunpckhps", "Vunpcklpd", "Vunpckhpd", "Vshuff32x4"];
+    let moves = [&moves[..], &["Vpmovwb", "Vinserti64x4"]].concat();
+    let levels = [false, true].map(|past| Apart::FromLevels { past });
+    for apart in [Apart::From, Apart::To, Apart::Near].into_iter().chain(levels) {
+        only_level_4(&assembler(|a| apart.assemble(a))?, &moves);
+    }
+    let rows = ["Vmovdqu", "Vpand", "Vpor", "Vpslld", "Vpord", "Vpmaddubsw", "Vpmaddwd"];
+    for bias in [0, 64] {
+        only_level_4(&assembler(|a| PackRows { bias }.assemble(a))?, &rows);
     }
     Ok(())
 }
@@ -361,6 +380,8 @@ fn sse_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
     for shape in flat_look_ups(Lanes::Xmm) {
         only_sse(&assembler(|a| shape.assemble(a))?);
     }
+    only_sse(&assembler(ahead::assemble)?);
+    only_sse(&assembler(sum_abs::assemble)?);
     Ok(())
 }
 

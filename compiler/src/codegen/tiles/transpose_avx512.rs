@@ -17,14 +17,23 @@ type Done = Result<(), IcedError>;
 pub const SIDE: usize = 16;
 /// Bytes of a vector.
 const VECTOR: i32 = 64;
+/// Bytes that levels are asked for ahead.
+const AHEAD: i32 = 1024;
 
 /// Where the rows lie that are far apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Apart {
     /// They are read.
     From,
+    /// They are read, and hold bytes in the lower halves of i16, four of which make what is transposed.
+    FromLevels {
+        /// What is written goes past the caches, as it is larger than they are.
+        past: bool,
+    },
     /// They are written.
     To,
+    /// They are written, and read soon.
+    Near,
 }
 
 impl Apart {
@@ -38,25 +47,76 @@ impl Apart {
     }
 
     pub(super) fn assemble(self, a: &mut CodeAssembler) -> Done {
-        leaf(a, &[], |a| if self == Apart::From { gather(a) } else { scatter(a) })
+        leaf(a, &[], |a| match self {
+            Apart::From => gather(a, Gathered { levels: false, past: false }),
+            Apart::FromLevels { past } => gather(a, Gathered { levels: true, past }),
+            Apart::To => scatter(a),
+            Apart::Near => blocks(a, false),
+        })
     }
 }
 
-fn gather(a: &mut CodeAssembler) -> Done {
+/// What the blocks of [`gather`] are read from and how they are written.
+#[derive(Clone, Copy)]
+struct Gathered {
+    levels: bool,
+    past: bool,
+}
+
+fn gather(a: &mut CodeAssembler, how: Gathered) -> Done {
+    let (mut near, mut done) = (a.create_label(), a.create_label());
+    if how.past {
+        a.test(esi, VECTOR as u32 - 1)?;
+        a.jnz(near)?;
+        gather_blocks(a, how)?;
+        // Other threads find what was written past the caches.
+        a.sfence()?;
+        a.jmp(done)?;
+        a.set_label(&mut near)?;
+        a.zero_bytes()?;
+    }
+    gather_blocks(a, Gathered { past: false, ..how })?;
+    a.set_label(&mut done)?;
+    a.zero_bytes()
+}
+
+fn gather_blocks(a: &mut CodeAssembler, Gathered { levels, past }: Gathered) -> Done {
     let mut again = a.create_label();
     a.set_label(&mut again)?;
     a.mov(rax, rdi)?;
     for &row in ZMM.iter().take(SIDE) {
-        a.vmovups(row, zmmword_ptr(rax))?;
+        if levels {
+            row_of_levels(a, row)?;
+        } else {
+            a.vmovups(row, zmmword_ptr(rax))?;
+        }
         a.add(rax, rdx)?;
     }
     for (i, column) in transposed(a)?.into_iter().enumerate() {
-        a.vmovups(zmmword_ptr(rsi + VECTOR * i as i32), column)?;
+        let to = zmmword_ptr(rsi + VECTOR * i as i32);
+        if past {
+            a.vmovntps(to, column)?;
+        } else {
+            a.vmovups(to, column)?;
+        }
     }
-    a.add(rdi, VECTOR)?;
+    a.add(rdi, if levels { 2 * VECTOR } else { VECTOR })?;
     a.add(rsi, VECTOR * SIDE as i32)?;
     a.dec(rcx)?;
     a.jnz(again)
+}
+
+/// 64 levels as bytes.
+fn row_of_levels(a: &mut CodeAssembler, row: AsmRegisterZmm) -> Done {
+    const HALVES: [(AsmRegisterZmm, AsmRegisterYmm); 2] = [(zmm16, ymm16), (zmm17, ymm17)];
+    for (i, (half, bytes)) in HALVES.into_iter().enumerate() {
+        let at = rax + VECTOR * i as i32;
+        // The prefetchers of machines follow fewer rows at once, and none beyond a page.
+        a.prefetcht1(byte_ptr(at + AHEAD))?;
+        a.vmovdqu64(half, zmmword_ptr(at))?;
+        a.vpmovwb(bytes, half)?;
+    }
+    a.vinserti64x4(row, zmm16, ymm17, 1)
 }
 
 fn scatter(a: &mut CodeAssembler) -> Done {

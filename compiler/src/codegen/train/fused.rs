@@ -5,6 +5,7 @@ use super::Frame;
 use super::borders::surround;
 use super::values::{Values, of_levels, of_maps};
 use crate::codegen::emitter::Emitter;
+use crate::codegen::lanes::clif::Played;
 use crate::codegen::lanes::nest::{self, Nest};
 use crate::codegen::lanes::program::{Access, Element, Lane, Type};
 use crate::codegen::tiles::Width;
@@ -29,15 +30,63 @@ pub fn emit(
     let widths = phases.iter().map(|p| phase(e, frame, domain, p)).collect::<Result<Vec<_>, _>>()?;
     // The narrowest phase tells: one lane function in four lanes can cost more than all others.
     let narrowest = widths.into_iter().min_by_key(|w| w.map_or(0, Width::lanes));
-    Ok(match narrowest.flatten() {
+    Ok(name(narrowest.flatten()))
+}
+
+/// What profiles call a fused step.
+pub fn name(width: Option<Width>) -> &'static str {
+    match width {
         None => "fused",
         Some(Width::Ymm) => "fused, AVX2",
         Some(Width::Zmm) => "fused, AVX-512",
-    })
+    }
 }
 
 /// Emits one phase; gives the width of its leaf function, if it has one.
 fn phase(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, domain: Domain, phase: &Phase) -> Result<Option<Width>, String> {
+    let channels = match domain {
+        Domain::Flat(len) => {
+            let (start, end) = (e.mul(frame.task, CHUNK), e.int(len));
+            let stop = e.add(start, CHUNK);
+            let stop = e.min(stop, end);
+            return elements(e, frame, len, phase, [start, stop]);
+        }
+        Domain::Image(channels, ..) => channels,
+    };
+    let (nest, mut played, maxima) = nest(e, frame, domain, phase)?;
+    for sink in &phase.sinks {
+        if let Form::Levels(levels) = &frame.buffer(sink.slot())?.form {
+            let base = frame.base(e, sink.slot())?;
+            surround(e, levels, base);
+        }
+    }
+    let (found, width) = nest.channels(e, &mut played, channels)?;
+    found.into_iter().zip(maxima).for_each(|(v, base)| store_maximum(e, v, base));
+    Ok(width)
+}
+
+/// Emits one phase over the elements `start` … `stop` of a parameter of so many; up to 15 beyond are written too.
+///
+/// # Errors
+/// What cannot be evaluated.
+pub fn elements(
+    e: &mut Emitter<'_, '_>,
+    frame: &Frame<'_>,
+    len: usize,
+    phase: &Phase,
+    range: [Value; 2],
+) -> Result<Option<Width>, String> {
+    let (nest, mut played, _) = nest(e, frame, Domain::Flat(len), phase)?;
+    nest.elements(e, &mut played, range)
+}
+
+/// The program of a phase, what of it belongs to the task, and where its maxima are stored.
+fn nest(
+    e: &mut Emitter<'_, '_>,
+    frame: &Frame<'_>,
+    domain: Domain,
+    phase: &Phase,
+) -> Result<(Nest, Played, Vec<Value>), String> {
     let mut targets = Vec::new();
     for sink in &phase.sinks {
         match *sink {
@@ -58,27 +107,8 @@ fn phase(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, domain: Domain, phase: &Pha
         }
     }
     let image = if let Domain::Image(_, h, w) = domain { [h, w] } else { [1, 1] };
-    let mut played = std::mem::take(&mut values.played);
-    let nest = Nest { program: values.program, sinks, image };
-    match domain {
-        Domain::Flat(len) => {
-            let (start, end) = (e.mul(frame.task, CHUNK), e.int(len));
-            let stop = e.add(start, CHUNK);
-            let stop = e.min(stop, end);
-            nest.elements(e, &mut played, [start, stop])
-        }
-        Domain::Image(channels, ..) => {
-            for sink in &phase.sinks {
-                if let Form::Levels(levels) = &frame.buffer(sink.slot())?.form {
-                    let base = frame.base(e, sink.slot())?;
-                    surround(e, levels, base);
-                }
-            }
-            let (found, width) = nest.channels(e, &mut played, channels)?;
-            found.into_iter().zip(maxima).for_each(|(v, base)| store_maximum(e, v, base));
-            Ok(width)
-        }
-    }
+    let played = std::mem::take(&mut values.played);
+    Ok((Nest { program: values.program, sinks, image }, played, maxima))
 }
 
 /// What a sink takes, in lanes, and where it puts it.

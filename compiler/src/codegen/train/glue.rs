@@ -1,9 +1,10 @@
 //! The steps of a product around its kernel: addresses of what it reads and writes, and the split among tasks.
 
 use super::Frame;
+use super::late;
 use super::scalars::scaled;
 use crate::codegen::emitter::Emitter;
-use crate::codegen::products::{InputLayout, PatchOperands, relayout, share};
+use crate::codegen::products::{GradientLayout, InputLayout, PatchOperands, Samples, WeightGrad, relayout, share};
 use crate::graph::{Node, Value as GraphValue};
 use crate::lower::train::layouts::Maps;
 use crate::lower::train::{self, Form, Kind, Part, Product, ProductPlan, Slot, Tasks};
@@ -210,21 +211,38 @@ fn run(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node, product: &Produc
             Ok("float weight gradient by patches")
         }
         ProductPlan::WeightGrad(mut plan, _) => {
-            if let Form::Planes(p) = form(a)? {
-                plan.input = p.clone();
-            }
-            if let Form::Maps(m) = form(b)? {
-                plan.gradient = crate::codegen::products::GradientLayout::Maps(m.clone());
-            }
-            let right = frame.all(e, b)?;
-            let scales = match product.from.get(2) {
-                Some(&s) => Some(frame.all(e, s)?.base),
-                None => None,
-            };
+            let ([left, right], scales) = weight_operands(e, frame, product, &mut plan)?;
             let (scratch, dense) = (frame.base(e, product.to)?, Slot::own(GraphValue { node: node.id, port: 0 }));
             let to = [scratch, frame.base(e, dense)?];
-            plan.emit(e, frame.task, frame.batch, left, right, scales, to).map_err(|e| e.to_string())?;
-            Ok(plan.name(e.level))
+            let emit = |e: &mut Emitter<'_, '_>| plan.emit(e, frame.task, frame.batch, left, right, scales, to);
+            let mut done = Ok(());
+            match scales.filter(|_| frame.plan.is_late(node.id) && plan.writes_dense(e.level, e.fma)) {
+                None => done = emit(e),
+                Some(scales) => {
+                    let early = late::early(e, frame, scales);
+                    e.when(early, |e| done = emit(e));
+                }
+            }
+            done.map(|()| plan.name(e.level)).map_err(|e| e.to_string())
         }
     }
+}
+
+/// Both operands of a weight gradient, and the factors of one of levels; `plan` learns how they lie.
+pub(super) fn weight_operands(
+    e: &mut Emitter<'_, '_>,
+    frame: &Frame<'_>,
+    product: &Product,
+    plan: &mut WeightGrad,
+) -> Result<([Samples; 2], Option<Value>), String> {
+    let [a, b, ..] = *product.from else { return Err("a product has two operands".to_owned()) };
+    if let Form::Planes(p) = &frame.buffer(a)?.form {
+        plan.input = p.clone();
+    }
+    if let Form::Maps(m) = &frame.buffer(b)?.form {
+        plan.gradient = GradientLayout::Maps(m.clone());
+    }
+    let operands = [frame.all(e, a)?, frame.all(e, b)?];
+    let scales = product.from.get(2).map(|&s| frame.all(e, s)).transpose()?;
+    Ok((operands, scales.map(|s| s.base)))
 }

@@ -8,6 +8,7 @@ mod combine;
 mod fused;
 mod glue;
 mod gradients;
+mod late;
 mod loss;
 mod moves;
 mod noise;
@@ -56,6 +57,7 @@ pub(crate) mod at {
 }
 
 /// One step's function.
+#[derive(Clone, Copy)]
 pub(super) struct Frame<'g> {
     pub graph: &'g Graph,
     pub plan: &'g Plan,
@@ -72,6 +74,8 @@ pub(super) struct Frame<'g> {
     vector: Value,
     samples: Value,
     worker: Value,
+    /// A slot that lies elsewhere than the plan says, and where.
+    moved: Option<(Slot, Value)>,
 }
 
 /// Emits the function of a step; returns its kernel's name.
@@ -109,7 +113,7 @@ impl<'g> Frame<'g> {
         let vector = e.mul(rounded, 4);
         let samples = e.add(arena, plan.fixed as usize);
         let samples = e.at(samples, vector, plan.vectors as usize);
-        Frame { graph, plan, step, call, train, batch, task, arena, vector, samples, worker }
+        Frame { graph, plan, step, call, train, batch, task, arena, vector, samples, worker, moved: None }
     }
 
     fn work(&self, e: &mut Emitter<'_, '_>) -> Result<&'static str, String> {
@@ -119,6 +123,7 @@ impl<'g> Frame<'g> {
             Work::Product(product) => glue::emit(e, self, product),
             Work::Check(slots) => reduce::check(e, self, slots),
             Work::Gradients(list) => gradients::emit(e, self, list),
+            Work::Late(product, phase) => late::emit(e, self, product, phase),
             Work::Scores(value) => loss::scores(e, self, *value),
             Work::Operators(list) => match &**list {
                 [one] => self.operator(e, self.node(*one)?),
@@ -176,6 +181,9 @@ impl<'g> Frame<'g> {
     pub fn all(&self, e: &mut Emitter<'_, '_>, slot: Slot) -> Result<Samples, String> {
         let buffer = self.buffer(slot)?;
         let stride = |e: &mut Emitter<'_, '_>, n: usize| e.int(n);
+        if let Some((_, base)) = self.moved.filter(|&(moved, _)| moved == slot) {
+            return Ok(Samples { base, stride: stride(e, 0) });
+        }
         Ok(match buffer.place {
             Place::Input(i) => {
                 let list = e.read(types::I64, self.call, at::INPUTS);

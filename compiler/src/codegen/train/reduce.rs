@@ -4,6 +4,8 @@ use super::scalars::elements;
 use super::{Frame, at};
 use crate::codegen::emitter::{Emitter, F32X4};
 use crate::codegen::lanes::pick;
+use crate::codegen::target::Arch;
+use crate::codegen::tiles::sum_abs::sum_abs;
 use crate::graph::{Node, Value as GraphValue};
 use crate::lower::train::{Form, PIECE, Slot};
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
@@ -37,7 +39,7 @@ pub fn emit(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Result<&
             let value = frame.operand(node, 0)?;
             let len = frame.graph.value_type(value).and_then(|t| t.shape.sample_len()).ok_or("has no shape")?;
             let other = if name == "mean_abs" || name == "max_abs" { x } else { frame.operand_base(e, node, 1)? };
-            let sums = parameter(e, name, [x, other], len);
+            let sums = parameter(e, name, [x, other], len)?;
             let lanes = [0, 1, 2, 3].map(|i| e.b.ins().extractlane(sums, i));
             if name == "max_abs" {
                 let [first, rest @ ..] = lanes;
@@ -55,7 +57,7 @@ pub fn emit(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, node: &Node) -> Result<&
 }
 
 /// Four lanes over all elements of a parameter; element i goes to lane i mod 4.
-fn parameter(e: &mut Emitter<'_, '_>, name: &str, [x, other]: [Value; 2], len: usize) -> Value {
+fn parameter(e: &mut Emitter<'_, '_>, name: &str, [x, other]: [Value; 2], len: usize) -> Result<Value, String> {
     let zero = e.splat_f32(0.0);
     let sum = e.var(zero);
     let second = (name == "count_equal_abs").then(|| {
@@ -89,6 +91,17 @@ fn parameter(e: &mut Emitter<'_, '_>, name: &str, [x, other]: [Value; 2], len: u
         let new = mask.map_or(new, |mask| e.select(mask, new, old));
         e.b.def_var(sum, new);
     };
+    let lines = len / LINE;
+    if name == "mean_abs" && lines > 0 && e.level.arch == Arch::X86_64 {
+        let function = sum_abs(e.image).map_err(|e| e.to_string())?;
+        let (sums, count) = (e.stack(16, 16), e.int(lines));
+        e.store(zero, sums, 0);
+        e.call(function, &[x, count, sums]);
+        let sums = e.load(F32X4, sums, 0);
+        e.b.def_var(sum, sums);
+        tail(e, [lines * LINE, len], step);
+        return Ok(e.b.use_var(sum));
+    }
     let whole = (len / AHEAD).saturating_sub(1) * AHEAD;
     let (start, end) = (e.int(0), e.int(whole));
     e.range(start, end, LINE, |e, i| {
@@ -102,7 +115,7 @@ fn parameter(e: &mut Emitter<'_, '_>, name: &str, [x, other]: [Value; 2], len: u
         }
     });
     tail(e, [whole, len], step);
-    e.b.use_var(sum)
+    Ok(e.b.use_var(sum))
 }
 
 /// Floats of a line of the cache.
@@ -225,7 +238,7 @@ pub fn check(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, slots: &[Slot]) -> Resu
 
 /// Whether the factors of the samples leave open that Σ c_i·S_i, |S_i| < 2³¹, is finite: unless Σ |c_i| is far from the
 /// greatest float. The gradient is far larger than they are.
-fn beyond(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, factors: Value) -> Value {
+pub fn beyond(e: &mut Emitter<'_, '_>, frame: &Frame<'_>, factors: Value) -> Value {
     const MOST: f32 = (1u128 << 90) as f32;
     let (zero, none) = (e.b.ins().f32const(0.0), e.int(0));
     let sum = e.var(zero);

@@ -7,6 +7,7 @@
 //! It must never know an instruction set or a layout's inner order.
 
 mod gradients;
+mod late;
 pub mod layouts;
 mod levels;
 mod memory;
@@ -210,6 +211,9 @@ pub enum Work {
     Check(Vec<Slot>),
     /// Evaluates each gradient and stores it for the caller; one task a gradient.
     Gradients(Vec<(Value, Slot)>),
+    /// What else a fused step over a parameter's elements would do, whose tasks are those of this weight gradient: a machine
+    /// that makes the gradient a few rows at a time makes it here, the others read it from memory.
+    Late(Box<Product>, Phase),
     /// Copies the scores to the caller.
     Scores(Value),
     /// Any other operators: the kernel of each reads and writes slots of kind `Own`. Several are whole tasks, one each.
@@ -289,6 +293,11 @@ impl Plan {
     pub fn factors(&self, slot: &Slot) -> Option<Slot> {
         let factors = Slot { kind: Kind::Scales, ..*slot };
         (slot.kind == Kind::Own && self.buffers.contains_key(&factors)).then_some(factors)
+    }
+
+    /// Whether the update that reads a weight gradient may make it itself.
+    pub fn is_late(&self, gradient: NodeId) -> bool {
+        self.steps.iter().any(|s| matches!(&s.work, Work::Late(product, _) if product.node == gradient))
     }
 
     /// Pieces of [`PIECE`] elements of a slot of floats: a task of `Work::Check` looks at each, slot after slot.

@@ -355,9 +355,14 @@ impl Scheduler<'_> {
             });
             groups.push((roots, own));
         }
-        for (_, members) in groups {
+        let reads = |(_, members): &Group| {
             let mut reads = BTreeSet::new();
             members.iter().for_each(|&(v, _)| self.roots(v, &mut reads));
+            reads
+        };
+        let all: Vec<BTreeSet<Slot>> = groups.iter().map(reads).collect();
+        for (i, (_, members)) in groups.into_iter().enumerate() {
+            let Some(reads) = all.get(i).cloned() else { continue };
             let Some(&(first, _)) = members.first() else { continue };
             let at = domain(self.ty(first)?).ok_or("a state has no shape")?;
             if let Some((v, _)) = members.iter().find(|(v, _)| self.ty(*v).ok().and_then(domain) != Some(at)) {
@@ -366,9 +371,16 @@ impl Scheduler<'_> {
             }
             let sinks: Vec<Sink> = members.iter().map(|&(v, s)| Sink::Store(v, s)).collect();
             let writes = members.iter().map(|&(_, s)| s).collect();
-            let phases = vec![Phase { sinks, reads: reads.clone() }];
-            let work = Work::Fused { domain: at, phases };
-            self.step(first.node, work, tasks(at), reads.into_iter().collect(), writes);
+            let phase = Phase { sinks, reads: reads.clone() };
+            let others: Vec<_> = all.iter().enumerate().filter(|&(j, _)| j != i).map(|(_, reads)| reads).collect();
+            let (work, tasks, more) = match self.late(at, &reads, &others) {
+                Some((product, tasks)) => {
+                    let more = product.from.clone();
+                    (Work::Late(product, phase), tasks, more)
+                }
+                None => (Work::Fused { domain: at, phases: vec![phase] }, tasks(at), Vec::new()),
+            };
+            self.step(first.node, work, tasks, reads.into_iter().chain(more).collect(), writes);
         }
         Ok(())
     }

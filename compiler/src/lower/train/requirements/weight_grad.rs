@@ -47,6 +47,10 @@ impl WeightGrad {
     }
 
     /// Taps of an output.
+    pub fn taps(&self) -> usize {
+        self.g.taps()
+    }
+
     pub(crate) fn rows(&self) -> usize {
         self.g.taps()
     }
@@ -62,6 +66,14 @@ impl WeightGrad {
         let multiple = if self.pairs.is_some() { TAPS * ROWS_MULTIPLE } else { ROWS_MULTIPLE };
         let rows = self.rows().div_ceil(wanted).next_multiple_of(multiple);
         [self.rows().div_ceil(rows), rows]
+    }
+
+    /// Whether some machines make the gradient a few rows over all samples at a time, each a whole number of lines of the
+    /// weights' order.
+    pub fn in_lines(&self) -> bool {
+        let [chunks, rows] = self.chunks();
+        let whole = self.rows().is_multiple_of(COLUMNS) && (chunks == 1 || rows.is_multiple_of(COLUMNS));
+        self.operands.integer() && self.g.output == [1, 1] && whole
     }
 
     /// Independent tasks, each over all samples.
