@@ -2,7 +2,7 @@
 
 use dorefa_runtime::{Data, Session, Tensor};
 use dorefac::codegen::target::Level;
-use dorefac::compile::{Options, compile, profile};
+use dorefac::compile::{Options, Wish, compile, profile};
 use dorefac::emit::jit::JitImage;
 use dorefac::graph::Graph;
 use dorefac::{interp, passes, text};
@@ -44,6 +44,12 @@ fn check(extents: &[usize], body: &str, weights: Weights<'_>) -> Vec<&'static st
     check_on(batch(extents), body, weights)
 }
 
+/// Layers that can have it multiply digits of bytes.
+fn by_digits() -> Options {
+    let wish = Wish { layer: "*".to_owned(), kernel: "split-integer-vnni".to_owned(), measured: false };
+    Options { kernels: vec![wish], ..Options::default() }
+}
+
 /// The same on a batch of one's own.
 fn check_on(x: Tensor, body: &str, weights: Weights<'_>) -> Vec<&'static str> {
     let graph = pixels(&x.shape()[1..], body, weights);
@@ -52,16 +58,24 @@ fn check_on(x: Tensor, body: &str, weights: Weights<'_>) -> Vec<&'static str> {
         let fma = profile(&level);
         let mut lowered = graph.clone();
         passes::run(&mut lowered, fma, &mut |_, _| {}).expect("passes");
-        let compiled = compile(&lowered, &level, &Options::default()).unwrap_or_else(|e| panic!("{cpu}: {e}\n{body}"));
-        kernels.clone_from(&compiled.kernels);
-        let jit = JitImage::new(&compiled.image).expect("links").into_model().expect("loads");
         let want = interp::run(&lowered, std::slice::from_ref(&x), fma).expect("runs");
-        for threads in [1, 3] {
-            let got = Session::new(&jit, threads).expect("session").run(std::slice::from_ref(&x)).expect("runs");
-            assert!(
-                bits(&want) == bits(&got),
-                "{cpu}, {threads} threads: not the interpreter's bits\n{body}\n{kernels:?}"
-            );
+        let run = |options: &Options| {
+            let compiled = compile(&lowered, &level, options).unwrap_or_else(|e| panic!("{cpu}: {e}\n{body}"));
+            let jit = JitImage::new(&compiled.image).expect("links").into_model().expect("loads");
+            for threads in [1, 3] {
+                let got = Session::new(&jit, threads).expect("session").run(std::slice::from_ref(&x)).expect("runs");
+                assert!(
+                    bits(&want) == bits(&got),
+                    "{cpu}, {threads} threads: not the interpreter's bits\n{body}\n{:?}",
+                    compiled.kernels
+                );
+            }
+            compiled.kernels
+        };
+        kernels = run(&Options::default());
+        // Where both can have a layer, transformed weights are mostly chosen.
+        if kernels.iter().any(|k| k.contains("Winograd")) {
+            run(&by_digits());
         }
     }
     // AMX's other kernel takes weights of one digit.
@@ -225,12 +239,12 @@ fn codes_of_windows_side_by_side() {
     }
 }
 
-/// Whether the widest level pools in a tile, one with VNNI.
+/// Whether the widest level's digits of bytes are pooled in a tile.
 fn pools_in_tiles(extents: &[usize], body: &str, weights: Weights<'_>) -> bool {
     let mut graph = pixels(extents, body, weights);
     passes::run(&mut graph, true, &mut |_, _| {}).expect("passes");
     let level = Level::parse("x86-64-v4+vnni", &"x86_64-unknown-linux-gnu".parse().expect("a triple")).expect("levels");
-    let compiled = compile(&graph, &level, &Options::default()).expect("compiles");
+    let compiled = compile(&graph, &level, &by_digits()).expect("compiles");
     compiled.image.functions.iter().any(|f| f.name.contains("Pooled"))
 }
 
