@@ -104,25 +104,32 @@ impl Filter {
     }
 }
 
+/// Elements of E of a column at most: rows of results by rows of levels.
+const EFFECTS: usize = ROWS * (POINTS.len() + 1);
+
+/// What a value's weight adds to each.
+type Effect = [f64; EFFECTS];
+
 /// Times at most that all values of a column are tried.
 const SWEEPS: usize = 3;
 
 /// The weights of a column's values as integers: rounded, then one more or less where the errors of E become smaller in all. Those of
 /// neighbouring points cancel in part, so the bounds of the error are less than two thirds of what rounding alone gives. What is
 /// exactly 0 stays so.
-fn round(exact: &[f64], effects: &[Vec<f64>]) -> Vec<i16> {
+fn round(exact: &[f64], effects: &[Effect]) -> Vec<i16> {
     let mut u: Vec<f64> = exact.iter().map(|v| v.round()).collect();
-    let mut errors = vec![0f64; effects.first().map_or(0, Vec::len)];
+    let mut errors: Effect = [0.0; EFFECTS];
     for ((u, exact), effect) in u.iter().zip(exact).zip(effects) {
         errors.iter_mut().zip(effect).for_each(|(error, effect)| *error += (u - exact) * effect);
     }
-    let size = |errors: &[f64]| errors.iter().map(|e| e.abs()).sum::<f64>();
+    let size = |errors: &Effect| errors.iter().map(|e| e.abs()).sum::<f64>();
     let mut least = size(&errors);
     for _ in 0..SWEEPS {
         let before = least;
         for ((u, _), effect) in u.iter_mut().zip(exact).zip(effects).filter(|((_, exact), _)| **exact != 0.0) {
             for by in [1.0, -1.0] {
-                let moved: Vec<f64> = errors.iter().zip(effect).map(|(error, effect)| error + by * effect).collect();
+                let mut moved = errors;
+                moved.iter_mut().zip(effect).for_each(|(error, effect)| *error += by * effect);
                 if size(&moved) < least && (*u + by).abs() <= GREATEST {
                     (least, errors) = (size(&moved), moved);
                     *u += by;
@@ -216,11 +223,14 @@ impl SplitWinograd {
     }
 
     /// For each value what one more of its weight adds to E: A's factors times B's, every row of results and of levels.
-    fn effects(&self) -> Vec<Vec<f64>> {
+    fn effects(&self) -> Vec<Effect> {
         let (output, input) = (self.filter.output(), self.filter.input());
         let of = |(v, b): (usize, &Vec<i64>)| {
             let factors = output.iter().map(|a| a.get(v).copied().unwrap_or(0));
-            factors.flat_map(|a| b.iter().map(move |b| (a * b) as f64)).collect()
+            let all = factors.flat_map(|a| b.iter().map(move |b| (a * b) as f64));
+            let mut effect = [0.0; EFFECTS];
+            effect.iter_mut().zip(all).for_each(|(slot, e)| *slot = e);
+            effect
         };
         input.iter().enumerate().map(of).collect()
     }
