@@ -17,12 +17,13 @@ use super::layer::{Layer, demand, thresholds};
 use super::split_lanes::{Finish, Multiply};
 use super::split_tiling::{PATCH, Strip, cut, digits, levels, narrow, patched, strip};
 use super::{KernelError, Task, split_input, split_lanes};
+use crate::codegen::CodegenError;
 use crate::codegen::emitter::{Emitter, F32X4, I32X4};
 use crate::codegen::image::FunctionId;
 use crate::codegen::target::{Level, a64, x86};
 use crate::codegen::tiles::patches::Patches;
 use crate::codegen::tiles::split_bytes_avx2::SHORTEST;
-use crate::codegen::tiles::{Rows, SplitFinish, SplitShape};
+use crate::codegen::tiles::{SplitFinish, SplitShape};
 use crate::graph::Value as GraphValue;
 use crate::graph::ops::Geometry;
 use crate::graph::types::Layout;
@@ -66,8 +67,8 @@ pub(super) struct SplitLayer<'a> {
     pub multiply: Multiply,
     /// The sums under windows, where weights are halved.
     boxes: Option<BoxSums>,
-    /// What gathers the windows of a row's positions side by side, where, and bytes from one to the next.
-    patches: Option<(FunctionId, Value, usize)>,
+    /// The windows of a row's positions, where they are gathered.
+    patches: Option<Gathered>,
 }
 
 /// Whether level and layer allow the kernel: the instructions, sums that are proved, and a window that fits a strip.
@@ -169,8 +170,7 @@ pub(super) fn emit(
             e.range(top, bottom, window[0], |e, y| {
                 let i = e.b.ins().isub(y, top);
                 let input = e.at(layer.strip, i, g.strides[0] * layer.row);
-                let done = row(e, task, &layer, ([y, left, right, input], i), words);
-                result = std::mem::replace(&mut result, Ok(())).and(done);
+                result = row(e, task, &layer, ([y, left, right, input], i), words);
             });
         });
     });
@@ -189,55 +189,20 @@ fn prepare<'a>(
     let (split, halves) = cut(about, kernel).ok_or_else(does_not_fit)?;
     let (shape, Strip { positions, extents, tall, row, size }) =
         strip(about, &split, kernel).ok_or_else(does_not_fit)?;
-    let scale = |o| about.codes.map_or(1.0, |c| c.acc.scale_of(o));
     let positions = shape.map_or(positions, |s| s.positions);
     let pixel = g.channels * split.products.element();
     let strip = e.stack(size, 64);
     let boxes = halves.is_some().then(|| BoxSums::new(e, [tall, row / pixel.max(1)], positions));
     let levels = halves.unwrap_or_else(|| levels(about));
-    // The threshold that enters the chain, if it is one.
-    let finish = match thresholds(task.graph, task.step.source.node) {
-        Some((rows, top)) => {
-            let early = about.codes.and_then(|c| split.early_thresholds(g, (rows, top), &levels, c.a.levels()));
-            let table = early.unwrap_or_else(|| split.thresholds(g, rows, top));
-            let early = split.early;
-            Finish::Threshold { table: e.data("thresholds", table), top, early }
-        }
-        None if task.step.source == (GraphValue { node, port: 0 }) => Finish::Raw,
-        None => Finish::Decode { table: e.data("scales", split.scales(g, scale)) },
-    };
-    let mut kind = finish.kind();
-    let window = shape.map_or([1, 1], SplitShape::window);
-    if let (SplitFinish::Early { top, shift }, true) = (kind, window != [1, 1]) {
-        kind = SplitFinish::Pooled { top, shift, window };
-    }
-    let direct = match shape {
-        Some(_) if split.early.is_some() => true,
-        Some(s) if stores(e, task, g, s) => {
-            kind = SplitFinish::Nibbles { top: kind.top(), planes: task.result.buffer.planes };
-            kind.top() > 0
-        }
-        _ => false,
-    };
-    // From the levels of one row of positions of a tile to those of the next.
-    let mut apart = g.strides[0] * row;
+    let finish = finish(e, task, about, &split, &levels);
+    let direct = shape.and_then(|shape| stored(e, task, g, shape, finish));
     let gathered = if kernel == Kernel::SplitVnni { patched(about, &split) } else { None };
-    let patches = match gathered {
-        None => None,
-        Some(whole) => {
-            let pitch = whole.length.next_multiple_of(4);
-            let gather = Patches {
-                rows: split.runs[0],
-                row: g.dilations[0] * row,
-                run: split.length,
-                stride: g.strides[1] * pixel,
-                patch: pitch,
-            };
-            let function = gather.function(e.image).map_err(|m| (node, m.to_string()))?;
-            let columns = extents[1].next_multiple_of(shape.map_or(1, SplitShape::columns));
-            apart = columns * pitch;
-            Some((function, e.stack(window[0] * columns * pitch + 2 * PATCH, 64), pitch))
+    let patches = match (gathered, shape) {
+        (Some(whole), Some(shape)) => {
+            let made = Gathered::new(e, g, [&split, &whole], shape, [row, extents[1]]);
+            Some(made.map_err(|m| (node, m.to_string()))?)
         }
+        _ => None,
     };
     let split = gathered.unwrap_or(split);
     let pitch = g.outputs.next_multiple_of(4) + TILE;
@@ -247,13 +212,12 @@ fn prepare<'a>(
         None => None,
         Some(shape) => {
             let steps = [g.dilations[0] * row, g.dilations[1] * pixel];
-            let pitch = if direct { g.outputs / 4 } else { pitch * 4 };
+            let pitch = if direct.is_some() { g.outputs / 4 } else { pitch * 4 };
             let kind = match boxes {
                 Some(_) => SplitFinish::Halved,
-                None if direct => kind,
-                None => finish.kind(),
+                None => direct.unwrap_or(finish.kind()),
             };
-            let position = patches.map_or(g.strides[1] * pixel, |(_, _, pitch)| pitch);
+            let [position, apart] = patches.map_or([g.strides[1] * pixel, g.strides[0] * row], |p| [p.pitch, p.row]);
             let shape = shape.with(&split, steps, position, pitch, kind).with_rows([apart, 0]);
             Some((shape.function(e.image).map_err(|m| (node, m.to_string()))?, shape))
         }
@@ -276,13 +240,80 @@ fn prepare<'a>(
         tile,
         buffer,
         pitch,
-        direct,
+        direct: direct.is_some(),
         list,
         kept,
         multiply,
         boxes,
         patches,
     })
+}
+
+/// What becomes of a layer's accumulators, with its table.
+fn finish(e: &mut Emitter<'_, '_>, task: &Task<'_>, about: &Layer<'_>, split: &split::Split, levels: &[i64]) -> Finish {
+    let g = &about.g;
+    // The threshold that enters the chain, if it is one.
+    match thresholds(task.graph, task.step.source.node) {
+        Some((rows, top)) => {
+            let early = about.codes.and_then(|c| split.early_thresholds(g, (rows, top), levels, c.a.levels()));
+            let table = early.unwrap_or_else(|| split.thresholds(g, rows, top));
+            Finish::Threshold { table: e.data("thresholds", table), top, early: split.early }
+        }
+        None if task.step.source == (GraphValue { node: about.node, port: 0 }) => Finish::Raw,
+        None => {
+            let scale = |o| about.codes.map_or(1.0, |c| c.acc.scale_of(o));
+            Finish::Decode { table: e.data("scales", split.scales(g, scale)) }
+        }
+    }
+}
+
+/// What a tile stores, where that is the step's result itself.
+fn stored(
+    e: &Emitter<'_, '_>,
+    task: &Task<'_>,
+    g: &Geometry,
+    shape: SplitShape,
+    finish: Finish,
+) -> Option<SplitFinish> {
+    match (finish.kind(), shape.window()) {
+        (early @ SplitFinish::Early { .. }, [1, 1]) => Some(early),
+        (SplitFinish::Early { top, shift }, window) => Some(SplitFinish::Pooled { top, shift, window }),
+        (kind, _) if kind.top() > 0 && stores(e, task, g, shape) => {
+            Some(SplitFinish::Nibbles { top: kind.top(), planes: task.result.buffer.planes })
+        }
+        _ => None,
+    }
+}
+
+/// The windows of a row's positions side by side.
+#[derive(Clone, Copy)]
+struct Gathered {
+    /// What gathers them.
+    function: FunctionId,
+    /// Where.
+    base: Value,
+    /// Bytes from one to the next.
+    pitch: usize,
+    /// Bytes from those of one row of positions to those of the next.
+    row: usize,
+}
+
+impl Gathered {
+    /// Of a layer by rows and by whole windows, from a strip of so many bytes a row and positions side by side.
+    fn new(
+        e: &mut Emitter<'_, '_>,
+        g: &Geometry,
+        [rows, whole]: [&split::Split; 2],
+        shape: SplitShape,
+        [row, positions]: [usize; 2],
+    ) -> Result<Gathered, CodegenError> {
+        let pitch = whole.length.next_multiple_of(4);
+        let stride = g.strides[1] * g.channels * rows.products.element();
+        let windows = Patches { rows: rows.runs[0], row: g.dilations[0] * row, run: rows.length, stride, patch: pitch };
+        let function = windows.function(e.image)?;
+        let row = positions.next_multiple_of(shape.columns()) * pitch;
+        Ok(Gathered { function, base: e.stack(shape.rows().count * row + 2 * PATCH, 64), pitch, row })
+    }
 }
 
 /// Whether a step's result are codes of few bits that whole tiles and blocks make, so that the tile can store them.
@@ -306,19 +337,14 @@ fn row(
     let mut result = Ok(());
     let (input, position) = match layer.patches {
         None => (input, g.strides[1] * pixel),
-        Some((gather, patches, pitch)) => {
+        Some(patches) => {
             let count = e.b.ins().isub(end, start);
-            let rows = match layer.tile.map(|(_, tile)| tile.rows()) {
-                Some(Rows { count: rows, levels: apart, .. }) => {
-                    (0..rows).map(|r| [r * g.strides[0] * layer.row, r * apart]).collect()
-                }
-                None => vec![[0, 0]],
-            };
-            for offsets in rows {
-                let [from, to] = [e.add(input, offsets[0]), e.add(patches, offsets[1])];
-                e.call(gather, &[from, to, count]);
+            for row in 0..layer.tile.map_or(1, |(_, tile)| tile.rows().count) {
+                let from = e.add(input, row * g.strides[0] * layer.row);
+                let to = e.add(patches.base, row * patches.row);
+                e.call(patches.function, &[from, to, count]);
             }
-            (patches, pitch)
+            (patches.base, patches.pitch)
         }
     };
     if let Some(list) = layer.list {
@@ -362,7 +388,7 @@ fn row(
                 });
             });
         }
-        result = std::mem::replace(&mut result, Ok(())).and(whole).and(rest);
+        result = whole.and(rest);
     });
     result
 }

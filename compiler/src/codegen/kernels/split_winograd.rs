@@ -189,8 +189,7 @@ pub(super) fn emit(
         let zero = e.int(0);
         split_input::copy(e, layer, &strip, [top, zero]);
         e.range(top, bottom, results, |e, y| {
-            let done = emitted.rows(e, task, [top, y, end]);
-            result = std::mem::replace(&mut result, Ok(())).and(done);
+            result = emitted.rows(e, task, [top, y, end]);
         });
     });
     result

@@ -61,7 +61,7 @@ pub use look_up_avx2::{CODES_ADDENDS, CODES_FRAME, CODES_RESIDUAL, LookUpCodes, 
 pub use look_up_lanes::Lanes;
 pub use patch_grad::PatchTile;
 pub use popcount_avx512::PopcountShape;
-pub use split::{Rows, SplitFinish, SplitShape};
+pub use split::{SplitFinish, SplitShape};
 pub use tables_avx512::TablesShape;
 pub use vectors::Width;
 pub(super) use vectors::either;

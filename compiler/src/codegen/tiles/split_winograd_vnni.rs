@@ -118,6 +118,38 @@ impl WinogradShape {
         Ok(())
     }
 
+    /// Stores the codes of one or two results from the sums of all positions, and enters those that stay open.
+    fn decide(self, a: &mut CodeAssembler, sums: &[AsmRegisterZmm], pair: &[usize]) -> Result<(), IcedError> {
+        let s = self.exact;
+        let (SplitFinish::Early { top, shift } | SplitFinish::Pooled { top, shift, .. }) = s.finish else {
+            return Ok(());
+        };
+        let [height, width] = s.window();
+        let mut each = Vec::new();
+        for (&result, to) in pair.iter().zip([LEVELS, DIGITS[0]]) {
+            let row = |y: usize| sums.iter().skip(s.first(result) + y * s.columns()).take(width);
+            let window: Vec<AsmRegisterZmm> = (0..height).flat_map(row).copied().collect();
+            match *window {
+                [only] => each.push(only),
+                _ => {
+                    greatest_of(a, &window, to)?;
+                    each.push(to);
+                }
+            }
+        }
+        let ([Some(&one), Some(&other)], Some(&first)) = ([each.first(), each.last()], pair.first()) else {
+            return Ok(());
+        };
+        sure(s, a, [one, other], [top, shift as usize], [first, pair.len()])?;
+        // Mostly neither is open.
+        let mut decided = a.create_label();
+        a.test(eax, eax)?;
+        a.jz(decided)?;
+        pair.iter().zip(LANES).try_for_each(|(&result, lanes)| enter(s, a, result, lanes))?;
+        a.set_label(&mut decided)?;
+        a.zero_bytes()
+    }
+
     /// The sums of column `t` as those of its rows of results: A applied in place, by sums and differences of the products of
     /// opposite points. Gives where they are.
     fn inverse(self, a: &mut CodeAssembler, t: usize) -> Result<Vec<AsmRegisterZmm>, IcedError> {
@@ -174,11 +206,6 @@ impl Early for WinogradShape {
 
     fn upper(&self, a: &mut CodeAssembler) -> Result<(), IcedError> {
         let s = self.exact;
-        let (top, shift, pooled) = match s.finish {
-            SplitFinish::Early { top, shift } => (top, shift, false),
-            SplitFinish::Pooled { top, shift, .. } => (top, shift, true),
-            _ => return Ok(()),
-        };
         a.mov(rax, qword_ptr(rsp + seventh()))?;
         a.add(qword_ptr(rsp + seventh()), (self.columns() * self.position) as i32)?;
         for &sum in &ZMM[..self.filter.values() * self.columns()] {
@@ -186,34 +213,13 @@ impl Early for WinogradShape {
         }
         self.products(a)?;
         let columns = (0..self.columns()).map(|t| self.inverse(a, t)).collect::<Result<Vec<_>, _>>()?;
+        let sums: Vec<AsmRegisterZmm> =
+            (0..s.rows.count).flat_map(|row| columns.iter().filter_map(move |c| c.get(row))).copied().collect();
         spreads(a)?;
-        let sums = |row: usize, t: usize| columns.get(t).and_then(|c| c.get(row)).copied();
-        let [height, width] = s.window();
-        for row in 0..s.rows.count / height {
+        // Pairs of one row.
+        for row in 0..s.results() / s.across() {
             let results: Vec<usize> = (row * s.across()..(row + 1) * s.across()).collect();
-            for pair in results.chunks(2) {
-                let mut greatest = Vec::new();
-                for (&i, to) in pair.iter().zip([LEVELS, DIGITS[0]]) {
-                    let first = (s.first(i) / s.columns(), s.first(i) % s.columns());
-                    let window = (0..height).flat_map(|y| (0..width).map(move |x| (first.0 + y, first.1 + x)));
-                    let window: Vec<AsmRegisterZmm> = window.filter_map(|(y, x)| sums(y, x)).collect();
-                    if pooled {
-                        greatest_of(a, &window, to)?;
-                    }
-                    greatest.push(if pooled { to } else { window.first().copied().unwrap_or(to) });
-                }
-                let [Some(&one), Some(&other)] = [greatest.first(), greatest.last()] else { continue };
-                let first = pair.first().copied().unwrap_or(0);
-                sure(s, a, [one, other], [top, shift as usize], [first, pair.len()])?;
-                let mut decided = a.create_label();
-                a.test(eax, eax)?;
-                a.jz(decided)?;
-                for (&i, lanes) in pair.iter().zip(LANES) {
-                    enter(s, a, i, lanes)?;
-                }
-                a.set_label(&mut decided)?;
-                a.zero_bytes()?;
-            }
+            results.chunks(2).try_for_each(|pair| self.decide(a, &sums, pair))?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use super::pack_rows_avx512::PackRows;
 use super::patches::Patches;
 use super::product::Dot;
 use super::product_amx::{self, ProductShape};
-use super::split::Instructions;
+use super::split::{Instructions, Rows};
 use super::split_winograd_rows::RowTransform;
 use super::split_winograd_vnni::WinogradShape;
 use super::transpose_avx512::Apart;
