@@ -85,12 +85,12 @@ impl Approximation {
     /// How many of ⌊U/2^s⌋'s values leave one of the thresholds open, for all of them.
     pub(super) fn open(&self, row: &[i64], s: u32) -> f64 {
         let between = row.iter().filter(|&&t| matches!(self.threshold(t), Threshold::Between(..))).count();
-        between as f64 * f64::from(self.bounds(row, s).1)
+        between as f64 * self.bounds(row, s).map_or(f64::INFINITY, |(_, open)| open.into())
     }
 
     /// For each threshold what ⌊U/2^s⌋ passes where it is sure to be reached, and the least with which it is open; and how many
-    /// leave one of them open.
-    fn bounds(&self, row: &[i64], s: u32) -> (Vec<[i16; 2]>, u16) {
+    /// leave one of them open. `None` where all of 16 bits would.
+    fn bounds(&self, row: &[i64], s: u32) -> Option<(Vec<[i16; 2]>, u16)> {
         let (lowest, highest) = (i64::from(i16::MIN), i64::from(i16::MAX));
         let clamp = |v: i64, from: i64| (v >> s).clamp(from, from + highest - lowest);
         let between: Vec<Option<[i64; 2]>> = row
@@ -112,19 +112,22 @@ impl Approximation {
             Some([sure, _]) => [sure as i16, first(sure)],
             None => [known(t) as i16, other],
         });
-        (each.collect(), open as u16)
+        Some((each.collect(), u16::try_from(open).ok()?))
     }
 }
 
-/// The fewest low bits of U that 16 bits leave off, for thresholds (O, top + 1), direction last; `None` where U could leave 32 bits.
+/// The fewest low bits of U that 16 bits leave off, for thresholds (O, top + 1), direction last; `None` where U could leave 32 bits, or
+/// tells nothing of a threshold.
 pub fn shift(outputs: &[Approximation], rows: &[i64], top: usize) -> Option<u32> {
     let most = i64::from(i16::MAX) << WIDEST;
     if outputs.iter().any(|o| o.reach.0 < -most || o.reach.1 > most) {
         return None;
     }
-    let tells =
-        |s: &u32| outputs.iter().zip(rows.chunks(top + 1)).all(|(o, row)| o.tells(row.get(..top).unwrap_or(row), *s));
-    Some((0..WIDEST).find(tells).unwrap_or(WIDEST))
+    let all = |known: &dyn Fn(&Approximation, &[i64]) -> bool| {
+        outputs.iter().zip(rows.chunks(top + 1)).all(|(o, row)| known(o, row.get(..top).unwrap_or(row)))
+    };
+    let s = (0..WIDEST).find(|&s| all(&|o, row| o.tells(row, s))).unwrap_or(WIDEST);
+    all(&|o, row| o.bounds(row, s).is_some()).then_some(s)
 }
 
 /// [`Split::thresholds`] of each block, and behind them i16 vectors of 16 outputs, each four of them twice in a row: for each
@@ -136,7 +139,7 @@ pub fn thresholds(
     (rows, top): (&[i64], usize),
     known: &[Approximation],
     shift: u32,
-) -> Vec<u8> {
+) -> Option<Vec<u8>> {
     let (outputs, blocks) = (g.outputs / g.groups, split.blocks(g));
     // An output that there is not reaches nothing and is never open.
     let mut bounds = vec![i16::MAX; g.groups * blocks * (2 * top + 1) * PASSED];
@@ -145,7 +148,7 @@ pub fn thresholds(
     for (o, (row, known)) in rows.chunks(top + 1).zip(known).enumerate().take(g.outputs) {
         let (group, o) = (o / outputs, o % outputs);
         let block = group * blocks + o / TILE;
-        let (passed, open) = known.bounds(row.get(..top).unwrap_or(row), shift);
+        let (passed, open) = known.bounds(row.get(..top).unwrap_or(row), shift)?;
         let mut set = |vector: usize, value: i16| {
             let at = (block * (2 * top + 1) + vector) * PASSED + o % TILE / 4 * 8 + o % 4;
             for at in [at, at + 4] {
@@ -163,7 +166,7 @@ pub fn thresholds(
     let exact = split.thresholds(g, rows, top);
     let bounds: Vec<u8> = bounds.iter().flat_map(|v| v.to_le_bytes()).collect();
     let blocks = exact.chunks((top * 2 * VECTOR).max(1)).zip(bounds.chunks((2 * top + 1) * VECTOR));
-    blocks.flat_map(|(exact, bounds)| [exact, bounds].concat()).collect()
+    Some(blocks.flat_map(|(exact, bounds)| [exact, bounds].concat()).collect())
 }
 
 impl Split {
@@ -208,7 +211,7 @@ impl Split {
         weights: &[i64],
         levels: (i64, i64),
     ) -> Option<Vec<u8>> {
-        Some(thresholds(self, g, (rows, top), &self.upper(g, weights, levels)?, self.early?))
+        thresholds(self, g, (rows, top), &self.upper(g, weights, levels)?, self.early?)
     }
 }
 
@@ -268,6 +271,49 @@ mod tests {
     }
 
     const FAR: i64 = 80_000_000;
+
+    /// Errors of every size, and thresholds anywhere: what is said of U at the ends of its range and around every bound is so.
+    #[test]
+    fn what_is_known_holds_for_every_error() {
+        let reach = (-(i64::from(i16::MAX) << WIDEST), i64::from(i16::MAX) << WIDEST);
+        let (mut told, mut refused) = (0, 0);
+        for (factor, bits) in [(1, 8), (5_000_000, 30), (1 << 30, 30)] {
+            for error in [0i64, 1, 1 << bits, 1 << (bits + 14), 1 << (bits + 30), 1 << (bits + 31)] {
+                let known = Approximation { factor, bits, error: (-error, error), reach };
+                let scale = (1i64 << bits) as f64 / factor as f64;
+                for at in [-2f64.powi(33), -2f64.powi(30), -70_000.0, 0.0, 9.0, 1e6, 2f64.powi(30), 2f64.powi(32)] {
+                    let rows = [(at * scale) as i64, (at * scale / 2.0) as i64 + 7, (at * scale) as i64 + 40_000, 1];
+                    let Some(s) = shift(&[known], &rows, 3) else {
+                        refused += 1;
+                        continue;
+                    };
+                    told += 1;
+                    for (i, &t) in rows.iter().enumerate().take(3) {
+                        let (near, off) = ((i128::from(factor) * i128::from(t)) >> bits, i128::from(error >> bits));
+                        let around = [near, near - off, near + off].into_iter();
+                        let steps = around.flat_map(|u| (-2..3).map(move |d| u + (d << s)));
+                        let ends = [i128::MIN, i128::MAX];
+                        for u in steps.chain(ends).map(|u| u.clamp(reach.0.into(), reach.1.into()) as i64) {
+                            assert!(holds(&known, (&rows[..3], i), s, u), "{known:?} {t} {u}");
+                        }
+                    }
+                }
+            }
+        }
+        assert!(told > 50 && refused > 5, "{told} {refused}");
+    }
+
+    /// Whether what is said of threshold `i` for this U is so of every accumulator that may have it, if any has.
+    fn holds(known: &Approximation, (row, i): (&[i64], usize), s: u32, u: i64) -> bool {
+        let (bounds, open) = known.bounds(row, s).expect("told");
+        let ([sure, first], t) = (bounds[i], i128::from(row[i]));
+        let packed = (u >> s).clamp(i16::MIN.into(), i16::MAX.into()) as i16;
+        let (u, f) = (i128::from(u) << known.bits, i128::from(known.factor));
+        let (least, greatest) =
+            (-(i128::from(known.error.1) - u).div_euclid(f), (u - i128::from(known.error.0)).div_euclid(f));
+        let undecided = (packed.wrapping_sub(first) as u16) < open;
+        undecided || least > greatest || if packed > sure { least >= t } else { greatest < t }
+    }
 
     #[test]
     fn one_digit_is_no_split() {

@@ -303,7 +303,7 @@ impl SplitWinograd {
     }
 
     /// [`early::thresholds`] for the sums.
-    pub fn thresholds(&self, g: &Geometry, split: &Split, thresholds: (&[i64], usize)) -> Vec<u8> {
+    pub fn thresholds(&self, g: &Geometry, split: &Split, thresholds: (&[i64], usize)) -> Option<Vec<u8>> {
         early::thresholds(split, g, thresholds, &self.known, self.shift)
     }
 

@@ -218,7 +218,7 @@ fn prepare<'a>(
     let failed = |error: crate::codegen::CodegenError| error.to_string();
     let (tile, transform) = (shape.function(e.image).map_err(failed)?, transform.function(e.image).map_err(failed)?);
     let levels = levels(about);
-    let table = plan.winograd.thresholds(g, &plan.split, (rows, top));
+    let table = plan.winograd.thresholds(g, &plan.split, (rows, top)).ok_or("no threshold is told")?;
     Ok(Emitted {
         layer,
         tile,
