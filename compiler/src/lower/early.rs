@@ -39,8 +39,11 @@ pub struct Approximation {
     pub reach: (i64, i64),
 }
 
-/// What the sum of some weights times levels of lo … hi can be: least and greatest; `None` beyond 64 bits.
+/// What the sum of some weights times levels of lo … hi, some of which may be absent, can be: least and greatest; `None` beyond 64
+/// bits.
 pub fn range(weights: impl IntoIterator<Item = i64>, (lo, hi): (i64, i64)) -> Option<(i64, i64)> {
+    // Padding has level 0, whether or not a code has.
+    let (lo, hi) = (lo.min(0), hi.max(0));
     weights.into_iter().try_fold((0i64, 0i64), |(least, greatest), w| {
         let (a, b) = (w.checked_mul(lo)?, w.checked_mul(hi)?);
         Some((least.checked_add(a.min(b))?, greatest.checked_add(a.max(b))?))
@@ -313,6 +316,13 @@ mod tests {
             (-(i128::from(known.error.1) - u).div_euclid(f), (u - i128::from(known.error.0)).div_euclid(f));
         let undecided = (packed.wrapping_sub(first) as u16) < open;
         undecided || least > greatest || if packed > sure { least >= t } else { greatest < t }
+    }
+
+    #[test]
+    fn absent_levels_are_zero() {
+        assert_eq!(range([2, -3], (1, 3)), Some((-9, 6)));
+        assert_eq!(range([2, -3], (-4, -1)), Some((-8, 12)));
+        assert_eq!(range([i64::MAX, 1], (0, 1)), None);
     }
 
     #[test]
