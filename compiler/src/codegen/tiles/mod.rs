@@ -48,6 +48,8 @@ pub mod sum_abs;
 mod tables_avx512;
 #[cfg(test)]
 pub(super) mod tests;
+#[cfg(test)]
+mod tests_split;
 pub mod transpose_avx512;
 pub mod unpack_avx512;
 pub(super) mod vectors;

@@ -8,9 +8,6 @@ use super::pack_rows_avx512::PackRows;
 use super::patches::Patches;
 use super::product::Dot;
 use super::product_amx::{self, ProductShape};
-use super::split::{Instructions, Rows};
-use super::split_winograd_rows::RowTransform;
-use super::split_winograd_vnni::WinogradShape;
 use super::transpose_avx512::Apart;
 use super::unpack_avx512::{Planes, Unpack};
 use super::weight_amx::{ShiftShape, Taps, WeightShape};
@@ -18,7 +15,6 @@ use super::winograd_transforms::{DataTransform, FilterTransform, GradientSums};
 use super::winograd_weights::{DataPlanes, GradientSteps, GradientTransform};
 use super::*;
 use crate::codegen::products::{Arithmetic, Finish, Loop, Tile, Units, Winograd};
-use crate::lower::split_winograd::Filter;
 use crate::lower::train::requirements::patch_grad::Chunk;
 
 /// Every instruction of a tile is legal on a machine with AVX2 and FMA and no more.
@@ -413,110 +409,6 @@ fn avx2_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
         let [lanes, vectors, positions] = FloatShape::of(false, outputs, 20);
         let shape = FloatShape { lanes, positions, vectors, row: 4 * outputs, extents, steps, position: 4, pitch: 256 };
         only_avx2(&assembler(|a| shape.assemble(a))?);
-    }
-    let nibbles = SplitFinish::Nibbles { top: 3, planes: 2 };
-    let early = [1, 3].map(|top| SplitFinish::Early { top, shift: 12 });
-    for (planes, positions) in [(1, 12), (2, 6), (2, 5), (3, 4), (3, 1)] {
-        let both = early.into_iter().filter(|_| planes == 2);
-        for finish in
-            [SplitFinish::Raw, SplitFinish::Decode, SplitFinish::Threshold(3), nibbles].into_iter().chain(both)
-        {
-            let (instructions, loops, steps) = (Instructions::Avx2, [5, 2, 9], [700, 48]);
-            let (bits, position, pitch) = (12, 24, 256);
-            let shape = SplitShape {
-                instructions,
-                positions,
-                planes,
-                bits,
-                loops,
-                steps,
-                position,
-                pitch,
-                rows: Rows::ONE,
-                finish,
-            };
-            only_avx2(&assembler(|a| shape.assemble(a))?);
-            for limit in [8, 1000].into_iter().filter(|_| planes == 1) {
-                let bytes = SplitShape { instructions: Instructions::Bytes(limit), positions: 6, ..shape };
-                only_avx2(&assembler(|a| bytes.assemble(a))?);
-            }
-        }
-    }
-    // AVX-512 F, BW and VNNI, and BMI2.
-    let digits = ["Vpdpbusd", "Vpbroadcastd", "Vpcmpgtd", "Vpcmpeqd", "Vpslld", "Vpsrad", "Vpsrld", "Vcvtdq2pd"];
-    let codes = [
-        "Kmovw",
-        "Kord",
-        "Kmovd",
-        "Kxord",
-        "Vpcmpgtw",
-        "Vpcmpuw",
-        "Vpminuw",
-        "Vpackssdw",
-        "Vpsubd",
-        "Vmovdqa32",
-        "Kxorw",
-        "Korw",
-        "Pdep",
-        "Vpternlogd",
-        "Vcvtps2pd",
-        "Vmulpd",
-        "Vaddpd",
-        "Vcvtpd2ps",
-        "Vmovdqu8",
-        "Vpshufd",
-        "Vextracti128",
-    ];
-    let digits = [&digits[..], &codes].concat();
-    for (planes, positions) in [(2, 24), (3, 14), (3, 1), (2, 1)] {
-        let windows = [([2, 2], 24, 1), ([3, 3], 27, 3), ([1, 2], 14, 3), ([4, 7], 28, 1)];
-        for (window, positions, top) in windows.into_iter().filter(|_| positions > 1) {
-            let (finish, instructions) = (SplitFinish::Pooled { top, shift: 3, window }, Instructions::Vnni);
-            let (loops, steps, bits, position, pitch) = ([5, 2, 9], [700, 48], 8, 24, 12);
-            let rows = Rows { count: window[0], levels: 700, results: 0 };
-            let shape =
-                SplitShape { instructions, positions, planes, bits, loops, steps, position, pitch, rows, finish };
-            only_level_4(&assembler(|a| shape.assemble(a))?, &[&digits[..], &["Vpmaxsd"]].concat());
-        }
-        for finish in [early[0], early[1], SplitFinish::Decode, SplitFinish::Threshold(3), nibbles] {
-            let (instructions, loops, steps) = (Instructions::Vnni, [5, 2, 9], [700, 48]);
-            let (bits, position, pitch) = (8, 24, 256);
-            let positions = if early.contains(&finish) { positions } else { positions.min(9) };
-            let shape = SplitShape {
-                instructions,
-                positions,
-                planes,
-                bits,
-                loops,
-                steps,
-                position,
-                pitch,
-                rows: Rows::ONE,
-                finish,
-            };
-            only_level_4(&assembler(|a| shape.assemble(a))?, &digits);
-        }
-    }
-    let more = ["Vpdpwssd", "Vmovdqu16", "Vpmovzxbw", "Vpmaxsd", "Andn"];
-    for (results, taps, phases, short) in [(3, 3, 4, 0), (2, 5, 1, 0), (3, 4, 2, 1), (4, 2, 1, 0), (2, 2, 2, 1)] {
-        let filter = Filter { results, taps, phases, short };
-        let columns = WinogradShape::widest(filter) & !1;
-        for window in [None, Some([results, 2]), Some([results, 1])] {
-            for top in [1, 3] {
-                let finish = match window {
-                    Some(window) => SplitFinish::Pooled { top, shift: 3, window },
-                    None => SplitFinish::Early { top, shift: 3 },
-                };
-                let exact = SplitShape::of_rows(3, [results, columns], window, 3);
-                let loops = [phases * taps - short, 1, 9];
-                let exact = SplitShape { bits: 8, loops, steps: [700, 12], position: 12, pitch: 24, finish, ..exact };
-                let exact = exact.with_rows([700, 900]);
-                let shape = WinogradShape { exact, filter, steps: 18, row: 1408, position: 24 };
-                only_level_4(&assembler(|a| shape.assemble(a))?, &[&digits[..], &more].concat());
-            }
-        }
-        let rows = RowTransform { filter, levels: 132, from: 144, to: RowTransform::row(132) };
-        only_level_4(&assembler(|a| rows.assemble(a))?, &more);
     }
     for (fma, row) in [(true, 320), (false, 64), (true, 1792)] {
         let shape = PatchTile { fma, ..patch_tile(Width::Ymm, row) };
