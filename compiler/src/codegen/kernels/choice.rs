@@ -2,7 +2,10 @@
 //! what each is predicted to cost. Conditions and cost models stand beside the kernels; any choice gives the same bits.
 
 use super::layer::Layer;
-use super::{amx, float_conv, int_conv, int_direct, look_up, look_up_flat, look_up64, popcount, split, split_winograd};
+use super::{
+    amx, float_conv, int_conv, int_direct, look_up, look_up_flat, look_up64, popcount, split, split_tiling,
+    split_winograd,
+};
 use crate::codegen::target::Level;
 use crate::graph::types::Layout;
 
@@ -167,6 +170,15 @@ impl Kernel {
             Kernel::Direct => layer.in_lanes(),
             Kernel::DirectWide => int_direct::fits_wide(layer),
             Kernel::FloatAvx512 | Kernel::FloatAvx2 | Kernel::Float => float_conv::fits(layer, level, self),
+        }
+    }
+
+    /// Whether the kernel, which fits, pools what it makes where the step pools; else its codes are pooled afterwards.
+    pub(super) fn pools(self, layer: &Layer<'_>) -> bool {
+        match self {
+            Kernel::SplitWinograd => split_winograd::pools(layer),
+            Kernel::SplitVnni => split_tiling::pools(layer, self),
+            _ => false,
         }
     }
 

@@ -115,11 +115,7 @@ fn weights(
         Some(_) => int_conv::emit(e, task, &layer, kernel)?,
         None => float_conv::emit(e, task, main, kernel)?,
     }
-    let pools = || match kernel {
-        Kernel::SplitWinograd => split_winograd::pools(&layer),
-        _ => split_tiling::pools(&layer, kernel),
-    };
-    if let Some(node) = task.step.pool.filter(|_| !pools()).and_then(|id| task.graph.node(id)) {
+    if let Some(node) = task.step.pool.filter(|_| !kernel.pools(&layer)).and_then(|id| task.graph.node(id)) {
         pool::behind(e, task, node)?;
     }
     Ok(kernel.name())

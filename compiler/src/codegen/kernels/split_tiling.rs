@@ -39,7 +39,7 @@ pub(super) fn digits(layer: &Layer<'_>, kernel: Kernel) -> Option<split::Split> 
 /// The digits, and the halves of the weights if these are what is multiplied: where accumulators are stored as they are and that
 /// saves a digit.
 pub(super) fn cut(layer: &Layer<'_>, kernel: Kernel) -> Option<(split::Split, Option<Vec<i64>>)> {
-    let split = layer.split(products(kernel), thresholds(layer.graph, layer.step.source.node), |_| true)?;
+    let split = all_digits(layer, products(kernel))?;
     let raw = layer.step.source == (Value { node: layer.node, port: 0 });
     if raw
         && kernel == Kernel::SplitVnni
@@ -91,15 +91,15 @@ pub(super) fn levels(layer: &Layer<'_>) -> Vec<i64> {
     layer.levels(thresholds(layer.graph, layer.step.source.node))
 }
 
-/// The digits of bytes, if all sums are sure to be exact.
-pub(super) fn digits_of_bytes(layer: &Layer<'_>) -> Option<split::Split> {
-    layer.split(Products::Quads, thresholds(layer.graph, layer.step.source.node), |_| true)
+/// The weights as digits, if all sums are sure to be exact.
+pub(super) fn all_digits(layer: &Layer<'_>, products: Products) -> Option<split::Split> {
+    layer.split(products, thresholds(layer.graph, layer.step.source.node), |_| true)
 }
 
 /// Whether the kernel pools what it makes; else its codes are pooled afterwards.
 pub(super) fn pools(layer: &Layer<'_>, kernel: Kernel) -> bool {
-    let strip = (kernel == Kernel::SplitVnni).then(|| strip(layer, &digits(layer, kernel)?, kernel)).flatten();
-    strip.and_then(|(tile, _)| tile).is_some_and(|tile| tile.window() != [1, 1])
+    let tile = || strip(layer, &digits(layer, kernel)?, kernel)?.0;
+    tile().is_some_and(|tile| tile.window() != [1, 1])
 }
 
 /// The windows of the step's pool, where it is one of greatest codes that lie as a tile of whole windows stores them.

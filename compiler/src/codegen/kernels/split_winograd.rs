@@ -10,7 +10,7 @@
 
 use super::int_conv::IntLayer;
 use super::layer::{Layer, demand, thresholds};
-use super::split_tiling::{digits_of_bytes, early_codes, levels, whole_windows};
+use super::split_tiling::{all_digits, early_codes, levels, whole_windows};
 use super::{KernelError, Task, split_input};
 use crate::codegen::emitter::Emitter;
 use crate::codegen::image::FunctionId;
@@ -18,7 +18,7 @@ use crate::codegen::target::Level;
 use crate::codegen::tiles::split_winograd_rows::RowTransform;
 use crate::codegen::tiles::split_winograd_vnni::{WinogradShape, exact};
 use crate::codegen::tiles::{SplitFinish, SplitShape};
-use crate::lower::split::{Split, TILE};
+use crate::lower::split::{Products, Split, TILE};
 use crate::lower::split_winograd::{Filter, ROWS, SplitWinograd};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
@@ -50,7 +50,8 @@ impl Plan {
     fn of(layer: &Layer<'_>) -> Result<Plan, String> {
         demand(early_codes(layer), "it makes codes of one or two bits only, of whole blocks of 16 outputs")?;
         let behind = thresholds(layer.graph, layer.step.source.node).ok_or("no thresholds follow")?;
-        let split = digits_of_bytes(layer).ok_or("its levels or sums do not fit the digits of its weights")?;
+        let split =
+            all_digits(layer, Products::Quads).ok_or("its levels or sums do not fit the digits of its weights")?;
         demand(split.planes == DIGITS, "its weights are fewer than three digits")?;
         let of = |window: Option<[usize; 2]>| {
             let plans = (2..=ROWS).filter_map(|m| Plan::with(layer, m, &split, behind, window));
@@ -79,19 +80,17 @@ impl Plan {
         let winograd = SplitWinograd::new(g, filter, &levels(layer), layer.codes?.a.levels(), behind)?;
         let span = (g.output[1] - 1) * g.strides[1] + g.kernel[1];
         let row = (span * g.channels + 16).next_multiple_of(16);
-        let tall = |rows: usize| filter.phases * (rows + filter.taps - 1);
         let blocks = g.output[0].div_ceil(results);
-        let rows = (1..=blocks).rev().map(|b| b * results).find(|&r| tall(r) * row <= STRIP)?;
+        let rows = (1..=blocks).rev().map(|b| b * results).find(|&r| tall(filter, r) * row <= STRIP)?;
         let exact = exact(&winograd, split.planes, g.output[1], window)?;
         let exact = exact.with(split, [row, g.channels], g.strides[1] * g.channels, 0, exact.finish());
         let plan = Plan { split: *split, winograd, exact, row, levels: span * g.channels, rows };
         (WinogradShape::fits(plan.exact) && plan.transformed() <= TRANSFORMED).then_some(plan)
     }
 
-    /// Rows of a strip for so many rows of results.
-    fn tall(&self, rows: usize) -> usize {
-        let filter = self.winograd.filter;
-        filter.phases * (rows + filter.taps - 1)
+    /// Bytes of a strip.
+    fn strip(&self) -> usize {
+        tall(self.winograd.filter, self.rows) * self.row
     }
 
     /// Bytes of the transformed rows.
@@ -112,6 +111,11 @@ impl Plan {
     }
 }
 
+/// Rows of a strip for so many rows of results.
+fn tall(filter: Filter, rows: usize) -> usize {
+    filter.phases * (rows + filter.taps - 1)
+}
+
 /// Whether level and layer allow the kernel.
 pub(super) fn fits(layer: &Layer<'_>, level: &Level) -> Result<(), String> {
     demand(SplitShape::quads(level), "the level lacks AVX-512 VNNI")?;
@@ -130,7 +134,7 @@ pub(super) fn cycles(layer: &Layer<'_>) -> f64 {
     let (g, filter) = (&layer.g, plan.winograd.filter);
     let blocks = (g.outputs / TILE) as f64;
     let strips = g.output[0].div_ceil(plan.rows);
-    let copied = (strips * plan.tall(plan.rows) * plan.row) as f64;
+    let copied = (strips * plan.strip()) as f64;
     let transformed = (g.output[0].div_ceil(filter.results) * filter.products() * plan.levels) as f64;
     let codes = layer.positions() * g.outputs as f64 / plan.exact.window().iter().product::<usize>() as f64;
     plan.products(layer, behind) * blocks / 1.6 + 2.0 * copied + transformed / 2.0 + codes
@@ -226,7 +230,7 @@ fn prepare<'a>(
         weights: e.data("weights", plan.winograd.pack(g, &plan.split, &levels)),
         table: e.data("thresholds", table),
         table_bytes: finish.table_bytes(),
-        strip: e.stack(plan.tall(plan.rows) * plan.row + 64, 64),
+        strip: e.stack(plan.strip() + 64, 64),
         transformed: e.stack(plan.transformed(), 64),
         list: e.stack(SplitShape::LIST, 64),
         beyond: e.stack(filter.results * result_row, 16),

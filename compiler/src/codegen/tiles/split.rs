@@ -232,6 +232,12 @@ impl SplitShape {
         i / self.across() * height * self.columns() + i % self.across() * width
     }
 
+    /// The positions of one result by itself.
+    pub(super) fn of_result(self) -> SplitShape {
+        let [height, width] = self.window();
+        SplitShape { positions: height * width, rows: Rows { count: height, ..self.rows }, ..self }
+    }
+
     /// From the levels of the tile's first position to those of position `i`, row by row.
     pub(super) fn levels(self, i: usize) -> i32 {
         (i / self.columns() * self.rows.levels + i % self.columns() * self.position) as i32

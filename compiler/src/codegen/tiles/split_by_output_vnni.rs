@@ -5,7 +5,7 @@
 //! Cost: a product a run and digit and 25 instructions for each open output. The other outputs' codes are sure whatever these sums
 //! are, so theirs are 0 or left as they are.
 
-use super::split::{Rows, SplitShape, WEIGHTS};
+use super::split::{SplitShape, WEIGHTS};
 use super::split_early::{OPEN, lanes_at};
 use super::vectors::{XMM, YMM, ZMM};
 use crate::lower::split::{TILE, VECTOR};
@@ -46,13 +46,13 @@ pub(super) fn pays(s: SplitShape) -> bool {
 
 /// Whether all digits of a window's positions can be written out.
 pub(super) fn fits(s: SplitShape) -> bool {
-    let positions: usize = s.window().iter().product();
+    let positions = s.of_result().positions;
     products(s) * positions <= 4 * MOST && FIRST + 2 * positions <= 28 && s.planes <= SUMS / 2
 }
 
 /// Instructions that all digits of an output of a window take, about.
 pub(super) fn cost(s: SplitShape) -> usize {
-    let positions: usize = s.window().iter().product();
+    let positions = s.of_result().positions;
     positions * (products(s) * (1 + s.planes) + s.planes * OUTPUT) + 2 * OUTPUT
 }
 
@@ -69,11 +69,9 @@ pub(super) fn sums(s: SplitShape, a: &mut CodeAssembler, lo: AsmRegisterZmm) -> 
 /// Leaves the sums of all digits of the open outputs of [`OPEN`]'s window: upper and lower part of each position, `bits` below the
 /// point; those of other outputs are whatever they were. Takes and overwrites what [`sums`] does, the weights of all digits.
 pub(super) fn all_digits(s: SplitShape, a: &mut CodeAssembler) -> Result<Vec<[AsmRegisterZmm; 2]>, IcedError> {
-    let [rows, columns] = s.window();
-    // The window by itself.
-    let window = SplitShape { positions: rows * columns, rows: Rows { count: rows, ..s.rows }, ..s };
+    let window = s.of_result();
     let parts: Vec<[AsmRegisterZmm; 2]> =
-        (0..rows * columns).map(|p| [ZMM[FIRST + 2 * p], ZMM[FIRST + 2 * p + 1]]).collect();
+        (0..window.positions).map(|p| [ZMM[FIRST + 2 * p], ZMM[FIRST + 2 * p + 1]]).collect();
     each_open(s, a, |a| {
         for (p, &[hi, lo]) in parts.iter().enumerate() {
             position(s, a, s.planes, window.levels(p))?;

@@ -20,7 +20,7 @@ use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
 /// Thresholds that another position of a window reaches.
-pub(super) const MORE: [AsmRegisterK; 3] = [k5, k6, k7];
+const MORE: [AsmRegisterK; 3] = [k5, k6, k7];
 
 /// The tile of this shape.
 pub(super) struct Pooled(pub SplitShape);
@@ -36,8 +36,7 @@ impl Early for Pooled {
         upper(s, a)?;
         spreads(a)?;
         let sums = &ZMM[..s.positions];
-        let windows: Vec<(usize, Vec<AsmRegisterZmm>)> =
-            (0..s.results()).map(|i| (i, self.of_window(sums, i))).collect();
+        let windows: Vec<(usize, Vec<AsmRegisterZmm>)> = (0..s.results()).map(|i| (i, of_window(s, sums, i))).collect();
         for pair in windows.chunks(2) {
             for ((_, sums), greatest) in pair.iter().zip([LEVELS, DIGITS[0]]) {
                 greatest_of(a, sums, greatest)?;
@@ -64,11 +63,9 @@ impl Early for Pooled {
 
     fn lowest(&self, a: &mut CodeAssembler) -> Result<(), IcedError> {
         let s = self.0;
-        let [rows, columns] = s.window();
-        let positions = rows * columns;
+        let window = SplitShape { planes: 1, ..s.of_result() };
+        let positions = window.positions;
         let each = (PARTS / positions).max(1);
-        // The window by itself.
-        let window = SplitShape { planes: 1, positions, ..s };
         let [digits, upper] = DIGITS;
         for &sum in &ZMM[..positions * each] {
             a.vpxord(sum, sum, sum)?;
@@ -89,24 +86,33 @@ impl Early for Pooled {
                 a.vpaddd(*lo, *lo, *part)?;
             }
             a.vmovdqa32(upper, zmmword_ptr(OPEN + (p * VECTOR) as i32))?;
-            split_vnni::carry(s, a, [upper, *lo], LEVELS)?;
-            let masks = if p == 0 { split_vnni::REACHED } else { MORE };
-            split_vnni::reached(s, a, [upper, *lo], masks)?;
-            for (all, more) in split_vnni::REACHED.into_iter().zip(MORE).take(if p == 0 { 0 } else { s.finish.top() }) {
-                a.korw(all, all, more)?;
-            }
+            reached_by_any(s, a, p, [upper, *lo])?;
         }
         split_vnni::store_planes(a, s.finish.top(), 0)
     }
 }
 
-impl Pooled {
-    /// Of the tile's sums those of window `i`'s positions, row by row.
-    fn of_window(&self, sums: &[AsmRegisterZmm], i: usize) -> Vec<AsmRegisterZmm> {
-        let [rows, columns] = self.0.window();
-        let row = |y: usize| sums.iter().skip(y * self.0.columns() + i * columns).take(columns);
-        (0..rows).flat_map(row).copied().collect()
+/// Of the sums of a tile's positions, row by row, those of result `i`'s.
+pub(super) fn of_window(s: SplitShape, sums: &[AsmRegisterZmm], i: usize) -> Vec<AsmRegisterZmm> {
+    let [height, width] = s.window();
+    let row = |y: usize| sums.iter().skip(s.first(i) + y * s.columns()).take(width);
+    (0..height).flat_map(row).copied().collect()
+}
+
+/// Adds the thresholds that a window's position `p` reaches, whose parts are overwritten, to those that the ones before it do.
+pub(super) fn reached_by_any(
+    s: SplitShape,
+    a: &mut CodeAssembler,
+    p: usize,
+    parts: [AsmRegisterZmm; 2],
+) -> Result<(), IcedError> {
+    split_vnni::carry(s, a, parts, LEVELS)?;
+    if p == 0 {
+        return split_vnni::reached(s, a, parts, split_vnni::REACHED);
     }
+    split_vnni::reached(s, a, parts, MORE)?;
+    let mut both = split_vnni::REACHED.into_iter().zip(MORE).take(s.finish.top());
+    both.try_for_each(|(all, more)| a.korw(all, all, more))
 }
 
 /// Adds up the upper digits' products of all positions, in a register each: the highest digit's, then, moved up by the bits of a

@@ -8,7 +8,7 @@
 use super::split::{OUT, SplitFinish, SplitShape, WEIGHTS};
 use super::split_early::{self, Early, OPEN, enter, seventh};
 use super::split_early_vnni::{DIGITS, LANES, LEVELS, spreads, sure};
-use super::split_pooled_vnni::{MORE, greatest_of};
+use super::split_pooled_vnni::{greatest_of, of_window, reached_by_any};
 use super::vectors::ZMM;
 use super::{repeat, split_by_output_vnni, split_vnni, tile};
 use crate::codegen::CodegenError;
@@ -124,11 +124,9 @@ impl WinogradShape {
         let (SplitFinish::Early { top, shift } | SplitFinish::Pooled { top, shift, .. }) = s.finish else {
             return Ok(());
         };
-        let [height, width] = s.window();
         let mut each = Vec::new();
         for (&result, to) in pair.iter().zip([LEVELS, DIGITS[0]]) {
-            let row = |y: usize| sums.iter().skip(s.first(result) + y * s.columns()).take(width);
-            let window: Vec<AsmRegisterZmm> = (0..height).flat_map(row).copied().collect();
+            let window = of_window(s, sums, result);
             match *window {
                 [only] => each.push(only),
                 _ => {
@@ -228,13 +226,8 @@ impl Early for WinogradShape {
         let s = self.exact;
         // Behind the transformed weights.
         a.lea(WEIGHTS, qword_ptr(split_early::BLOCK + (self.filter.products() * self.steps * VECTOR) as i32))?;
-        for (p, [hi, lo]) in split_by_output_vnni::all_digits(s, a)?.into_iter().enumerate() {
-            split_vnni::carry(s, a, [hi, lo], LEVELS)?;
-            let masks = if p == 0 { split_vnni::REACHED } else { MORE };
-            split_vnni::reached(s, a, [hi, lo], masks)?;
-            for (all, more) in split_vnni::REACHED.into_iter().zip(MORE).take(if p == 0 { 0 } else { s.finish.top() }) {
-                a.korw(all, all, more)?;
-            }
+        for (p, parts) in split_by_output_vnni::all_digits(s, a)?.into_iter().enumerate() {
+            reached_by_any(s, a, p, parts)?;
         }
         split_vnni::planes_of_masks(a, s.finish.top())?;
         // Only open outputs' codes are made here.

@@ -58,7 +58,7 @@ pub fn emit(
     });
     let states = states.map(|&s| frame.base(e, s)).collect::<Result<Vec<_>, _>>()?;
     let near = e.stack(COLUMNS * GATHERED * 4, LINE);
-    let update = Update { frame, phase, gradient, len, row: plan.taps(), states, near, width: Cell::new(None) };
+    let update = Update { frame, phase, gradient, len, row: plan.rows(), states, near, width: Cell::new(None) };
     plan.emit_rows(e, frame.task, frame.batch, [a, b], scales, &update).map_err(|e| e.to_string())?;
     Ok(match update.width.get() {
         None => "gradient and update",

@@ -47,11 +47,7 @@ impl WeightGrad {
     }
 
     /// Taps of an output.
-    pub fn taps(&self) -> usize {
-        self.g.taps()
-    }
-
-    pub(crate) fn rows(&self) -> usize {
+    pub fn rows(&self) -> usize {
         self.g.taps()
     }
 
