@@ -2,12 +2,12 @@
 
 pub mod fuzz;
 pub mod layers;
+pub mod machine;
 pub mod native;
 pub mod onnx;
 pub mod training;
 
 use dorefa_runtime::Tensor;
-use dorefac::codegen::target::{Arch, Level, host_features};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -35,27 +35,6 @@ pub fn shared(path: &str) -> Option<PathBuf> {
     }
     skip(&format!("{} is absent; set DOREFAC_SHARED to the folder of test models", file.display()));
     None
-}
-
-/// The levels that this machine has, by the names of the command line, `native` last; says which it lacks.
-///
-/// # Panics
-/// Never: the names are levels.
-pub fn levels() -> Vec<(&'static str, Vec<Level>)> {
-    let names: &[&str] = match Arch::host() {
-        Some(Arch::X86_64) => &["x86-64-v2", "x86-64-v3", "x86-64-v4", "native"],
-        _ => &["native"],
-    };
-    let mut levels = Vec::new();
-    for &cpu in names {
-        let level = Level::parse(cpu, &target_lexicon::Triple::host()).expect("a level");
-        if level.iter().any(|l| l.features & !host_features() != 0) {
-            eprintln!("SKIPPED: this CPU lacks {cpu}");
-        } else {
-            levels.push((cpu, level));
-        }
-    }
-    levels
 }
 
 /// Greatest absolute difference of two float tensors, in units of the range of `want`.

@@ -7,7 +7,6 @@ use dorefa_runtime::train::{AdamForm, Decay, Hyper, Optimizer, Step, StepOptions
 use dorefa_runtime::{Model, Stepper};
 use dorefac::codegen::target::Level;
 use dorefac::compile::{Options, compile_training};
-use dorefac::emit::jit::JitImage;
 use dorefac::graph::{Context, Graph};
 use dorefac::{grad, interp, text};
 
@@ -70,7 +69,7 @@ pub fn check(graph: &Graph, options: &StepOptions, samples: usize, cpu: &str) {
     let levels = Level::parse(cpu, &target_lexicon::Triple::host()).expect("a level");
     let compiled = compile_training(&step.train, &step.evaluate, &levels, &Options::default());
     let compiled = compiled.unwrap_or_else(|e| panic!("{e}"));
-    let model = JitImage::new(&compiled.image).expect("links").into_model().expect("loads");
+    let model = crate::machine::model(&compiled.image).expect("loads");
     for threads in [1, 2] {
         compare(step.train.clone(), &step.evaluate, &model, compiled.fma, threads, samples);
     }

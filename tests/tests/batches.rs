@@ -3,7 +3,6 @@
 use dorefa_runtime::{Session, Tensor};
 use dorefac::codegen::target::{Arch, host_features, x86};
 use dorefac::compile::{Options, compile, profile};
-use dorefac::emit::jit::JitImage;
 use dorefac::{interp, passes, text};
 
 /// Compares every level of this machine with the interpreter on batches of many sizes; gives the kernels of the last, `native`.
@@ -13,13 +12,13 @@ fn check(extents: &[usize], body: &str) -> Vec<&'static str> {
     let graph = text::parse(&source, "batches.dorefa", &|_| None)
         .unwrap_or_else(|p| panic!("{}", p.iter().map(ToString::to_string).collect::<String>()));
     let mut kernels = Vec::new();
-    for (cpu, level) in dorefac_tests::levels() {
+    for (cpu, level) in dorefac_tests::machine::levels() {
         let fma = profile(&level);
         let mut lowered = graph.clone();
         passes::run(&mut lowered, fma, &mut |_, _| {}).expect("passes");
         let compiled = compile(&lowered, &level, &Options::default()).unwrap_or_else(|e| panic!("{cpu}: {e}\n{body}"));
         kernels.clone_from(&compiled.kernels);
-        let jit = JitImage::new(&compiled.image).expect("links").into_model().expect("loads");
+        let jit = dorefac_tests::machine::model(&compiled.image).expect("loads");
         for batch in [1, 4, 7, 8, 15, 19] {
             let len = batch * extents.iter().product::<usize>();
             let data = (0..len).map(|i| ((i * 7919 + 13) % 97) as f32 / 32.0 - 1.25).collect();

@@ -15,7 +15,6 @@
 use dorefa_runtime::{Session, Tensor, io};
 use dorefac::codegen::target::Level;
 use dorefac::compile::{Options, compile, profile};
-use dorefac::emit::jit::JitImage;
 use dorefac::graph::Graph;
 use dorefac::{import, interp, passes};
 use dorefac_tests::{repository, skip};
@@ -103,7 +102,7 @@ fn run(model: &Path) -> Outcome {
         Ok(compiled) => compiled,
         Err(e) => return Outcome::Failed(format!("compile: {e}")),
     };
-    let jit = JitImage::new(&compiled.image).expect("links").into_model().expect("loads");
+    let jit = dorefac_tests::machine::model(&compiled.image).expect("loads");
     let got = Session::new(&jit, 1).expect("session").run(&x).expect("runs");
     let all = |outputs: &[Tensor]| outputs.iter().map(bits).collect::<Vec<_>>();
     let other = Level::parse("generic", &"aarch64-unknown-linux-gnu".parse().expect("a triple")).expect("levels");

@@ -4,7 +4,6 @@
 use dorefa_runtime::{Session, Tensor, eval::labels, io};
 use dorefac::codegen::target::Level;
 use dorefac::compile::{Options, compile, profile};
-use dorefac::emit::jit::JitImage;
 use dorefac::export::{Dialect, onnx};
 use dorefac::graph::{Graph, Value};
 use dorefac::{import, interp, passes, text};
@@ -28,7 +27,7 @@ fn compiled(mut graph: Graph, x: &Tensor) -> Tensor {
     let levels = Level::parse("native", &target_lexicon::Triple::host()).expect("levels");
     passes::run(&mut graph, profile(&levels), &mut |_, _| {}).expect("passes");
     let image = compile(&graph, &levels, &Options::default()).expect("compiles").image;
-    let jit = JitImage::new(&image).expect("links").into_model().expect("loads");
+    let jit = dorefac_tests::machine::model(&image).expect("loads");
     let outputs = Session::new(&jit, 2).expect("session").run(std::slice::from_ref(x)).expect("runs");
     outputs.into_iter().next().expect("an output")
 }

@@ -5,18 +5,22 @@ use dorefa_runtime::{Session, Tensor};
 use dorefac::codegen::kernels::choice::Kernel;
 use dorefac::codegen::target::{Arch, Level, a64, host_features};
 use dorefac::compile::{CompileError, Options, Wish, compile, profile};
-use dorefac::emit::jit::JitImage;
 use dorefac::graph::Graph;
 use dorefac::{interp, text};
 use dorefac_tests::layers::{self, Fill};
+use dorefac_tests::machine;
 use std::collections::BTreeSet;
 
 fn network(channels: usize, size: usize, input: &str, layer: &str, weights: Fill) -> Graph {
-    layers::network([channels, size], input, layer, weights, profile(&levels()))
+    layers::network([channels, size], input, layer, weights, profile(&levels(None)))
 }
 
-fn levels() -> Vec<Level> {
-    Level::parse("native", &target_lexicon::Triple::host()).expect("levels")
+/// The level `native`; with AMX, which may run in software and thus slowly, for the kernels that are about it.
+fn levels(kernel: Option<Kernel>) -> Vec<Level> {
+    match kernel {
+        Some(Kernel::Amx | Kernel::SplitAmx) => machine::native_with_amx(),
+        _ => Level::parse("native", &target_lexicon::Triple::host()).expect("levels"),
+    }
 }
 
 fn options(layer: &str, kernel: &str) -> Options {
@@ -30,9 +34,10 @@ fn force_all(graph: &Graph, channels: usize, size: usize) -> BTreeSet<Kernel> {
 }
 
 fn force(kernels: &[Kernel], graph: &Graph, channels: usize, size: usize) -> BTreeSet<Kernel> {
-    let levels = levels();
-    let (fma, mut possible) = (profile(&levels), BTreeSet::new());
+    let mut possible = BTreeSet::new();
     for &kernel in kernels {
+        let levels = levels(Some(kernel));
+        let fma = profile(&levels);
         let compiled = match compile(graph, &levels, &options("c", &kernel.word())) {
             Ok(compiled) => compiled,
             Err(CompileError::Kernels(lines)) => {
@@ -44,7 +49,7 @@ fn force(kernels: &[Kernel], graph: &Graph, channels: usize, size: usize) -> BTr
         };
         assert!(compiled.kernels.contains(&kernel.name()), "{:?}", compiled.kernels);
         possible.insert(kernel);
-        let jit = JitImage::new(&compiled.image).expect("links").into_model().expect("loads");
+        let jit = machine::model(&compiled.image).expect("loads");
         for fill in Fill::ALL {
             let shape = vec![2, channels, size, size];
             let x = Tensor::f32(shape.clone(), (0..shape.iter().product()).map(|i| fill.value(i)).collect());
@@ -62,11 +67,11 @@ fn force(kernels: &[Kernel], graph: &Graph, channels: usize, size: usize) -> BTr
     possible
 }
 
-/// The kernels of `all` that the machine has the instructions for.
+/// The kernels of `all` whose instructions run here.
 fn here(all: &[Kernel]) -> BTreeSet<Kernel> {
     let has = |level: &str| {
         let levels = Level::parse(level, &"x86_64-unknown-linux-gnu".parse().expect("a triple")).expect("a level");
-        Arch::host() == Some(Arch::X86_64) && levels.iter().all(|l| l.features & !host_features() == 0)
+        levels.iter().all(machine::runs)
     };
     let arm = Arch::host() == Some(Arch::Aarch64);
     let runs = |k: &Kernel| match k {
@@ -360,7 +365,7 @@ fn pools_by_every_kernel() {
 #[test]
 fn amx_on_every_geometry() {
     if here(&[Kernel::Amx]).is_empty() {
-        eprintln!("SKIPPED: this CPU lacks AMX with AVX-512 VBMI, or the system does not grant it");
+        eprintln!("SKIPPED: this CPU lacks AVX-512 VBMI, which the kernel has besides AMX");
         return;
     }
     let codes = "quantize_activation(c, bits=2); y = conv(q, quantize_weights(@v: f32[16, O, 1, 1], bits=1))";
@@ -410,7 +415,7 @@ fn with_tails(
 #[test]
 fn digits_on_amx() {
     if here(&[Kernel::SplitAmx]).is_empty() {
-        eprintln!("SKIPPED: this CPU lacks AMX with AVX-512 VBMI, or the system does not grant it");
+        eprintln!("SKIPPED: this CPU lacks AVX-512 VBMI, which the kernel has besides AMX");
         return;
     }
     let codes = "quantize_activation(c, bits=2); y = conv(q, quantize_weights(@v: f32[16, O, 1, 1], bits=1))";

@@ -3,7 +3,6 @@
 use dorefa_runtime::{Session, Tensor};
 use dorefac::codegen::target::Level;
 use dorefac::compile::{Options, Wish, compile, profile};
-use dorefac::emit::jit::JitImage;
 use dorefac::{interp, passes, text};
 
 /// Runs a graph with the input `x` of `extents`, interpreted and compiled, before and after the passes.
@@ -53,7 +52,7 @@ fn check_with(
         let compiled = compile(graph, &levels, options);
         let compiled = compiled.unwrap_or_else(|e| panic!("{stage}: {e}\n{source}"));
         kernels.clone_from(&compiled.kernels);
-        let jit = JitImage::new(&compiled.image).expect("links").into_model().expect("loads");
+        let jit = dorefac_tests::machine::model(&compiled.image).expect("loads");
         let got = Session::new(&jit, 2).expect("session").run(std::slice::from_ref(&x)).expect("runs");
         let want = interp::run(graph, std::slice::from_ref(&x), fma).expect("runs");
         let bits = |t: &Tensor| t.as_f32().map(|v| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>());

@@ -5,7 +5,6 @@ use dorefa_runtime::eval::labels;
 use dorefa_runtime::{Session, Tensor, io};
 use dorefac::codegen::target::Level;
 use dorefac::compile::{Options, compile, profile};
-use dorefac::emit::jit::JitImage;
 use dorefac::{import, interp, passes};
 use dorefac_tests::{difference, shared};
 
@@ -35,7 +34,7 @@ fn check(model: &str) {
         assert_eq!(labels(&y, n), labels(&got[0], n), "{model}, {stage}: labels");
     }
     let image = compile(&lowered, &levels, &Options::default()).expect("compiles").image;
-    let jit = JitImage::new(&image).expect("links").into_model().expect("loads");
+    let jit = dorefac_tests::machine::model(&image).expect("loads");
     let got = Session::new(&jit, 2).expect("session").run(std::slice::from_ref(&x)).expect("runs");
     let want = interp::run(&lowered, &[x], fma).expect("runs");
     let bits = |t: &Tensor| t.as_f32().map(|v| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>());

@@ -3,7 +3,6 @@
 use dorefa_runtime::{Data, Session, Tensor};
 use dorefac::codegen::target::Level;
 use dorefac::compile::{Options, Wish, compile, profile};
-use dorefac::emit::jit::JitImage;
 use dorefac::graph::Graph;
 use dorefac::{interp, passes, text};
 
@@ -54,14 +53,14 @@ fn by_digits() -> Options {
 fn check_on(x: Tensor, body: &str, weights: Weights<'_>) -> Vec<&'static str> {
     let graph = pixels(&x.shape()[1..], body, weights);
     let mut kernels = Vec::new();
-    for (cpu, level) in dorefac_tests::levels() {
+    for (cpu, level) in dorefac_tests::machine::levels() {
         let fma = profile(&level);
         let mut lowered = graph.clone();
         passes::run(&mut lowered, fma, &mut |_, _| {}).expect("passes");
         let want = interp::run(&lowered, std::slice::from_ref(&x), fma).expect("runs");
         let run = |options: &Options| {
             let compiled = compile(&lowered, &level, options).unwrap_or_else(|e| panic!("{cpu}: {e}\n{body}"));
-            let jit = JitImage::new(&compiled.image).expect("links").into_model().expect("loads");
+            let jit = dorefac_tests::machine::model(&compiled.image).expect("loads");
             for threads in [1, 3] {
                 let got = Session::new(&jit, threads).expect("session").run(std::slice::from_ref(&x)).expect("runs");
                 assert!(

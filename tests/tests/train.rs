@@ -4,11 +4,13 @@
 use dorefa_runtime::train::{AdamForm, Decay, Optimizer, StepOptions};
 use dorefac::{grad, text};
 use dorefac_tests::training::{ADAM, HYPER, batch, check, from_c, model};
-use dorefac_tests::{native, repository};
+use dorefac_tests::{machine, native, repository};
 
 #[test]
 fn svhn_d_at_1_2_6() {
-    check(&model("svhn-d", [1, 2, 6]), &ADAM, 3, "native");
+    for cpu in machine::natives() {
+        check(&model("svhn-d", [1, 2, 6]), &ADAM, 3, cpu);
+    }
 }
 
 #[test]
@@ -118,7 +120,7 @@ fn image(step: &grad::Step) -> dorefa_runtime::Model {
     let levels = dorefac::codegen::target::Level::parse("native", &target_lexicon::Triple::host()).expect("a level");
     let compiled = dorefac::compile::compile_training(&step.train, &step.evaluate, &levels, &Default::default());
     let compiled = compiled.unwrap_or_else(|e| panic!("{e}"));
-    dorefac::emit::jit::JitImage::new(&compiled.image).expect("links").into_model().expect("loads")
+    machine::model(&compiled.image).expect("loads")
 }
 
 /// A step whose gradients overflow is refused with the state and the layer named, and leaves the state as it was.
@@ -165,7 +167,7 @@ fn a_state_comes_from_the_file_or_from_a_seed() {
         let options = dorefac::compile::Options { draws: text::training_draws(&graph, first), ..Default::default() };
         let compiled = dorefac::compile::compile_training(&step.train, &step.evaluate, &levels, &options);
         let compiled = compiled.unwrap_or_else(|e| panic!("{e}"));
-        let image = dorefac::emit::jit::JitImage::new(&compiled.image).expect("links").into_model().expect("loads");
+        let image = machine::model(&compiled.image).expect("loads");
         let mut stepper = dorefa_runtime::Stepper::new(&image, 1).expect("a stepper");
         for seed in [None, Some(7), Some(u64::MAX - 3)] {
             if let Some(seed) = seed {

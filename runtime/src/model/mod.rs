@@ -41,7 +41,6 @@ struct Inner {
     layers: Vec<Layer>,
     states: Vec<State>,
     metadata: serde_json::Value,
-    features: u64,
     _keep: Box<dyn Any + Send + Sync>,
 }
 
@@ -64,7 +63,10 @@ fn described(bytes: &[u8]) -> Result<Described, String> {
 
 /// A loaded model. Cheap to clone; the image is freed with the last clone.
 #[derive(Clone)]
-pub struct Model(Arc<Inner>);
+pub struct Model {
+    image: Arc<Inner>,
+    features: u64,
+}
 
 impl Model {
     /// Loads a shared object made by `dorefac compile`.
@@ -133,69 +135,80 @@ impl Model {
                 features |= abi::X86_AMX_PERMITTED;
             }
         }
-        Model(Arc::new(Inner { base, desc, inputs, outputs, levels, layers, states, metadata, features, _keep: keep }))
+        let image = Inner { base, desc, inputs, outputs, levels, layers, states, metadata, _keep: keep };
+        Model { image: Arc::new(image), features }
     }
 
     /// The inputs.
     pub fn inputs(&self) -> &[Port] {
-        &self.0.inputs
+        &self.image.inputs
     }
 
     /// The outputs.
     pub fn outputs(&self) -> &[Port] {
-        &self.0.outputs
+        &self.image.outputs
     }
 
     /// The CPU levels, ascending.
     pub fn levels(&self) -> &[Level] {
-        &self.0.levels
+        &self.image.levels
     }
 
     /// The layers in the order they run.
     pub fn layers(&self) -> &[Layer] {
-        &self.0.layers
+        &self.image.layers
     }
 
     /// The training state's tensors.
     pub fn states(&self) -> &[State] {
-        &self.0.states
+        &self.image.states
     }
 
     /// Names, labels, preprocessing, layouts; `Null` if absent.
     pub fn metadata(&self) -> &serde_json::Value {
-        &self.0.metadata
+        &self.image.metadata
     }
 
     /// The raw descriptor.
     pub fn descriptor(&self) -> &abi::ModelDesc {
-        &self.0.desc
+        &self.image.desc
     }
 
     /// Whether it is a training step.
     pub fn is_train_step(&self) -> bool {
-        self.0.desc.kind == abi::TRAIN_STEP
+        self.image.desc.kind == abi::TRAIN_STEP
     }
 
     /// The CPU's feature mask, obtained once at load.
     pub fn features(&self) -> u64 {
-        self.0.features
+        self.features
+    }
+
+    /// The same model on a CPU that has these features besides those that it tells of, as under an emulator of them.
+    ///
+    /// # Safety
+    /// Instructions of these features run in this process.
+    #[must_use]
+    pub unsafe fn assume(mut self, features: u64) -> Model {
+        self.features |= features;
+        self
     }
 
     /// The best level that this CPU runs.
     pub fn best_level(&self) -> Option<usize> {
-        self.0.levels.iter().rposition(|l| l.required & !self.0.features & !abi::FEATURES_VALID == 0)
+        self.image.levels.iter().rposition(|l| l.required & !self.features & !abi::FEATURES_VALID == 0)
     }
 
     /// Bytes of arena for a batch.
     pub fn arena_bytes(&self, batch: u64, workers: u32) -> u64 {
-        let d = &self.0.desc;
+        let d = &self.image.desc;
         let samples = batch.saturating_mul(d.arena_per_sample);
         let threads = u64::from(workers).saturating_mul(d.arena_per_worker);
         d.arena_fixed.saturating_add(samples).saturating_add(threads)
     }
 
     fn function(&self, offset: i64) -> *const c_void {
-        self.0.base.wrapping_offset(offset as isize).cast()
+        self.image.base.wrapping_offset(offset as isize).cast()
     }
 
     /// Calls the image's `run`.
@@ -204,7 +217,7 @@ impl Model {
     /// `call` is as dorefac.h demands: every pointer valid for its length and none overlapping.
     pub unsafe fn invoke(&self, call: &mut abi::Call) -> i32 {
         // SAFETY: `run` is present (checked at load) and of this type; the rest is the caller's contract.
-        unsafe { std::mem::transmute::<*const c_void, abi::RunFn>(self.function(self.0.desc.run))(call) }
+        unsafe { std::mem::transmute::<*const c_void, abi::RunFn>(self.function(self.image.desc.run))(call) }
     }
 
     /// The prepared weights of a level, empty where it needs none.
@@ -213,16 +226,18 @@ impl Model {
     /// When there is no such level, too little memory, or the image refuses.
     pub fn prepare(&self, level: usize) -> Result<AlignedBuffer, RunError> {
         let mut buffer = AlignedBuffer::default();
-        let found = self.0.levels.get(level).ok_or(RunError::NoLevel { index: level, levels: self.0.levels.len() })?;
+        let found =
+            self.image.levels.get(level).ok_or(RunError::NoLevel { index: level, levels: self.image.levels.len() })?;
         let bytes = found.prepared_bytes;
         if bytes != 0 {
             buffer.grow(bytes).map_err(|_| RunError::Memory { bytes, what: "the prepared weights" })?;
-            if self.0.desc.prepare == 0 {
+            if self.image.desc.prepare == 0 {
                 return Err(RunError::Code { function: "prepare", code: abi::E_NULL });
             }
             // SAFETY: present, of this type; the buffer is aligned and long enough.
             let code = unsafe {
-                let prepare = std::mem::transmute::<*const c_void, abi::PrepareFn>(self.function(self.0.desc.prepare));
+                let prepare =
+                    std::mem::transmute::<*const c_void, abi::PrepareFn>(self.function(self.image.desc.prepare));
                 prepare(u32::try_from(level).unwrap_or(u32::MAX), buffer.as_mut_ptr().cast())
             };
             if code != abi::OK {
@@ -237,15 +252,16 @@ impl Model {
     /// # Errors
     /// When there is too little memory, the image is no training step or refuses.
     pub fn init_state(&self, seed: [u64; 2]) -> Result<AlignedBuffer, RunError> {
-        let bytes = self.0.desc.state_bytes;
+        let bytes = self.image.desc.state_bytes;
         let mut buffer = AlignedBuffer::default();
         buffer.grow(bytes).map_err(|_| RunError::Memory { bytes, what: "the training state" })?;
-        if self.0.desc.init_state == 0 {
+        if self.image.desc.init_state == 0 {
             return Err(RunError::Code { function: "init_state", code: abi::E_KIND });
         }
         // SAFETY: present, of this type; the buffer is aligned and long enough, the seed has two words.
         let code = unsafe {
-            let init = std::mem::transmute::<*const c_void, abi::InitStateFn>(self.function(self.0.desc.init_state));
+            let init =
+                std::mem::transmute::<*const c_void, abi::InitStateFn>(self.function(self.image.desc.init_state));
             init(buffer.as_mut_ptr().cast(), seed.as_ptr())
         };
         if code == abi::OK { Ok(buffer) } else { Err(RunError::Code { function: "init_state", code }) }

@@ -6,10 +6,10 @@ use dorefa_runtime::{Session, Tensor};
 use dorefac::codegen::target::{Arch, Level};
 use dorefac::compile::{Options, compile};
 use dorefac::emit::elf;
-use dorefac::emit::jit::JitImage;
 use dorefac::graph::{Graph, Value};
 use dorefac::{interp, passes};
 use dorefac_tests::fuzz::{network, operators};
+use dorefac_tests::machine;
 use dorefac_tests::native::Machine;
 use dorefac_tests::noise;
 use proptest::test_runner::TestCaseError;
@@ -61,8 +61,7 @@ fn here(i: usize, fma: bool, level: &[Level]) -> Result<Option<Graph>, TestCaseE
     let name = level.first().map_or("", |l| &l.name);
     let report = |e: String| fail(&format!("network {i}, {name}: {e}"), &lowered);
     let compiled = compile(&lowered, level, &Options::default()).map_err(|e| report(e.to_string()))?;
-    let model = JitImage::new(&compiled.image).map_err(|e| report(e.to_string()))?;
-    let model = model.into_model().map_err(|e| report(e.to_string()))?;
+    let model = machine::model(&compiled.image).map_err(report)?;
     let mut session = Session::new(&model, 1 + i as u32 % 3).map_err(|e| report(e.to_string()))?;
     let got = session.run(&inputs).map_err(|e| report(e.to_string()))?;
     compared(&format!("network {i}, {name}"), &lowered, &want, &got).map(|()| Some(graph))

@@ -7,12 +7,12 @@ mod every;
 mod net;
 
 use dorefa_runtime::{Session, Tensor};
-use dorefac::codegen::target::{Arch, Level, host_features};
+use dorefac::codegen::target::{Arch, Level};
 use dorefac::compile::{Options, compile, profile};
 use dorefac::emit::elf;
-use dorefac::emit::jit::JitImage;
 use dorefac::graph::{Graph, Value};
 use dorefac::{interp, passes, text};
+use dorefac_tests::machine;
 use dorefac_tests::native::Machine;
 use net::Net;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
@@ -72,12 +72,9 @@ fn lower(imported: &Graph, inputs: &[Tensor], fma: bool, watch: bool) -> Result<
     Ok(graph)
 }
 
-/// The levels that this machine can run, one image each.
+/// The levels that run here, one image each.
 fn levels() -> Vec<Vec<Level>> {
-    let host = target_lexicon::Triple::host();
-    let names = ["x86-64-v2", "x86-64-v3", "x86-64-v4", "generic", "native"];
-    let found = names.iter().filter_map(|name| Level::parse(name, &host).ok());
-    found.filter(|l| l.iter().all(|l| l.features & !host_features() == 0)).collect()
+    machine::levels().into_iter().map(|(_, level)| level).collect()
 }
 
 /// Checks one network; counts operators and kernels.
@@ -92,8 +89,7 @@ fn check(net: &Net, seen: &mut BTreeMap<&'static str, usize>) -> Result<(), Test
             let image =
                 compile(&lowered, &levels, &Options::default()).map_err(|e| fail(&format!("{name}: {e}"), &lowered))?;
             image.kernels.iter().for_each(|kernel| *seen.entry(kernel).or_default() += 1);
-            let model = JitImage::new(&image.image).map_err(|e| fail(&e.to_string(), &lowered))?;
-            let model = model.into_model().map_err(|e| fail(&e.to_string(), &lowered))?;
+            let model = machine::model(&image.image).map_err(|e| fail(&e, &lowered))?;
             for threads in [1, 3] {
                 let mut session = Session::new(&model, threads).map_err(|e| fail(&e.to_string(), &lowered))?;
                 for (x, want) in inputs.iter().zip(&want) {
@@ -152,7 +148,7 @@ fn random_networks() {
     let wide = std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma");
     let tiles = ["look-up 16, AVX2", "float chain, AVX2"].into_iter().filter(|_| wide);
     let widest = Level::parse("x86-64-v4+vbmi+vpopcntdq", &target_lexicon::Triple::host());
-    let widest = widest.is_ok_and(|l| l.iter().all(|l| l.features & !host_features() == 0));
+    let widest = widest.is_ok_and(|l| l.iter().all(machine::runs));
     let tiles = tiles.chain(["look-up 64, AVX-512", "bit-serial popcount, AVX-512"].into_iter().filter(|_| widest));
     for op in operators.into_iter().chain(kernels).chain(tiles) {
         assert!(seen.get(op).is_some_and(|&n| n >= 5), "the networks hardly exercise {op}: {seen:?}");
