@@ -89,6 +89,8 @@ pub const X86_FEATURES: [&str; 17] = [
 ];
 /// Bit positions of aarch64 features, in order.
 pub const A64_FEATURES: [&str; 4] = ["dotprod", "i8mm", "fp16", "sve"];
+/// AVX-VNNI: dot products in VEX form.
+pub const X86_AVXVNNI: u64 = 1 << 13;
 /// AMX is there.
 pub const X86_AMX_INT8: u64 = 1 << 15;
 /// AMX may be used by this process: set by the caller after `enable_amx() == 0`.

@@ -1,4 +1,4 @@
-//! What this machine runs: what its CPU has, and AMX, whose instructions run in software where it has none.
+//! What this machine runs: what its CPU has, and AMX and AVX-VNNI, whose instructions run in software where it has not.
 
 use dorefa_runtime::Model;
 use dorefac::codegen::image::Image;
@@ -8,10 +8,7 @@ use dorefac::emit::jit::JitImage;
 /// The features whose instructions run in this process.
 pub fn features() -> u64 {
     let host = host_features();
-    if Arch::host() != Some(Arch::X86_64) || host & x86::AVX512 == 0 || !amx_emulator::install() {
-        return host;
-    }
-    host | x86::AMX
+    if Arch::host() == Some(Arch::X86_64) { host | dorefac_emulator::install() } else { host }
 }
 
 /// Whether code of this level runs here.
@@ -21,7 +18,9 @@ pub fn runs(level: &Level) -> bool {
 
 /// `native` and, where the CPU has no AMX but its instructions run, that with AMX.
 pub fn natives() -> &'static [&'static str] {
-    if features() == host_features() { &["native"] } else { &["native", "native+amx"] }
+    // Code for AMX has AVX-512 in it too.
+    let amx = Arch::host() == Some(Arch::X86_64) && host_features() & (x86::AVX512 | x86::AMX) == x86::AVX512;
+    if amx && features() & x86::AMX != 0 { &["native", "native+amx"] } else { &["native"] }
 }
 
 /// The last of [`natives`].
@@ -39,7 +38,7 @@ pub fn native_with_amx() -> Vec<Level> {
 /// Never: the names are levels.
 pub fn levels() -> Vec<(&'static str, Vec<Level>)> {
     let fixed: &[&str] = match Arch::host() {
-        Some(Arch::X86_64) => &["x86-64-v2", "x86-64-v3", "x86-64-v4"],
+        Some(Arch::X86_64) => &["x86-64-v2", "x86-64-v3", "x86-64-v3+avxvnni", "x86-64-v4"],
         _ => &[],
     };
     let mut levels = Vec::new();
@@ -60,5 +59,5 @@ pub fn levels() -> Vec<(&'static str, Vec<Level>)> {
 /// When the image cannot be linked or its descriptor is for another machine.
 pub fn model(image: &Image) -> Result<Model, String> {
     let model = JitImage::new(image).map_err(|e| e.to_string())?.into_model().map_err(|e| e.to_string())?;
-    Ok(if features() == host_features() { model } else { amx_emulator::with_amx(model) })
+    Ok(if Arch::host() == Some(Arch::X86_64) { dorefac_emulator::with_features(model) } else { model })
 }

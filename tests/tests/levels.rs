@@ -29,7 +29,7 @@ fn loaded(compiled: &Compiled) -> (tempfile::TempDir, Model) {
     let file = folder.path().join("net.so");
     std::fs::write(&file, elf::shared_object(&compiled.image, "net.so").expect("links")).expect("writes");
     let model = Model::load(&file).expect("loads");
-    (folder, if machine::features() & x86::AMX != 0 { amx_emulator::with_amx(model) } else { model })
+    (folder, if machine::features() & x86::AMX != 0 { dorefac_emulator::with_features(model) } else { model })
 }
 
 #[test]
