@@ -23,13 +23,14 @@ pub fn natives() -> &'static [&'static str] {
     if amx && features() & x86::AMX != 0 { &["native", "native+amx"] } else { &["native"] }
 }
 
-/// The last of [`natives`].
+/// The level `native`, with a feature of the command line's where that is one whose instructions run.
 ///
 /// # Panics
 /// Never: the name is a level.
-pub fn native_with_amx() -> Vec<Level> {
-    let widest = natives().last().copied().unwrap_or("native");
-    Level::parse(widest, &target_lexicon::Triple::host()).expect("a level")
+pub fn native_with(feature: &str) -> Vec<Level> {
+    let parse = |cpu: &str| Level::parse(cpu, &target_lexicon::Triple::host());
+    let with = parse(&format!("native+{feature}")).ok().filter(|levels| levels.iter().all(runs));
+    with.unwrap_or_else(|| parse("native").expect("a level"))
 }
 
 /// The levels that run here, by the names of the command line, [`natives`] last; says which do not.
@@ -38,7 +39,7 @@ pub fn native_with_amx() -> Vec<Level> {
 /// Never: the names are levels.
 pub fn levels() -> Vec<(&'static str, Vec<Level>)> {
     let fixed: &[&str] = match Arch::host() {
-        Some(Arch::X86_64) => &["x86-64-v2", "x86-64-v3", "x86-64-v3+avxvnni", "x86-64-v4"],
+        Some(Arch::X86_64) => &["x86-64-v2", "x86-64-v3", "x86-64-v4"],
         _ => &[],
     };
     let mut levels = Vec::new();

@@ -3,7 +3,7 @@
 
 use dorefa_runtime::{Session, Tensor};
 use dorefac::codegen::kernels::choice::Kernel;
-use dorefac::codegen::target::{Arch, Level, a64, host_features};
+use dorefac::codegen::target::{Arch, Level, a64, host_features, x86};
 use dorefac::compile::{CompileError, Options, Wish, compile, profile};
 use dorefac::graph::Graph;
 use dorefac::{interp, text};
@@ -15,11 +15,12 @@ fn network(channels: usize, size: usize, input: &str, layer: &str, weights: Fill
     layers::network([channels, size], input, layer, weights, profile(&levels(None)))
 }
 
-/// The level `native`; with AMX, which may run in software and thus slowly, for the kernels that are about it.
+/// The level `native`; with what may run in software and thus slowly for the kernels that are about it.
 fn levels(kernel: Option<Kernel>) -> Vec<Level> {
     match kernel {
-        Some(Kernel::Amx | Kernel::SplitAmx) => machine::native_with_amx(),
-        _ => Level::parse("native", &target_lexicon::Triple::host()).expect("levels"),
+        Some(Kernel::Amx | Kernel::SplitAmx) => machine::native_with("amx"),
+        Some(Kernel::SplitAvxVnni) => machine::native_with("avxvnni"),
+        _ => machine::native_with(""),
     }
 }
 
@@ -30,7 +31,9 @@ fn options(layer: &str, kernel: &str) -> Options {
 
 /// Forces every kernel on the layer `c`; gives those that it can have.
 fn force_all(graph: &Graph, channels: usize, size: usize) -> BTreeSet<Kernel> {
-    force(&Kernel::ALL, graph, channels, size)
+    // An instruction in software for every few products takes too long for these layers.
+    let own = |k: &Kernel| *k != Kernel::SplitAvxVnni || host_features() & x86::AVXVNNI != 0;
+    force(&Kernel::ALL.into_iter().filter(own).collect::<Vec<_>>(), graph, channels, size)
 }
 
 fn force(kernels: &[Kernel], graph: &Graph, channels: usize, size: usize) -> BTreeSet<Kernel> {
@@ -79,6 +82,7 @@ fn here(all: &[Kernel]) -> BTreeSet<Kernel> {
         Kernel::LookUp64 => has("x86-64-v4+vbmi"),
         Kernel::PopcountAvx512 => has("x86-64-v4+vpopcntdq"),
         Kernel::SplitVnni | Kernel::SplitWinograd => has("x86-64-v4+vnni"),
+        Kernel::SplitAvxVnni => host_features() & x86::AVXVNNI != 0,
         Kernel::FloatAvx512 => has("x86-64-v4"),
         Kernel::LookUp16Avx2 | Kernel::LookUpFlatAvx2 => has("x86-64-v3"),
         Kernel::SplitBytesAvx2 | Kernel::SplitAvx2 | Kernel::FloatAvx2 => has("x86-64-v3"),
@@ -91,10 +95,18 @@ fn here(all: &[Kernel]) -> BTreeSet<Kernel> {
 }
 
 const BITS: [Kernel; 2] = [Kernel::PopcountAvx512, Kernel::Popcount];
-const SPLIT: [Kernel; 5] = [Kernel::SplitVnni, Kernel::SplitAvx2, Kernel::SplitDot, Kernel::SplitNeon, Kernel::Split];
+const SPLIT: [Kernel; 6] =
+    [Kernel::SplitVnni, Kernel::SplitAvxVnni, Kernel::SplitAvx2, Kernel::SplitDot, Kernel::SplitNeon, Kernel::Split];
 /// Those that multiply bytes in one digit only, too.
-const SMALL: [Kernel; 6] =
-    [Kernel::SplitVnni, Kernel::SplitBytesAvx2, Kernel::SplitAvx2, Kernel::SplitDot, Kernel::SplitNeon, Kernel::Split];
+const SMALL: [Kernel; 7] = [
+    Kernel::SplitVnni,
+    Kernel::SplitAvxVnni,
+    Kernel::SplitBytesAvx2,
+    Kernel::SplitAvx2,
+    Kernel::SplitDot,
+    Kernel::SplitNeon,
+    Kernel::Split,
+];
 const FLAT: [Kernel; 2] = [Kernel::LookUpFlatAvx2, Kernel::LookUpFlat];
 const LOOK_UP: [Kernel; 3] = [Kernel::LookUp64, Kernel::LookUp16Avx2, Kernel::LookUp16];
 
@@ -430,6 +442,32 @@ fn digits_on_amx() {
     for (channels, size, weights, attributes, outputs, bits) in cases {
         let layer = format!("c = conv(a, {weights}, {attributes})");
         with_tails(Kernel::SplitAmx, [channels, size, outputs, bits], &layer, &[codes, many], &[Fill::Rough]);
+    }
+}
+
+/// Dot products of 256 bits, of which each may run in software: small layers, weights of one digit as bytes and of several as i16,
+/// codes decided early, sums that come near the ends of their ranges.
+#[test]
+fn dot_products_of_avx_vnni() {
+    if !machine::native_with("avxvnni").iter().any(|level| level.has_x86(x86::AVXVNNI)) {
+        eprintln!("SKIPPED: this machine has no AVX2, which the kernel has besides AVX-VNNI");
+        return;
+    }
+    let codes = "quantize_activation(c, bits=2); y = conv(q, quantize_weights(@v: f32[16, O, 1, 1], bits=1))";
+    let many = "quantize_activation(c, bits=4); y = conv(q, quantize_weights(@v: f32[16, O, 1, 1], bits=1))";
+    let cases = [
+        (5, 6, "quantize_weights(@w: f32[16, 5, 3, 3], bits=1)", "pads=[1, 1, 1, 1]", 16, 2),
+        (6, 7, "quantize_weights(@w: f32[20, 3, 3, 2], bits=4)", "groups=2, strides=[1, 2]", 20, 4),
+        (8, 5, "quantize_weights(@w: f32[32, 8, 3, 3], bits=7)", "pads=[1, 1, 1, 1], dilations=[1, 2]", 32, 8),
+        (16, 6, "quantize_weights(@w: f32[16, 16, 3, 3], bits=8)", "", 16, 8),
+        (3, 12, "@w: f32[16, 3, 5, 5]", "pads=[2, 2, 2, 2]", 16, 8),
+        (4, 10, "@w: f32[33, 4, 4, 3]", "strides=[2, 1]", 33, 8),
+    ];
+    for (channels, size, weights, attributes, outputs, bits) in cases {
+        let attributes = if attributes.is_empty() { String::new() } else { format!(", {attributes}") };
+        let layer = format!("c = conv(a, {weights}{attributes})");
+        let fills = [Fill::Greatest, Fill::Rough];
+        with_tails(Kernel::SplitAvxVnni, [channels, size, outputs, bits], &layer, &[codes, many], &fills);
     }
 }
 

@@ -3,6 +3,7 @@
 
 use iced_x86::Register;
 use std::ffi::c_int;
+use std::sync::OnceLock;
 
 /// Bytes of the part that `fxsave` lays out; the header of the rest follows.
 const LEGACY: usize = 512;
@@ -14,6 +15,19 @@ const MAGIC: (usize, u32) = (464, 0x4650_5853);
 const YMM: u32 = 2;
 /// The upper halves of zmm0 … zmm15.
 const ZMM: u32 = 6;
+
+/// Where the components lie in a frame, as `cpuid` tells: it is asked once, as a virtual machine's host answers it slowly.
+static PLACES: OnceLock<[(u32, Option<usize>); 2]> = OnceLock::new();
+
+/// Asks the CPU what [`Frame`] needs to know; before the first.
+pub fn prepare() {
+    PLACES.get_or_init(|| {
+        [YMM, ZMM].map(|component| {
+            let leaf = std::arch::x86_64::__cpuid_count(0xd, component);
+            (component, (leaf.eax != 0).then_some(leaf.ebx as usize))
+        })
+    });
+}
 
 /// A signal's frame.
 pub struct Frame<'a>(&'a mut libc::mcontext_t);
@@ -104,8 +118,8 @@ impl<'a> Frame<'a> {
 
     /// Where a component lies; `None` where this CPU has not got it or the frame is not extended.
     fn component(&self, component: u32) -> Option<usize> {
-        let leaf = std::arch::x86_64::__cpuid_count(0xd, component);
-        (self.extended() && leaf.eax != 0).then_some(leaf.ebx as usize)
+        let (_, place) = PLACES.get()?.iter().find(|(c, _)| *c == component)?;
+        place.filter(|_| self.extended())
     }
 }
 

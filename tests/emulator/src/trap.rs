@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use crate::dot::Dot;
-use crate::frame::Frame;
+use crate::frame::{self, Frame};
 use crate::tiles::{Signs, Tiles};
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, OpKind, Register};
 use std::cell::UnsafeCell;
@@ -18,6 +18,7 @@ thread_local! {
 
 /// Handles illegal instructions from now on; whether the system allows that.
 pub fn install() -> bool {
+    frame::prepare();
     // The decoder makes its tables when it is first used, which a signal handler must not.
     let _ = Decoder::with_ip(64, &[0xc4, 0xe2, 0x78, 0x49, 0xc0], 0, DecoderOptions::NONE).decode();
     // SAFETY: all fields of the structure may be zero; the handler has the signature that SA_SIGINFO asks for and is there

@@ -34,6 +34,8 @@ pub enum Kernel {
     SplitWinograd,
     /// Digits of weights multiplied as bytes.
     SplitVnni,
+    /// Weights of one digit multiplied as bytes, digits of others as i16, 256 bits wide.
+    SplitAvxVnni,
     /// Weights of one digit multiplied as bytes, 256 bits wide.
     SplitBytesAvx2,
     /// Digits of weights multiplied as i16, 256 bits wide.
@@ -67,7 +69,7 @@ pub struct Candidate {
 
 impl Kernel {
     /// All of them.
-    pub const ALL: [Kernel; 21] = [
+    pub const ALL: [Kernel; 22] = [
         Kernel::Amx,
         Kernel::LookUp64,
         Kernel::LookUp16Avx2,
@@ -79,6 +81,7 @@ impl Kernel {
         Kernel::SplitAmx,
         Kernel::SplitWinograd,
         Kernel::SplitVnni,
+        Kernel::SplitAvxVnni,
         Kernel::SplitBytesAvx2,
         Kernel::SplitAvx2,
         Kernel::SplitDot,
@@ -105,6 +108,7 @@ impl Kernel {
             Kernel::SplitAmx => "split integer, AMX",
             Kernel::SplitWinograd => "split integer Winograd, VNNI",
             Kernel::SplitVnni => "split integer, VNNI",
+            Kernel::SplitAvxVnni => "split integer, AVX-VNNI",
             Kernel::SplitBytesAvx2 => "split integer bytes, AVX2",
             Kernel::SplitAvx2 => "split integer, AVX2",
             Kernel::SplitDot => "split integer, dot products",
@@ -165,7 +169,8 @@ impl Kernel {
             Kernel::PopcountAvx512 => popcount::fits(layer, level),
             Kernel::Popcount => layer.in_lanes(),
             Kernel::SplitWinograd => split_winograd::fits(layer, level),
-            Kernel::SplitVnni | Kernel::SplitBytesAvx2 | Kernel::SplitAvx2 => split::fits(layer, level, self),
+            Kernel::SplitVnni | Kernel::SplitAvxVnni => split::fits(layer, level, self),
+            Kernel::SplitBytesAvx2 | Kernel::SplitAvx2 => split::fits(layer, level, self),
             Kernel::SplitDot | Kernel::SplitNeon | Kernel::Split => split::fits(layer, level, self),
             Kernel::Direct => layer.in_lanes(),
             Kernel::DirectWide => int_direct::fits_wide(layer),
@@ -194,7 +199,8 @@ impl Kernel {
             Kernel::PopcountAvx512 => popcount::cycles(layer),
             Kernel::Popcount => int_conv::cycles(layer),
             Kernel::SplitWinograd => split_winograd::cycles(layer),
-            Kernel::SplitVnni | Kernel::SplitBytesAvx2 | Kernel::SplitAvx2 => split::cycles(layer, self),
+            Kernel::SplitVnni | Kernel::SplitAvxVnni => split::cycles(layer, self),
+            Kernel::SplitBytesAvx2 | Kernel::SplitAvx2 => split::cycles(layer, self),
             Kernel::SplitDot | Kernel::SplitNeon | Kernel::Split => split::cycles(layer, self),
             Kernel::Direct | Kernel::DirectWide => int_direct::cycles(layer),
             Kernel::FloatAvx512 | Kernel::FloatAvx2 | Kernel::Float => float_conv::cycles(layer, self),

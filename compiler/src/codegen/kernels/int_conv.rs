@@ -50,7 +50,9 @@ pub(super) fn emit(
         Kernel::PopcountAvx512 => popcount::emit(e, task, &layer),
         Kernel::Popcount => bit_serial(e, task, &layer),
         Kernel::SplitWinograd => split_winograd::emit(e, task, &layer, about),
-        Kernel::SplitVnni | Kernel::SplitBytesAvx2 | Kernel::SplitAvx2 => split::emit(e, task, &layer, about, kernel),
+        Kernel::SplitVnni | Kernel::SplitAvxVnni | Kernel::SplitBytesAvx2 | Kernel::SplitAvx2 => {
+            split::emit(e, task, &layer, about, kernel)
+        }
         Kernel::SplitDot | Kernel::SplitNeon | Kernel::Split => split::emit(e, task, &layer, about, kernel),
         Kernel::Direct => int_direct::emit(e, task, &layer),
         Kernel::DirectWide => int_direct::emit_wide(e, task, &layer, codes.acc),

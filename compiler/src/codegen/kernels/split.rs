@@ -27,7 +27,7 @@ use crate::codegen::tiles::{SplitFinish, SplitShape};
 use crate::graph::Value as GraphValue;
 use crate::graph::ops::Geometry;
 use crate::graph::types::Layout;
-use crate::lower::split::{self, TILE};
+use crate::lower::split::{self, Products, TILE};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value};
 
@@ -78,6 +78,9 @@ pub(super) fn fits(layer: &Layer<'_>, level: &Level, kernel: Kernel) -> Result<(
         Kernel::SplitAvx2 | Kernel::SplitBytesAvx2 => {
             demand(level.has_x86(x86::AVX2 | x86::BMI2), "the level lacks AVX2 with BMI2")?;
         }
+        Kernel::SplitAvxVnni => {
+            demand(level.has_x86(x86::AVXVNNI | x86::BMI2), "the level lacks AVX-VNNI with BMI2")?;
+        }
         Kernel::SplitDot => {
             let dot = level.has_a64(a64::DOTPROD) || level.has_a64(a64::I8MM);
             demand(dot, "the level lacks sdot and usdot")?;
@@ -88,27 +91,29 @@ pub(super) fn fits(layer: &Layer<'_>, level: &Level, kernel: Kernel) -> Result<(
     let split = digits(layer, kernel).ok_or("its levels or sums do not fit the digits of its weights")?;
     if kernel == Kernel::SplitBytesAvx2 {
         demand(split.planes == 1, "its weights are more than one digit of 8 bits")?;
-        let few = narrow(layer, kernel).is_some_and(|steps| steps >= SHORTEST);
+        let few = narrow(layer).is_some_and(|steps| steps >= SHORTEST);
         demand(few, "sums of its products leave 16 bits too soon")?;
     }
     demand(strip(layer, &split, kernel).is_some(), "its window is too long for a strip")
 }
 
-/// Products of digits a cycle: 6 with 128-bit pmaddwd, 22 with AVX2, 42 as bytes, 105 with AVX-512 VNNI; 11 with NEON, 50 with
-/// dot products of bytes; runs are filled up to whole steps, outputs to blocks of 16. Copying a strip takes a cycle for every bit
+/// Products of digits a cycle: 6 with 128-bit pmaddwd, 22 with AVX2, 42 as bytes, 30 and 58 with AVX-VNNI (reckoned, not measured),
+/// 105 with AVX-512 VNNI; 11 with NEON, 50 with dot products of bytes; runs are filled up to whole steps, outputs to blocks of 16. Copying a strip takes a cycle for every bit
 /// plane of a level, one for an integer, 2 for a pixel, as often as windows of neighbouring strips overlap; all weights are read
 /// for every tile; then the chain.
 pub(super) fn cycles(layer: &Layer<'_>, kernel: Kernel) -> f64 {
     let g = &layer.g;
+    let Some(split) = digits(layer, kernel) else { return f64::INFINITY };
     let rate = match kernel {
         Kernel::SplitVnni => 105.0,
+        Kernel::SplitAvxVnni if split.products == Products::Quads => 58.0,
+        Kernel::SplitAvxVnni => 30.0,
         Kernel::SplitBytesAvx2 => 42.0,
         Kernel::SplitAvx2 => 22.0,
         Kernel::SplitDot => 50.0,
         Kernel::SplitNeon => 11.0,
         _ => 6.0,
     };
-    let Some(split) = digits(layer, kernel) else { return f64::INFINITY };
     let Some((tile, strip)) = strip(layer, &split, kernel) else { return f64::INFINITY };
     let run = (split.runs[0] * split.runs[1] * split.steps() * split.products.together()) as f64;
     let outputs = (split.blocks(g) * TILE * g.groups) as f64;

@@ -4,6 +4,7 @@ use super::box_sums::halves;
 use super::choice::Kernel;
 use super::layer::{Layer, thresholds};
 use crate::codegen::tiles::SplitShape;
+use crate::codegen::tiles::split::Instructions;
 use crate::graph::Value;
 use crate::graph::ops::Geometry;
 use crate::graph::types::Layout;
@@ -17,15 +18,20 @@ const LONGEST: usize = 256 << 10;
 /// Bytes of a window's row up to which windows are gathered.
 pub(super) const PATCH: usize = 64;
 
-/// What the kernel multiplies.
-fn products(kernel: Kernel) -> Products {
-    let quads = matches!(kernel, Kernel::SplitVnni | Kernel::SplitBytesAvx2 | Kernel::SplitDot);
-    if quads { Products::Quads } else { Products::Pairs }
+/// The weights as digits of what the kernel multiplies: AVX-VNNI's as bytes where they are one digit of these.
+fn split_for(layer: &Layer<'_>, kernel: Kernel) -> Option<split::Split> {
+    let quads = || all_digits(layer, Products::Quads);
+    let pairs = || all_digits(layer, Products::Pairs);
+    match kernel {
+        Kernel::SplitVnni | Kernel::SplitBytesAvx2 | Kernel::SplitDot => quads(),
+        Kernel::SplitAvxVnni => quads().filter(|split| split.planes == 1).or_else(pairs),
+        _ => pairs(),
+    }
 }
 
-/// Steps whose sums of two products of bytes fit 16 bits, where the kernel makes use of that.
-pub(super) fn narrow(layer: &Layer<'_>, kernel: Kernel) -> Option<usize> {
-    let codes = layer.codes.filter(|_| kernel == Kernel::SplitBytesAvx2)?;
+/// Steps whose sums of two products of bytes fit 16 bits.
+pub(super) fn narrow(layer: &Layer<'_>) -> Option<usize> {
+    let codes = layer.codes?;
     let greatest = |(lo, hi): (i64, i64)| lo.abs().max(hi.abs());
     let pair = greatest(codes.a.levels()).checked_mul(greatest(codes.w.levels()))?.checked_mul(2)?;
     usize::try_from(i64::from(i16::MAX) / pair.max(1)).ok()
@@ -39,7 +45,7 @@ pub(super) fn digits(layer: &Layer<'_>, kernel: Kernel) -> Option<split::Split> 
 /// The digits, and the halves of the weights if these are what is multiplied: where accumulators are stored as they are and that
 /// saves a digit.
 pub(super) fn cut(layer: &Layer<'_>, kernel: Kernel) -> Option<(split::Split, Option<Vec<i64>>)> {
-    let split = all_digits(layer, products(kernel))?;
+    let split = split_for(layer, kernel)?;
     let raw = layer.step.source == (Value { node: layer.node, port: 0 });
     if raw
         && kernel == Kernel::SplitVnni
@@ -51,10 +57,14 @@ pub(super) fn cut(layer: &Layer<'_>, kernel: Kernel) -> Option<(split::Split, Op
         let behind = thresholds(layer.graph, layer.step.source.node)?;
         split.early(&layer.g, &levels(layer), layer.codes?.a.levels(), behind)
     };
-    let whole =
-        |s: &split::Split| layer.g.output[1].is_multiple_of(SplitShape::of(s, layer.g.output[1], None).positions);
+    let whole = |s: &split::Split| {
+        let width = layer.g.output[1];
+        tile_of(layer, s, kernel, width).is_some_and(|tile| width.is_multiple_of(tile.positions))
+    };
     let early = match kernel {
-        Kernel::SplitVnni | Kernel::SplitAvx2 if split.planes > 1 && early_codes(layer) => early().filter(whole),
+        Kernel::SplitVnni | Kernel::SplitAvxVnni | Kernel::SplitAvx2 if split.planes > 1 && early_codes(layer) => {
+            early().filter(whole)
+        }
         Kernel::SplitDot | Kernel::SplitNeon if split.planes > 1 && few_codes(layer) => early(),
         _ => None,
     };
@@ -115,6 +125,19 @@ fn pooled(layer: &Layer<'_>, split: &split::Split, kernel: Kernel) -> Option<Spl
     SplitShape::pooled(split, whole_windows(layer)?, layer.g.output[1])
 }
 
+/// The kernel's tile for rows of `width` positions.
+fn tile_of(layer: &Layer<'_>, split: &split::Split, kernel: Kernel, width: usize) -> Option<SplitShape> {
+    let instructions = match (kernel, split.products) {
+        (Kernel::SplitVnni, _) => Instructions::Vnni,
+        (Kernel::SplitAvxVnni, Products::Quads) => Instructions::Bytes(None),
+        (Kernel::SplitAvxVnni, Products::Pairs) => Instructions::Avx2 { dot: true },
+        (Kernel::SplitBytesAvx2, _) => Instructions::Bytes(Some(narrow(layer)?)),
+        (Kernel::SplitAvx2, _) => Instructions::Avx2 { dot: false },
+        _ => return None,
+    };
+    Some(SplitShape::of(split, width, instructions))
+}
+
 /// The tile and the strip: of the tile of whole windows, else of the widest that has room, at least the window of one position.
 pub(super) fn strip(layer: &Layer<'_>, split: &split::Split, kernel: Kernel) -> Option<(Option<SplitShape>, Strip)> {
     if let Some(tile) = pooled(layer, split, kernel) {
@@ -123,13 +146,7 @@ pub(super) fn strip(layer: &Layer<'_>, split: &split::Split, kernel: Kernel) -> 
             return Some((Some(tile), strip));
         }
     }
-    let tile = |width: usize| match kernel {
-        Kernel::SplitVnni | Kernel::SplitAvx2 | Kernel::SplitBytesAvx2 => {
-            Some(SplitShape::of(split, width, narrow(layer, kernel)))
-        }
-        _ => None,
-    };
-    let tiles = [layer.g.output[1], 1].map(|width| match tile(width) {
+    let tiles = [layer.g.output[1], 1].map(|width| match tile_of(layer, split, kernel, width) {
         Some(tile) => (Some(tile), tile.positions),
         None => (None, in_lanes(split, kernel, width)),
     });

@@ -33,7 +33,7 @@ pub mod product_amx;
 mod product_avx2;
 mod product_avx512;
 pub mod quads_of_bytes;
-mod split;
+pub mod split;
 mod split_avx2;
 mod split_by_output_vnni;
 pub mod split_bytes_avx2;

@@ -88,11 +88,14 @@ impl Rows {
 
 /// The instructions of a tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Instructions {
+pub enum Instructions {
     /// vpmaddwd and vpaddd, 256 bits.
-    Avx2,
-    /// vpmaddubsw and vpaddw, 256 bits; 16-bit sums hold so many steps.
-    Bytes(usize),
+    Avx2 {
+        /// vpdpwssd of AVX-VNNI instead.
+        dot: bool,
+    },
+    /// vpmaddubsw and vpaddw, 256 bits, 16-bit sums holding so many steps; vpdpbusd of AVX-VNNI where that is not said.
+    Bytes(Option<usize>),
     /// vpdpbusd, 512 bits.
     Vnni,
 }
@@ -147,18 +150,15 @@ impl SplitShape {
         level.has_x86(x86::AVX512 | x86::VNNI | x86::BMI2)
     }
 
-    /// The tile for rows of `width` positions: AVX-512 VNNI's for quads, or AVX2's where 16-bit sums hold `narrow` steps, AVX2's for
-    /// pairs; [`SplitShape::with`] completes it.
-    pub fn of(split: &Split, width: usize, narrow: Option<usize>) -> SplitShape {
+    /// The tile for rows of `width` positions: AVX2's for pairs, the others for quads; [`SplitShape::with`] completes it.
+    pub fn of(split: &Split, width: usize, instructions: Instructions) -> SplitShape {
         let planes = split.planes;
-        let (instructions, most) = match split.products {
-            Products::Quads if let Some(steps) = narrow => (Instructions::Bytes(steps), split_bytes_avx2::POSITIONS),
-            Products::Quads if split.early.is_some() => {
-                (Instructions::Vnni, split_early_vnni::positions(split.always()))
-            }
-            Products::Quads => (Instructions::Vnni, 27 / planes.max(1)),
-            Products::Pairs if split.early.is_some() => (Instructions::Avx2, split_early_avx2::POSITIONS),
-            Products::Pairs => (Instructions::Avx2, 12 / planes.max(1)),
+        let most = match (instructions, split.early) {
+            (Instructions::Bytes(_), _) => split_bytes_avx2::POSITIONS,
+            (Instructions::Vnni, Some(_)) => split_early_vnni::positions(split.always()),
+            (Instructions::Vnni, None) => 27 / planes.max(1),
+            (Instructions::Avx2 { .. }, Some(_)) => split_early_avx2::POSITIONS,
+            (Instructions::Avx2 { .. }, None) => 12 / planes.max(1),
         };
         let most = most.min(width).max(1);
         // The fewest positions beyond the row, then the most at once.
@@ -305,8 +305,8 @@ impl SplitShape {
             _ if matches!(self.finish, SplitFinish::Pooled { .. }) => {
                 split_early::assemble(self, &split_pooled_vnni::Pooled(self), a)
             }
-            Instructions::Avx2 if early => split_early::assemble(self, &split_early_avx2::Avx2(self), a),
-            Instructions::Avx2 => split_avx2::assemble(self, a),
+            Instructions::Avx2 { .. } if early => split_early::assemble(self, &split_early_avx2::Avx2(self), a),
+            Instructions::Avx2 { .. } => split_avx2::assemble(self, a),
             Instructions::Bytes(limit) => split_bytes_avx2::assemble(self, limit, a),
             Instructions::Vnni if early => split_early::assemble(self, &split_early_vnni::Vnni(self), a),
             Instructions::Vnni => split_vnni::assemble(self, a),

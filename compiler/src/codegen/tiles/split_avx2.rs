@@ -1,7 +1,7 @@
 //! The split-integer tile, AVX2: i16 levels by i16 digits, 8 outputs at a time, twice. 12 sums in flight. Bound: 16 MAC a
-//! cycle with two digits, a third less with three.
+//! cycle with two digits, a third less with three; AVX-VNNI multiplies and adds in one instruction instead of two.
 
-use super::split::{INPUT, OUT, SplitFinish, SplitShape, TABLE, WEIGHTS};
+use super::split::{INPUT, Instructions, OUT, SplitFinish, SplitShape, TABLE, WEIGHTS};
 use crate::lower::split::VECTOR;
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
@@ -36,14 +36,14 @@ fn half_tile(s: SplitShape, a: &mut CodeAssembler, offset: i32) -> Result<(), Ic
             a.vmovdqa(weights, ymmword_ptr(WEIGHTS + digits(plane)))?;
         }
         for (p, sums) in SUMS.chunks(s.planes).take(s.positions).enumerate() {
-            a.vpbroadcastd(ymm14, dword_ptr(INPUT + (input + (p * s.position) as i32)))?;
+            a.vpbroadcastd(LEVELS, dword_ptr(INPUT + (input + (p * s.position) as i32)))?;
             for (plane, &sum) in sums.iter().enumerate() {
-                match (held, plane) {
-                    (true, 0) => a.vpmaddwd(ymm15, ymm14, ymm12)?,
-                    (true, _) => a.vpmaddwd(ymm15, ymm14, ymm13)?,
-                    _ => a.vpmaddwd(ymm15, ymm14, ymmword_ptr(WEIGHTS + digits(plane)))?,
-                }
-                a.vpaddd(sum, sum, ymm15)?;
+                let from = match (held, plane) {
+                    (true, 0) => Weights::Held(ymm12),
+                    (true, _) => Weights::Held(ymm13),
+                    _ => Weights::Read(WEIGHTS + digits(plane)),
+                };
+                add_products(s, a, sum, from)?;
             }
         }
         Ok(())
@@ -53,6 +53,37 @@ fn half_tile(s: SplitShape, a: &mut CodeAssembler, offset: i32) -> Result<(), Ic
         finish(s, a, sums, offset, (p * s.pitch) as i32 + offset / narrow(s))?;
     }
     Ok(())
+}
+
+/// The step's levels.
+pub(super) const LEVELS: AsmRegisterYmm = ymm14;
+/// Overwritten where products are added by an instruction of their own.
+pub(super) const PRODUCT: AsmRegisterYmm = ymm15;
+
+/// Where a step's weights are.
+#[derive(Clone, Copy)]
+pub(super) enum Weights {
+    /// In a register.
+    Held(AsmRegisterYmm),
+    /// In memory.
+    Read(AsmMemoryOperand),
+}
+
+/// Adds the products of the step's levels and weights.
+pub(super) fn add_products(
+    s: SplitShape,
+    a: &mut CodeAssembler,
+    sum: AsmRegisterYmm,
+    weights: Weights,
+) -> Result<(), IcedError> {
+    let dot = s.instructions == Instructions::Avx2 { dot: true };
+    match weights {
+        Weights::Held(weights) if dot => return a.vpdpwssd(sum, LEVELS, weights),
+        Weights::Read(weights) if dot => return a.vpdpwssd(sum, LEVELS, ymmword_ptr(weights)),
+        Weights::Held(weights) => a.vpmaddwd(PRODUCT, LEVELS, weights)?,
+        Weights::Read(weights) => a.vpmaddwd(PRODUCT, LEVELS, ymmword_ptr(weights))?,
+    }
+    a.vpaddd(sum, sum, PRODUCT)
 }
 
 /// How many times fewer bytes than an accumulator's four are stored of an output.

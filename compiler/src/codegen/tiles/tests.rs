@@ -19,6 +19,13 @@ use crate::lower::train::requirements::patch_grad::Chunk;
 
 /// Every instruction of a tile is legal on a machine with AVX2 and FMA and no more.
 pub(in crate::codegen) fn only_avx2(a: &CodeAssembler) {
+    only_avxvnni(a);
+    let dot = a.instructions().iter().find(|i| format!("{:?}", i.mnemonic()).starts_with("Vpdp"));
+    assert!(dot.is_none(), "{dot:?} is one of AVX-VNNI");
+}
+
+/// Every instruction of a tile is legal on a machine with AVX2, FMA and AVX-VNNI and no more.
+pub(in crate::codegen) fn only_avxvnni(a: &CodeAssembler) {
     for instruction in a.instructions() {
         let code = format!("{:?}", instruction.code());
         assert!(!code.starts_with("EVEX"), "{code}");

@@ -3,7 +3,7 @@
 use super::split::{Instructions, Rows};
 use super::split_winograd_rows::RowTransform;
 use super::split_winograd_vnni::WinogradShape;
-use super::tests::{only_avx2, only_level_4};
+use super::tests::{only_avx2, only_avxvnni, only_level_4};
 use super::*;
 use crate::lower::split_winograd::Filter;
 
@@ -51,16 +51,20 @@ fn shape(instructions: Instructions, positions: usize, planes: usize, finish: Sp
 
 #[test]
 fn split_tiles_of_avx2_hold_no_newer_instruction() -> Result<(), IcedError> {
+    let allowed = |dot, a: &CodeAssembler| if dot { only_avxvnni(a) } else { only_avx2(a) };
     for (planes, positions) in [(1, 12), (2, 6), (2, 5), (3, 4), (3, 1)] {
         let early = EARLY.into_iter().filter(|_| planes == 2);
         for finish in
             [SplitFinish::Raw, SplitFinish::Decode, SplitFinish::Threshold(3), NIBBLES].into_iter().chain(early)
         {
-            let shape = shape(Instructions::Avx2, positions, planes, finish);
-            only_avx2(&assembler(|a| shape.assemble(a))?);
-            for limit in [8, 1000].into_iter().filter(|_| planes == 1) {
-                let bytes = SplitShape { instructions: Instructions::Bytes(limit), positions: 6, ..shape };
-                only_avx2(&assembler(|a| bytes.assemble(a))?);
+            for dot in [false, true] {
+                let shape = shape(Instructions::Avx2 { dot }, positions, planes, finish);
+                allowed(dot, &assembler(|a| shape.assemble(a))?);
+                let limits: &[Option<usize>] = if dot { &[None] } else { &[Some(8), Some(1000)] };
+                for &limit in limits.iter().filter(|_| planes == 1) {
+                    let bytes = SplitShape { instructions: Instructions::Bytes(limit), positions: 6, ..shape };
+                    allowed(dot, &assembler(|a| bytes.assemble(a))?);
+                }
             }
         }
     }
