@@ -15,7 +15,7 @@ mod sums;
 mod tests;
 
 use super::Failure;
-use crate::graph::types::CodeType;
+use crate::graph::types::{CodeType, Shape};
 use crate::graph::{Graph, Value};
 use crate::{interp, passes};
 use cut::Cut;
@@ -144,7 +144,7 @@ struct Pair {
     name: String,
     reader: String,
     /// The value's shape.
-    shape: Vec<usize>,
+    shape: Shape,
 }
 
 impl Pair {
@@ -153,9 +153,13 @@ impl Pair {
         let scale = scale(&self.ty);
         let codes = codes(after, self.codes)?;
         let values: Vec<f32> = codes.iter().map(|&u| (self.ty.level(u.into()) as f64 * scale) as f32).collect();
-        let sample = self.shape.iter().product::<usize>().max(1);
-        let shape: Vec<usize> = std::iter::once(values.len() / sample).chain(self.shape.iter().copied()).collect();
-        Tensor::f32(shape, values).map_err(Failure::run)
+        let batch = values.len() / self.sample();
+        Tensor::f32(self.shape.concrete(batch), values).map_err(Failure::run)
+    }
+
+    /// Elements of a sample.
+    fn sample(&self) -> usize {
+        self.shape.sample_len().unwrap_or(1).max(1)
     }
 
     /// The codes before `lift`, nearest to the values that were computed, against those after it.
@@ -176,13 +180,12 @@ impl Pair {
 
     /// The sample of an element, and its channel, row and column.
     fn place(&self, element: usize) -> (usize, [usize; 3]) {
-        let (h, w) = match *self.shape {
-            [_, h, w] => (h.max(1), w.max(1)),
+        let (h, w) = match *self.shape.per_sample() {
+            [.., _, h, w] => (h.max(1), w.max(1)),
             _ => (1, 1),
         };
-        let sample = self.shape.iter().product::<usize>().max(1);
-        let within = element % sample;
-        (element / sample, [within / (h * w), within / w % h, within % w])
+        let within = element % self.sample();
+        (element / self.sample(), [within / (h * w), within / w % h, within % w])
     }
 
     /// The codes whose values are nearest to those of `value`.

@@ -149,7 +149,7 @@ impl Stages {
         let ty = self.after.value_type(codes)?.codes()?.clone();
         let float = self.before.value_type(value).filter(|t| t.elem == Elem::F32)?;
         let name = self.before.node(value.node)?.name.clone();
-        let shape = float.shape.per_sample();
+        let shape = float.shape.clone();
         (!self.given(codes)).then(|| Pair { value, codes, ty, name, reader: reader.to_owned(), shape })
     }
 

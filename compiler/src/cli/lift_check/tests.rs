@@ -228,6 +228,20 @@ fn what_quantises_an_input_must_not_move() {
 }
 
 #[test]
+fn values_without_a_batch_are_compared_too() {
+    let mut g = Graph::new("t");
+    let x = g.add_input("x", ValueType::f32(Shape::fixed(&[1, 4, 6, 6])));
+    let q = bits(&mut g, "quantize_activation", x);
+    let y = node(&mut g, "exp", &[q]);
+    g.add_output("y", y);
+    let stages = Stages::new(&g, true).expect("passes");
+    let x = Tensor::f32([1, 4, 6, 6], noise(144, 3)).expect("fits");
+    let values = stages.compare(&[x], true).expect("runs").values;
+    assert_eq!((values.len(), values[0].codes, values[0].differ), (1, 144, 0));
+    assert_eq!(stages.pairs()[0].place(143), (0, [3, 5, 5]));
+}
+
+#[test]
 fn moving_stops_at_what_is_allowed() {
     assert_eq!(towards(1.0, 1.5, 0.5), 1.5);
     assert_eq!(towards(1.0, 2.0, 0.25), 1.25);
