@@ -165,6 +165,9 @@ impl Pair {
     /// The codes before `lift`, nearest to the values that were computed, against those after it.
     fn compared(&self, before: &Results, after: &Results) -> Result<LiftedValue, Failure> {
         let (own, lifted) = (self.own(before, self.value)?, codes(after, self.codes)?);
+        if own.len() != lifted.len() {
+            return Err(bug(&format!("{} has other codes than before lift in number", self.name)));
+        }
         let off = own.iter().zip(lifted).map(|(&own, &u)| (own - i64::from(u)).abs());
         let (differ, greatest) = off.fold((0, 0), |(n, top), d| (n + usize::from(d > 0), top.max(d)));
         Ok(LiftedValue {

@@ -86,7 +86,10 @@ fn magnitudes(
     known.retain(|i, _| needed.contains(i));
     let mut cut = cut.clone();
     let mut added = Vec::new();
-    for i in needed.into_iter().filter(|i| !known.contains_key(i)).collect::<Vec<_>>() {
+    for i in needed {
+        if known.contains_key(&i) {
+            continue;
+        }
         let layer = layers.get(i).ok_or_else(|| bug("a layer is gone"))?;
         let at = sums::magnitudes(&mut cut.graph, layer)?;
         known.insert(i, at);
