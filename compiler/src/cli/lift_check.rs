@@ -1,19 +1,33 @@
 //! What `lift` changed: the graph before it and the graph after it, layer by layer on equal inputs.
 //!
-//! `lift` is the only pass that may change a value, so equality is not the test. In the graph before it, every value that
-//! became codes is cut: its readers get the values of the lifted codes instead. Each layer then starts from equal inputs,
-//! and what it computes is turned into codes and counted against the lifted ones.
+//! `lift` is the only pass that may change a value, so equality is not the test (numerics contract, rule 2). In the graph
+//! before it, every value that became codes is cut: its readers get the values of the lifted codes instead. Each layer then
+//! starts from equal inputs, and what it computes is turned into codes and compared with the lifted ones. Where a code
+//! differs, [`boundaries`] proves that it lies at a boundary of the quantiser, or says which does not.
+//!
+//! A value in front of which no layer was lifted, such as one that quantises an input of the graph, is made by the same float
+//! steps on both sides of `lift`. Nothing may move there, and the proof then demands equal codes.
+
+mod boundaries;
+mod cut;
+mod sums;
+#[cfg(test)]
+mod tests;
 
 use super::Failure;
-use crate::graph::attrs::Attrs;
-use crate::graph::types::CodeType;
-use crate::graph::{Graph, Value, ops};
-use crate::lower::split;
+use crate::graph::types::{CodeType, Shape};
+use crate::graph::{Graph, Value};
 use crate::{interp, passes};
+use cut::Cut;
 use dorefa_runtime::Tensor;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use boundaries::Unexplained;
+pub use sums::FixedLayer;
 
 /// One quantised value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LiftedValue {
     /// The value before `lift`.
     pub name: String,
@@ -25,20 +39,27 @@ pub struct LiftedValue {
     pub differ: usize,
     /// Greatest difference in codes.
     pub greatest: i64,
-}
-
-/// A layer whose float weights became fixed point, on the same input before and after.
-#[derive(Clone, Debug, PartialEq)]
-pub struct FixedLayer {
-    /// The layer.
-    pub name: String,
-    /// Greatest difference of an output.
-    pub off: f64,
-    /// Greatest difference in units of what is allowed: K·2⁻²²·Σ|w||x|, and the rounding of a bias.
+    /// How far the sums of the layers before it are off at most, in units of what is allowed, where codes differ.
     pub share: f64,
+    /// The first code that differs and lies at no boundary.
+    pub unexplained: Option<Unexplained>,
 }
 
-/// The graphs around `lift`.
+/// Every value that became codes, in the order of the layers that read them, and every layer in fixed point.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Changes {
+    /// The values.
+    pub values: Vec<LiftedValue>,
+    /// The layers.
+    pub fixed: Vec<FixedLayer>,
+    /// Integer layers after `lift` whose input was compared with nothing, as no layer before it has their name.
+    pub unpaired: Vec<String>,
+}
+
+/// What an execution of a graph kept.
+type Results = BTreeMap<Value, Arc<Tensor>>;
+
+/// The graphs around `lift`. What both have is the same node by its id.
 pub struct Stages {
     /// Before it.
     before: Graph,
@@ -81,178 +102,118 @@ impl Stages {
         Ok((!super::verify::same(&run(&self.after)?, &run(last)?)).then_some("a pass after lift"))
     }
 
-    /// Every value that became codes, in the order of the layers that read them, and every layer in fixed point.
+    /// What `lift` changed on these inputs, and the proof that it was allowed to.
     ///
     /// # Errors
     /// When a graph cannot be run on these inputs.
-    pub fn compare(&self, inputs: &[Tensor], fma: bool) -> Result<(Vec<LiftedValue>, Vec<FixedLayer>), Failure> {
-        let (pairs, fixed) = (self.pairs(), self.fixed());
-        let keep = |v: Value| pairs.iter().any(|p| p.codes == v) || fixed.iter().any(|f| f.after == v);
-        let lifted = interp::run_all(&self.after, inputs, fma, keep).map_err(Failure::input)?;
-        let mut cut = self.before.clone();
-        let mut given = inputs.to_vec();
+    pub fn compare(&self, inputs: &[Tensor], fma: bool) -> Result<Changes, Failure> {
+        let (layers, pairs) = (self.layers(), self.pairs());
+        let keep = |v: Value| pairs.iter().any(|p| p.codes == v) || layers.iter().any(|l| l.after == v);
+        let after = interp::run_all(&self.after, inputs, fma, keep).map_err(Failure::input)?;
+        let mut cut = Cut::new(&self.before, inputs, fma);
         for pair in &pairs {
-            let (Some(ty), Some(tensor)) = (cut.value_type(pair.value).cloned(), lifted.get(&pair.codes)) else {
-                continue;
-            };
-            let Some(values) = decoded(tensor, &pair.ty, &ty.shape.concrete(batch(inputs))) else { continue };
-            let users = cut.users(pair.value);
-            let input = cut.add_input(&format!("{}_given", pair.name), ty);
-            given.push(values);
-            for (user, port) in users {
-                cut.set_operand(user, port, input);
-            }
-            cut.add_output(&pair.name, pair.value);
+            cut.give(pair.value, pair.decoded(&after)?)?;
         }
-        for layer in &fixed {
-            cut.add_output(&layer.name, layer.before);
-            let sums = magnitudes(&mut cut, layer)?;
-            cut.add_output(&format!("{}_magnitudes", layer.name), sums);
+        // Fixed-point layers are measured always: a float output may follow them, of which no code tells.
+        let mut sums = BTreeMap::new();
+        for (i, layer) in layers.iter().enumerate().filter(|(_, l)| l.fixed) {
+            sums.insert(i, sums::magnitudes(&mut cut.graph, layer)?);
         }
-        let known = self.before.outputs().len();
-        let results = interp::run(&cut, &given, fma).map_err(Failure::input)?;
-        let result = |name: &str| {
-            let found = cut.outputs().iter().zip(&results).skip(known).rev().find(|((n, _), _)| n == name);
-            found.and_then(|(_, t)| t.as_f32())
+        let keep = |v: Value| {
+            pairs.iter().any(|p| p.value == v) || layers.iter().any(|l| l.before == v) || sums.values().any(|&s| s == v)
         };
-        let measured = fixed.iter().filter_map(|layer| {
-            let sums = result(&format!("{}_magnitudes", layer.name))?;
-            layer.measure(result(&layer.name)?, lifted.get(&layer.after)?.as_f32()?, sums)
-        });
-        let measured: Vec<FixedLayer> = measured.collect();
-        let compared = cut.outputs().iter().zip(&results).skip(known).filter_map(|((name, _), computed)| {
-            let pair = pairs.iter().find(|p| p.name == *name)?;
-            let lifted = lifted.get(&pair.codes)?.as_i32()?;
-            let own = computed.as_f32()?;
-            let off = |(&v, &u): (&f32, &i32)| (nearest(&pair.ty, v) - i64::from(u)).abs();
-            let (differ, greatest) =
-                own.iter().zip(lifted).map(off).fold((0, 0), |(n, top), d| (n + usize::from(d > 0), top.max(d)));
-            let (name, reader) = (pair.name.clone(), pair.reader.clone());
-            Some(LiftedValue { name, reader, codes: lifted.len(), differ, greatest })
-        });
-        Ok((compared.collect(), measured))
-    }
-
-    /// Layers that became fixed point.
-    fn fixed(&self) -> Vec<Fixed> {
-        let named = |name: String| self.after.named(&name).map(|node| Value { node, port: 0 });
-        let layers = self.before.order().into_iter().filter_map(|id| {
-            let node = self.before.node(id).filter(|n| matches!(n.op.name, "conv" | "matmul"))?;
-            let name = &node.name;
-            let int = named(format!("{name}_int")).or_else(|| named(format!("{name}_int_full")))?;
-            let after = named(format!("{name}_bias")).or_else(|| named(format!("{name}_value")))?;
-            let taps = self.after.operands(int.node).get(1).and_then(|&w| self.after.value_type(w))?.shape.per_sample();
-            let taps = taps.iter().skip(1).product();
-            let before = Value { node: id, port: 0 };
-            split::fixed_point(&self.after, int.node).then(|| Fixed { name: name.clone(), before, after, taps })
-        });
-        layers.collect()
-    }
-
-    /// Float values and the codes that they became, found by the layers that read them: `lift` names the integer layer
-    /// after the float one.
-    fn pairs(&self) -> Vec<Pair> {
-        let mut pairs: Vec<Pair> = Vec::new();
-        for id in self.before.order() {
-            let Some(node) = self.before.node(id).filter(|n| matches!(n.op.name, "conv" | "matmul")) else { continue };
-            let names = [format!("{}_int", node.name), format!("{}_int_full", node.name)];
-            let lifted = self.after.order().into_iter().filter_map(|id| self.after.node(id));
-            let Some(lifted) = lifted.into_iter().find(|n| n.op.name == "int_conv" && names.contains(&n.name)) else {
-                continue;
-            };
-            let (Some(&value), Some(&codes)) =
-                (self.before.operands(id).first(), self.after.operands(lifted.id).first())
-            else {
-                continue;
-            };
-            let Some(ty) = self.after.value_type(codes).and_then(|t| t.codes()).cloned() else { continue };
-            let name = self.before.node(value.node).map_or(String::new(), |n| n.name.clone());
-            let given = self.before.inputs().contains(&value.node) || self.after.inputs().contains(&codes.node);
-            let known = given || pairs.iter().any(|p| p.value == value);
-            if !known {
-                pairs.push(Pair { value, codes, ty, name, reader: node.name.clone() });
-            }
-        }
-        pairs
+        let before = cut.run(keep)?;
+        let fixed = sums.iter().filter_map(|(&i, &s)| Some((layers.get(i)?, s)));
+        let fixed = fixed.map(|(layer, s)| sums::Sums::new(layer, &before, &after, floats(&before, s)?));
+        let fixed = fixed.map(|sums| Ok(sums?.measured())).collect::<Result<_, Failure>>()?;
+        let values = pairs.iter().map(|pair| pair.compared(&before, &after)).collect::<Result<Vec<_>, _>>()?;
+        let mut changes = Changes { values, fixed, unpaired: self.unpaired(&pairs) };
+        let moved = changes.values.iter_mut().zip(&pairs).filter(|(v, _)| v.differ > 0).collect();
+        boundaries::prove(&cut, &layers, sums, (before, &after), moved)?;
+        Ok(changes)
     }
 }
 
-struct Fixed {
-    name: String,
-    before: Value,
-    after: Value,
-    taps: usize,
-}
-
-impl Fixed {
-    /// How far the outputs `after` are from those `before`; `sums` are Σ|w||x|.
-    fn measure(&self, before: &[f32], after: &[f32], sums: &[f32]) -> Option<FixedLayer> {
-        if before.len() != after.len() || before.len() != sums.len() {
-            return None;
-        }
-        let (mut off, mut share) = (0f64, 0f64);
-        for ((&b, &a), &sum) in before.iter().zip(after).zip(sums) {
-            let difference = (f64::from(b) - f64::from(a)).abs();
-            let allowed = (self.taps as f64 * f64::from(sum) + f64::from(b).abs()) * 2f64.powi(-22);
-            off = off.max(difference);
-            if difference > 0.0 {
-                share = share.max(difference / allowed);
-            }
-        }
-        Some(FixedLayer { name: self.name.clone(), off, share })
-    }
-}
-
-/// Adds Σ|w||x| of a layer.
-fn magnitudes(graph: &mut Graph, layer: &Fixed) -> Result<Value, Failure> {
-    let bug = || Failure::run(format!("bug: {} has no operands", layer.name));
-    let operands = graph.operands(layer.before.node);
-    let (&x, &w) = operands.first().zip(operands.get(1)).ok_or_else(bug)?;
-    let node = graph.node(layer.before.node).ok_or_else(bug)?;
-    let (op, attrs) = (node.op, node.attrs.clone());
-    let weights = graph.constant(w).and_then(|t| Some((t.shape().to_vec(), t.as_f32()?))).ok_or_else(bug)?;
-    let weights = Tensor::f32(weights.0, weights.1.iter().map(|v| v.abs()).collect()).map_err(Failure::run)?;
-    let weights = graph.add_constant(&format!("{}_magnitude", layer.name), weights).map_err(Failure::run)?;
-    let table = graph.node(x.node).filter(|n| n.op.name == "lookup").and_then(|n| graph.operands(n.id).get(1).copied());
-    let table = table.and_then(|t| graph.constant(t)).and_then(|t| t.as_f32());
-    let greatest = table.map(|t| t.iter().fold(0f32, |a, v| a.max(v.abs())));
-    let x = graph.add(ops::known("abs"), &format!("{}_input", layer.name), &[x], Attrs::new()).map_err(Failure::run)?;
-    // Pixels with a mean: their terms may cancel, so each counts as the greatest.
-    let x = match greatest {
-        Some(greatest) => {
-            let greatest = graph.add_constant("greatest", Tensor::scalar(greatest)).map_err(Failure::run)?;
-            graph.add(ops::known("max"), "greatest_input", &[x, greatest], Attrs::new()).map_err(Failure::run)?
-        }
-        None => x,
-    };
-    graph.add(op, &format!("{}_magnitudes", layer.name), &[x, weights], attrs).map_err(Failure::run)
-}
-
+/// A float value and the codes that it became.
 struct Pair {
+    /// The value before `lift`.
     value: Value,
+    /// The codes after it.
     codes: Value,
     ty: CodeType,
     name: String,
     reader: String,
+    /// The value's shape.
+    shape: Shape,
 }
 
-fn batch(inputs: &[Tensor]) -> usize {
-    inputs.first().and_then(|t| t.shape().first().copied()).unwrap_or(1)
+impl Pair {
+    /// The values of the codes, in the shape of the value, which may have been flattened.
+    fn decoded(&self, after: &Results) -> Result<Tensor, Failure> {
+        let scale = scale(&self.ty);
+        let codes = codes(after, self.codes)?;
+        let values: Vec<f32> = codes.iter().map(|&u| (self.ty.level(u.into()) as f64 * scale) as f32).collect();
+        let batch = values.len() / self.sample();
+        Tensor::f32(self.shape.concrete(batch), values).map_err(Failure::run)
+    }
+
+    /// Elements of a sample.
+    fn sample(&self) -> usize {
+        self.shape.sample_len().unwrap_or(1).max(1)
+    }
+
+    /// The codes before `lift`, nearest to the values that were computed, against those after it.
+    fn compared(&self, before: &Results, after: &Results) -> Result<LiftedValue, Failure> {
+        let (own, lifted) = (self.own(before, self.value)?, codes(after, self.codes)?);
+        if own.len() != lifted.len() {
+            return Err(bug(&format!("{} has other codes than before lift in number", self.name)));
+        }
+        let off = own.iter().zip(lifted).map(|(&own, &u)| (own - i64::from(u)).abs());
+        let (differ, greatest) = off.fold((0, 0), |(n, top), d| (n + usize::from(d > 0), top.max(d)));
+        Ok(LiftedValue {
+            name: self.name.clone(),
+            reader: self.reader.clone(),
+            codes: lifted.len(),
+            differ,
+            greatest,
+            share: 0.0,
+            unexplained: None,
+        })
+    }
+
+    /// The sample of an element, and its channel, row and column.
+    fn place(&self, element: usize) -> (usize, [usize; 3]) {
+        let (h, w) = match *self.shape.per_sample() {
+            [.., _, h, w] => (h.max(1), w.max(1)),
+            _ => (1, 1),
+        };
+        let within = element % self.sample();
+        (element / self.sample(), [within / (h * w), within / w % h, within % w])
+    }
+
+    /// The codes whose values are nearest to those of `value`.
+    fn own(&self, results: &Results, value: Value) -> Result<Vec<i64>, Failure> {
+        let code = |&v: &f32| {
+            let u = (f64::from(v) / scale(&self.ty) - f64::from(self.ty.offset)) / f64::from(self.ty.step);
+            (u.round_ties_even() as i64).clamp(0, self.ty.top.into())
+        };
+        Ok(floats(results, value)?.iter().map(code).collect())
+    }
 }
 
 fn scale(ty: &CodeType) -> f64 {
     ty.scale.first().map_or(1.0, |s| s.to_f64())
 }
 
-/// The values of codes, in another shape of as many elements.
-fn decoded(codes: &Tensor, ty: &CodeType, shape: &[usize]) -> Option<Tensor> {
-    let scale = scale(ty);
-    let values = codes.as_i32()?.iter().map(|&u| (ty.level(u.into()) as f64 * scale) as f32).collect();
-    Tensor::f32(shape, values).ok()
+fn floats(results: &Results, value: Value) -> Result<&[f32], Failure> {
+    results.get(&value).and_then(|t| t.as_f32()).ok_or_else(|| bug("a value before lift was not computed"))
 }
 
-/// The code whose value is nearest.
-fn nearest(ty: &CodeType, value: f32) -> i64 {
-    let u = (f64::from(value) / scale(ty) - f64::from(ty.offset)) / f64::from(ty.step);
-    (u.round_ties_even() as i64).clamp(0, ty.top.into())
+fn codes(results: &Results, value: Value) -> Result<&[i32], Failure> {
+    results.get(&value).and_then(|t| t.as_i32()).ok_or_else(|| bug("codes after lift were not computed"))
+}
+
+/// What must not happen, whatever the model.
+fn bug(what: &str) -> Failure {
+    Failure::run(format!("internal error: {what}; please report this"))
 }

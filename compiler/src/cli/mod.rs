@@ -66,6 +66,10 @@ enum Command {
     /// Show a model's layers, bit widths, shapes and sizes
     Inspect(inspect::Args),
     /// Compare compiled code with the reference interpreter
+    ///
+    /// Compiled code must have the interpreter's bits, step by step, and every pass but `lift` must keep the model's. Codes that
+    /// `lift` moved must each lie at a rounding boundary: the model's own float arithmetic gives them for sums that are off by
+    /// no more than K·2⁻²²·Σ|w||x| of K products. Exit code 1 where one does not.
     Verify(verify::Args),
     /// Measure a model's speed
     Bench(bench::Args),

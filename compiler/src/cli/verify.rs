@@ -2,7 +2,7 @@
 
 use super::compare::{Difference, Subject};
 use super::engine::{self, Input};
-use super::lift_check::{FixedLayer, Stages};
+use super::lift_check::{Changes, FixedLayer, Stages, Unexplained};
 use super::model::{self, Source};
 use super::pixels::{self, Pixels};
 use super::{Failure, Outcome, print, run};
@@ -101,22 +101,54 @@ pub fn run(args: &Args) -> Outcome {
             let file = source.display();
             return Err(Failure::Run(format!("{file}: {what}: {who} changed the outputs; please report this bug")));
         }
-        let (lifted, fixed) = stages.compare(&inputs, fma)?;
-        for layer in fixed {
-            let FixedLayer { name, off, share } = layer;
-            let line = format!("{name} in fixed point: off by at most {off:.1e}, {share:.1e} of what is allowed");
-            if share > 1.0 {
-                let file = source.display();
-                return Err(Failure::Run(format!("{file}: {what}: lift: {line}; please report this bug")));
-            }
-            print(&format!("  lift: {line}"))?;
-        }
-        for v in lifted {
-            let by = if v.greatest > 0 { format!(" by at most {}", v.greatest) } else { String::new() };
-            print(&format!("  lift: {} (read by {}): {} of {} codes differ{by}", v.name, v.reader, v.differ, v.codes))?;
-        }
+        let changes = stages.compare(&inputs, fma)?;
+        lift_lines(&changes, &|problem| {
+            format!("{}: {what}: lift: {problem}; please report this bug", source.display())
+        })?;
     }
     Ok(())
+}
+
+/// Prints what `lift` changed; `bug` makes the message where it was not allowed to.
+fn lift_lines(changes: &Changes, bug: &dyn Fn(&str) -> String) -> Outcome {
+    for FixedLayer { name, off, share } in &changes.fixed {
+        let line = format!("{name} in fixed point: off by at most {off:.1e}, {share:.1e} of what is allowed");
+        if *share > 1.0 {
+            return Err(Failure::Run(bug(&line)));
+        }
+        print(&format!("  lift: {line}"))?;
+    }
+    for name in &changes.unpaired {
+        print(&format!("  lift: {name}: what it reads was compared with nothing; it is not proved"))?;
+    }
+    for v in &changes.values {
+        let value = format!("{} (read by {})", v.name, v.reader);
+        if let Some(code) = &v.unexplained {
+            return Err(Failure::Run(bug(&unexplained(&value, code))));
+        }
+        let proof = match v.differ {
+            0 => String::new(),
+            1 => format!(" by {}, at a rounding boundary", v.greatest),
+            _ => format!(" by at most {}, each at a rounding boundary", v.greatest),
+        };
+        let share = if v.differ > 0 {
+            format!("; sums are off by at most {:.1e} of what is allowed", v.share)
+        } else {
+            String::new()
+        };
+        print(&format!("  lift: {value}: {} of {} codes differ{proof}{share}", v.differ, v.codes))?;
+    }
+    Ok(())
+}
+
+/// A code that `lift` must not have changed, in words.
+fn unexplained(value: &str, code: &Unexplained) -> String {
+    let Unexplained { count, sample, place: [channel, row, column], before, after, reached, ends: [down, up] } = code;
+    format!(
+        "{value}: sample {sample}, channel {channel}, row {row}, column {column}: code {after} instead of {before} is at no \
+         rounding boundary: the sums of the lifted layers give {reached}, and all sums moved down or up by what is allowed \
+         give {down} and {up}; {count} codes are so"
+    )
 }
 
 /// Whether the layers of a compiled model are the steps of a plan, result by result.
@@ -175,4 +207,36 @@ pub fn same(a: &[Tensor], b: &[Tensor]) -> bool {
         _ => a == b,
     };
     a.len() == b.len() && a.iter().zip(b).all(equal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lift_check::LiftedValue;
+    use super::*;
+
+    #[test]
+    fn a_code_at_no_boundary_fails_in_one_sentence() {
+        let code = Unexplained { count: 2, sample: 3, place: [4, 5, 6], before: 1, after: 2, reached: 1, ends: [1, 1] };
+        let value = |unexplained| LiftedValue {
+            name: "q1".to_owned(),
+            reader: "conv2".to_owned(),
+            codes: 100,
+            differ: 2,
+            greatest: 1,
+            share: 0.5,
+            unexplained,
+        };
+        let lines = |unexplained| {
+            let changes = Changes { values: vec![value(unexplained)], ..Changes::default() };
+            lift_lines(&changes, &|problem| format!("net.onnx: {problem}; please report this bug"))
+        };
+        assert!(lines(None).is_ok());
+        let Err(Failure::Run(text)) = lines(Some(code)) else { panic!("no failure of the run") };
+        assert_eq!(
+            text,
+            "net.onnx: q1 (read by conv2): sample 3, channel 4, row 5, column 6: code 2 instead of 1 is at no rounding \
+             boundary: the sums of the lifted layers give 1, and all sums moved down or up by what is allowed give 1 and 1; \
+             2 codes are so; please report this bug"
+        );
+    }
 }
