@@ -26,6 +26,7 @@ mod split;
 mod split_input;
 mod split_lanes;
 mod split_lanes_early;
+mod split_rows;
 mod split_tiling;
 mod split_winograd;
 mod spread;

@@ -15,20 +15,19 @@ use super::choice::Kernel;
 use super::int_conv::IntLayer;
 use super::layer::{Layer, demand, thresholds};
 use super::split_lanes::{Finish, Multiply};
-use super::split_tiling::{PATCH, Strip, cut, digits, levels, narrow, patched, strip};
-use super::{KernelError, Task, split_input, split_lanes};
+use super::split_rows::{Gathered, row};
+use super::split_tiling::{Strip, cut, digits, levels, narrow, patched, strip};
+use super::{KernelError, Task, split_input};
 use crate::codegen::CodegenError;
-use crate::codegen::emitter::{Emitter, F32X4, I32X4};
+use crate::codegen::emitter::Emitter;
 use crate::codegen::image::FunctionId;
 use crate::codegen::target::{Level, a64, x86};
-use crate::codegen::tiles::patches::Patches;
 use crate::codegen::tiles::split_bytes_avx2::SHORTEST;
 use crate::codegen::tiles::{SplitFinish, SplitShape};
 use crate::graph::Value as GraphValue;
 use crate::graph::ops::Geometry;
 use crate::graph::types::Layout;
 use crate::lower::split::{self, Products, TILE};
-use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 /// A layer ready to be emitted.
@@ -60,15 +59,15 @@ pub(super) struct SplitLayer<'a> {
     /// Whether the tile stores the step's result itself.
     pub direct: bool,
     /// Where tiles list the positions that upper digits leave open.
-    list: Option<Value>,
+    pub list: Option<Value>,
     /// Where the CLIF keeps the upper digits' sums of a tile whose codes it decides early.
     pub kept: Value,
     /// How the CLIF multiplies.
     pub multiply: Multiply,
     /// The sums under windows, where weights are halved.
-    boxes: Option<BoxSums>,
+    pub boxes: Option<BoxSums>,
     /// The windows of a row's positions, where they are gathered.
-    patches: Option<Gathered>,
+    pub patches: Option<Gathered>,
 }
 
 /// Whether level and layer allow the kernel: the instructions, sums that are proved, and a window that fits a strip.
@@ -191,6 +190,7 @@ fn prepare<'a>(
 ) -> Result<SplitLayer<'a>, KernelError> {
     let (g, node) = (&layer.g, about.node);
     let does_not_fit = || (node, "does not fit the split-integer kernel".to_owned());
+    let failed = |m: CodegenError| (node, m.to_string());
     let (split, halves) = cut(about, kernel).ok_or_else(does_not_fit)?;
     let (shape, Strip { positions, extents, tall, row, size }) =
         strip(about, &split, kernel).ok_or_else(does_not_fit)?;
@@ -201,34 +201,23 @@ fn prepare<'a>(
     let levels = halves.unwrap_or_else(|| levels(about));
     let finish = finish(e, task, about, &split, &levels);
     let direct = shape.and_then(|shape| stored(e, task, g, shape, finish));
-    let gathered = if kernel == Kernel::SplitVnni { patched(about, &split) } else { None };
-    let patches = match (gathered, shape) {
-        (Some(whole), Some(shape)) => {
-            let made = Gathered::new(e, g, [&split, &whole], shape, [row, extents[1]]);
-            Some(made.map_err(|m| (node, m.to_string()))?)
-        }
-        _ => None,
-    };
-    let split = gathered.unwrap_or(split);
+    let whole = shape.filter(|_| kernel == Kernel::SplitVnni).zip(patched(about, &split));
+    let patches = whole.map(|(shape, whole)| Gathered::new(e, g, [&split, &whole], shape, [row, extents[1]]));
+    let patches = patches.transpose().map_err(failed)?;
+    let split = whole.map_or(split, |(_, whole)| whole);
     let pitch = g.outputs.next_multiple_of(4) + TILE;
     let buffer = task.lane_buffer(e, pitch * positions);
     let multiply = Multiply::new(e, layer, (&split, &levels), kernel);
-    let tile = match shape {
-        None => None,
-        Some(shape) => {
-            let steps = [g.dilations[0] * row, g.dilations[1] * pixel];
-            let pitch = if direct.is_some() { g.outputs / 4 } else { pitch * 4 };
-            let kind = match boxes {
-                Some(_) => SplitFinish::Halved,
-                None => direct.unwrap_or(finish.kind()),
-            };
-            let [position, apart] = patches.map_or([g.strides[1] * pixel, g.strides[0] * row], |p| [p.pitch, p.row]);
-            let shape = shape.with(&split, steps, position, pitch, kind).with_rows([apart, 0]);
-            Some((shape.function(e.image).map_err(|m| (node, m.to_string()))?, shape))
-        }
-    };
+    let shape = shape.map(|shape| {
+        let kind = if boxes.is_some() { SplitFinish::Halved } else { direct.unwrap_or(finish.kind()) };
+        let steps = [g.dilations[0] * row, g.dilations[1] * pixel];
+        let [position, apart] = patches.map_or([g.strides[1] * pixel, g.strides[0] * row], |p| [p.pitch, p.row]);
+        let pitch = if direct.is_some() { g.outputs / 4 } else { pitch * 4 };
+        shape.with(&split, steps, position, pitch, kind).with_rows([apart, 0])
+    });
+    let tile = shape.map(|shape| Ok((shape.function(e.image)?, shape))).transpose().map_err(failed)?;
     let weights = split.weights(g, &levels);
-    let by_output = tile.is_some_and(|(_, tile): (_, SplitShape)| tile.by_output());
+    let by_output = shape.is_some_and(SplitShape::by_output);
     let weights = e.data("weights", if by_output { split.by_output(weights) } else { weights });
     let kept = e.stack(if shape.is_none() { positions * 4 * TILE } else { 0 }, 16);
     let list = shape.and(split.early).map(|_| e.stack(SplitShape::LIST, 64));
@@ -290,173 +279,9 @@ fn stored(
     }
 }
 
-/// The windows of a row's positions side by side.
-#[derive(Clone, Copy)]
-struct Gathered {
-    /// What gathers them.
-    function: FunctionId,
-    /// Where.
-    base: Value,
-    /// Bytes from one to the next.
-    pitch: usize,
-    /// Bytes from those of one row of positions to those of the next.
-    row: usize,
-}
-
-impl Gathered {
-    /// Of a layer by rows and by whole windows, from a strip of so many bytes a row and positions side by side.
-    fn new(
-        e: &mut Emitter<'_, '_>,
-        g: &Geometry,
-        [rows, whole]: [&split::Split; 2],
-        shape: SplitShape,
-        [row, positions]: [usize; 2],
-    ) -> Result<Gathered, CodegenError> {
-        let pitch = whole.length.next_multiple_of(4);
-        let stride = g.strides[1] * g.channels * rows.products.element();
-        let windows = Patches { rows: rows.runs[0], row: g.dilations[0] * row, run: rows.length, stride, patch: pitch };
-        let function = windows.function(e.image)?;
-        let row = positions.next_multiple_of(shape.columns()) * pitch;
-        Ok(Gathered { function, base: e.stack(shape.rows().count * row + 2 * PATCH, 64), pitch, row })
-    }
-}
-
 /// Whether a step's result are codes of few bits that whole tiles and blocks make, so that the tile can store them.
 fn stores(e: &Emitter<'_, '_>, task: &Task<'_>, g: &Geometry, tile: SplitShape) -> bool {
     let whole = g.output[1].is_multiple_of(tile.positions) && (g.outputs / g.groups).is_multiple_of(TILE);
     let nibbles = task.result.buffer.layout == Layout::Nibbles && task.step.chain.is_empty();
     whole && nibbles && !task.splits_channels() && SplitShape::stores_nibbles(e.level)
-}
-
-/// One row of the result, the strip's row `of_strip`: tiles of positions, each block of outputs in turn.
-fn row(
-    e: &mut Emitter<'_, '_>,
-    task: &Task<'_>,
-    layer: &SplitLayer<'_>,
-    ([y, start, end, input], of_strip): ([Value; 4], Value),
-    words: Option<(Value, Value)>,
-) -> Result<(), KernelError> {
-    let g = &layer.layer.g;
-    let positions = layer.positions;
-    let pixel = g.channels * layer.split.products.element();
-    let mut result = Ok(());
-    let (input, position) = match layer.patches {
-        None => (input, g.strides[1] * pixel),
-        Some(patches) => {
-            let count = e.b.ins().isub(end, start);
-            for row in 0..layer.tile.map_or(1, |(_, tile)| tile.rows().count) {
-                let from = e.add(input, row * g.strides[0] * layer.row);
-                let to = e.add(patches.base, row * patches.row);
-                e.call(patches.function, &[from, to, count]);
-            }
-            (patches.base, patches.pitch)
-        }
-    };
-    if let Some(list) = layer.list {
-        let out = first_result(e, task, layer, y, start)?;
-        let count = e.b.ins().isub(end, start);
-        let most = e.int(layer.tile.map_or(1, |(_, s)| s.columns()));
-        let tiles = e.b.ins().udiv(count, most);
-        blocks(e, task, layer, [input, out], words, &[tiles, list]);
-        return Ok(());
-    }
-    e.range(start, end, positions, |e, x| {
-        let column = e.b.ins().isub(x, start);
-        let at = e.at(input, column, position);
-        if let Some(boxes) = layer.boxes {
-            boxes.add_windows(e, layer, [of_strip, column], positions);
-        }
-        if layer.direct {
-            let p = task.position(e, y, x);
-            let out = e.at(task.result.base, p.flat, g.outputs / 4);
-            return blocks(e, task, layer, [at, out], words, &[]);
-        }
-        blocks(e, task, layer, [at, layer.buffer], words, &[]);
-        let ty = if matches!(layer.finish, Finish::Decode { .. }) { F32X4 } else { I32X4 };
-        let (mut whole, mut rest) = (Ok(()), Ok(()));
-        let mut all = |e: &mut Emitter<'_, '_>| {
-            let p = task.position(e, y, x);
-            whole = task.finish_row(e, p, positions, (layer.buffer, layer.pitch * 4), ty, words);
-        };
-        if g.output[1].is_multiple_of(positions) {
-            all(e);
-        } else {
-            let (left, most) = (e.b.ins().isub(end, x), e.int(positions));
-            let fits = e.b.ins().icmp(IntCC::SignedGreaterThanOrEqual, left, most);
-            e.branch(fits, all, |e| {
-                let zero = e.int(0);
-                e.range(zero, left, 1, |e, i| {
-                    let x = e.b.ins().iadd(x, i);
-                    let p = task.position(e, y, x);
-                    let lanes = e.at(layer.buffer, i, layer.pitch * 4);
-                    rest = task.finish_from(e, p, words, lanes, ty);
-                });
-            });
-        }
-        result = whole.and(rest);
-    });
-    result
-}
-
-/// Where the codes of a row of tiles from a position of the layer on go: those of windows to the step's result.
-fn first_result(
-    e: &mut Emitter<'_, '_>,
-    task: &Task<'_>,
-    layer: &SplitLayer<'_>,
-    y: Value,
-    x: Value,
-) -> Result<Value, KernelError> {
-    let window = layer.tile.map_or([1, 1], |(_, s)| s.window());
-    if window == [1, 1] {
-        let p = task.position(e, y, x);
-        return Ok(e.at(task.result.base, p.flat, layer.layer.g.outputs / 4));
-    }
-    let [rows, columns] = window;
-    let result = task.operand(task.step.result, task.step.result.node)?;
-    let [y, x] = [(y, rows), (x, columns)].map(|(v, by)| {
-        let by = e.int(by);
-        e.b.ins().udiv(v, by)
-    });
-    let flat = e.mul(y, task.result.buffer.image.2 / columns);
-    let flat = e.b.ins().iadd(flat, x);
-    Ok(e.at(result.base, flat, layer.layer.g.outputs / 4))
-}
-
-/// Every block of outputs of a tile, or of a row of tiles; `more` is what the tile's function takes besides.
-fn blocks(
-    e: &mut Emitter<'_, '_>,
-    task: &Task<'_>,
-    layer: &SplitLayer<'_>,
-    [input, out]: [Value; 2],
-    words: Option<(Value, Value)>,
-    more: &[Value],
-) {
-    let g = &layer.layer.g;
-    let (outputs, blocks) = (g.outputs / g.groups, layer.split.blocks(g));
-    let inner = g.channels / g.groups * layer.split.products.element();
-    e.times(g.groups, |e, group| {
-        let input = e.at(input, group, inner);
-        let (start, end) = task.block_range(e, words, TILE, blocks);
-        e.range(start, end, 1, |e, block| {
-            let index = e.at(block, group, blocks);
-            let weights = e.at(layer.weights, index, layer.split.block_bytes());
-            let first = e.mul(block, TILE);
-            let first = e.at(first, group, outputs);
-            let out = match layer.direct {
-                true => {
-                    let bytes = e.b.ins().ushr_imm_u(first, 2);
-                    e.b.ins().iadd(out, bytes)
-                }
-                false => e.at(out, first, 4),
-            };
-            let table = match layer.boxes {
-                Some(boxes) => boxes.windows,
-                None => layer.finish.table(e, index),
-            };
-            match layer.tile {
-                Some((function, _)) => e.call(function, &[&[input, weights, out, table], more].concat()),
-                None => split_lanes::block(e, layer, index, [input, weights, out, table]),
-            }
-        });
-    });
 }
