@@ -4,13 +4,13 @@
 //! Reference: the plain product.
 
 use super::tile::{COLUMNS, Finish, Loop, Tile, TileFunction, Winograd};
-use super::{InputGrad, Samples, group_sizes, unit_parts};
+use super::{InputGrad, Samples, each_unit, group_sizes, unit_parts};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::image::FunctionId;
 use crate::codegen::target::{Level, x86};
-use crate::codegen::tiles::product;
 use crate::codegen::tiles::winograd_transforms::{DataTransform, FilterTransform};
+use crate::codegen::tiles::{product, winograd as tiles};
 use crate::lower::train::requirements::Packing;
 use crate::lower::train::requirements::winograd::{TAPS, Transformed};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
@@ -23,11 +23,13 @@ pub(super) fn multiplies(level: &Level) -> bool {
 /// The rows of a phase: where each tile's values lie among the transformed data, and its results.
 struct Phase {
     tile: TileFunction,
+    /// That of several units, if there is one.
+    wide: Option<TileFunction>,
     /// Bytes of a unit's filters before this phase's.
     filters: usize,
     /// Pairs of offsets, filled up to whole tiles.
     list: Value,
-    tiles: usize,
+    entries: usize,
 }
 
 /// Bytes of an entry of a phase's list: two offsets of 32 bits.
@@ -46,6 +48,7 @@ impl InputGrad {
         let (g, packing) = (&self.g, self.packing());
         let [inner, outputs] = group_sizes(g);
         let transform = self.transform(e, data)?;
+        let several = Some(tiles::together(packing.blocks())[0]).filter(|&several| several > 1);
         let phases = self.filtered_phases(e, data)?;
         let scratch = e.stack(data.bytes(), 64);
         let table = super::rows::table(e, phases.first().map_or(0, |p| p.tile.rows));
@@ -59,13 +62,13 @@ impl InputGrad {
                 let (from, to) = (e.at(from, y, row), e.at(scratch, y, data.row()));
                 e.call(transform, &[from, to]);
             });
-            e.range(units[0], units[1], 1, |e, unit| {
+            each_unit(e, units, several, |e, unit, several| {
                 let [group, block] = unit_parts(e, unit, packing.blocks());
                 let b = e.at(filters, unit, packing.filter_bytes());
                 let from = e.at(scratch, group, self.gradient.group(outputs));
                 let to = e.at(to, group, inner * 4);
                 let to = e.at(to, block, COLUMNS * 4);
-                phases.iter().for_each(|phase| phase.emit(e, table, [from, to], b));
+                phases.iter().for_each(|phase| phase.emit(e, several, table, [from, to], b));
             });
         });
         Ok(())
@@ -86,6 +89,8 @@ impl InputGrad {
                 let rows = Loop { count: y.taps.len(), stride: data.row() as i64 };
                 let distances = Winograd { a: data.value, c: pixel };
                 let tile = Tile::filtering(&[rows, Loop { count: steps, stride: 4 }], distances, Finish::Store);
+                let wide = tile.beside(e.level, packing.blocks(), [packing.filter_bytes(), COLUMNS * 4]);
+                let wide = wide.map(|wide| wide.function(e)).transpose()?;
                 let tile = tile.function(e)?;
                 let places = (0..y.count).flat_map(|q| (0..data.tiles()).map(move |t| (q, t)));
                 let mut list: Vec<[u32; 2]> = places
@@ -95,23 +100,24 @@ impl InputGrad {
                         [row * data.row() + t * data.tile(), result * pixel].map(|at| at as u32)
                     })
                     .collect();
+                let entries = list.len();
                 // Rows beyond the last repeat it.
                 list.resize(list.len().next_multiple_of(tile.rows), list.last().copied().unwrap_or_default());
-                let tiles = list.len() / tile.rows;
                 let bytes = list.iter().flatten().flat_map(|at| at.to_le_bytes()).collect();
                 let before = filters;
                 filters += packing.filter_sequence(y.taps.len() * TAPS);
-                Ok(Phase { tile, filters: before, list: e.data("tiles", bytes), tiles })
+                Ok(Phase { tile, wide, filters: before, list: e.data("tiles", bytes), entries })
             })
             .collect()
     }
 }
 
 impl Phase {
-    /// One unit's tiles.
-    fn emit(&self, e: &mut Emitter<'_, '_>, table: Value, bases: [Value; 2], filters: Value) {
-        let (rows, b) = (self.tile.rows, e.add(filters, self.filters));
-        e.times(self.tiles, |e, i| {
+    /// The tiles of one unit, or of `several`.
+    fn emit(&self, e: &mut Emitter<'_, '_>, several: bool, table: Value, bases: [Value; 2], filters: Value) {
+        let tile = self.wide.filter(|_| several).unwrap_or(self.tile);
+        let (rows, b) = (tile.rows, e.add(filters, self.filters));
+        e.times(self.entries.div_ceil(rows), |e, i| {
             let list = e.at(self.list, i, rows * ENTRY);
             for row in 0..rows {
                 for (side, &base) in bases.iter().enumerate() {
@@ -121,7 +127,7 @@ impl Phase {
                     e.store(at, table, (8 * (side * rows + row)) as i32);
                 }
             }
-            e.call(self.tile.function, &[table, b]);
+            e.call(tile.function, &[table, b]);
         });
     }
 }
