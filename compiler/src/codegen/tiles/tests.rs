@@ -11,6 +11,7 @@ use super::product_amx::{self, ProductShape};
 use super::transpose_avx512::Apart;
 use super::unpack_avx512::{Planes, Unpack};
 use super::weight_amx::{ShiftShape, Taps, WeightShape};
+use super::winograd_squares::{SquareFilters, SquareRows, SquareSums};
 use super::winograd_transforms::{DataTransform, FilterTransform, GradientSums};
 use super::winograd_weights::{DataPlanes, GradientSteps, GradientTransform};
 use super::*;
@@ -470,6 +471,15 @@ fn avx2_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
         only_level_4(&assembler(|a| data.assemble(a))?, &filtering);
     }
     only_level_4(&assembler(|a| FilterTransform { rows: 3, steps: 16 }.assemble(a))?, &filtering);
+    // Along both axes.
+    let rows = SquareRows { vectors: 20, row: 1280, bias: 63 };
+    only_level_4(&assembler(|a| rows.assemble(a))?, &[&filtering[..], &["Vpavgb"]].concat());
+    let filters = SquareFilters { steps: 16, reached: [vec![1..3, 0..3, 0..2], vec![0..3, 0..2]] };
+    only_level_4(&assembler(|a| filters.assemble(a))?, &filtering);
+    for units in 1..=3 {
+        let sums = SquareSums { runs: vec![1, 16, 1], units, value: 6912, to: [256, 4608], addends: 17920 };
+        only_level_4(&assembler(|a| sums.assemble(a))?, &filtering);
+    }
     // The weight gradient's.
     let weights = ["Vpdpbusd", "Vmovdqa32", "Vpsubd", "Vpsrad", "Vcvtdq2ps", "Vbroadcastss", "Vmovups"];
     for (fma, sum) in [(false, &["Vmulps", "Vaddps"][..]), (true, &["Vfmadd213ps"])] {
