@@ -25,7 +25,8 @@ struct Alike {
 impl InputGrad {
     /// What it is called at `level`.
     pub fn name(&self, level: &Level) -> &'static str {
-        match (self.operands.integer(), winograd::multiplies(level) && self.filtered()) {
+        match (self.operands.integer(), winograd::multiplies(level) && (self.filtered() || self.squares().is_some())) {
+            (true, true) if self.squares().is_some() => "levels input gradient, Winograd's squares",
             (true, true) => "levels input gradient, Winograd",
             (true, false) => "levels input gradient",
             (false, _) => "float input gradient",
@@ -46,9 +47,9 @@ impl InputGrad {
         input: Samples,
     ) -> Result<(), CodegenError> {
         if winograd::multiplies(e.level)
-            && let Some(data) = self.transformed()
+            && let Some(parts) = self.filtered_parts()
         {
-            return self.emit_filtered(e, &data, [samples, units], [gradient, input], packed);
+            return self.emit_filtered_parts(e, &parts, [samples, units], [gradient, input], packed);
         }
         let (g, packing) = (&self.g, self.packing());
         let [inner, outputs] = group_sizes(g);

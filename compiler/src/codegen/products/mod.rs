@@ -43,6 +43,8 @@ mod tests_patches;
 #[cfg(test)]
 mod tests_winograd;
 #[cfg(test)]
+mod tests_winograd_squares;
+#[cfg(test)]
 mod tests_winograd_weights;
 mod tile;
 mod tile_clif;
@@ -50,6 +52,7 @@ mod weight_amx;
 mod weight_grad;
 mod weight_order;
 mod winograd;
+mod winograd_squares;
 mod winograd_weights;
 
 pub use outer::{Finished, GATHERED, Take};

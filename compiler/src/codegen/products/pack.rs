@@ -91,7 +91,13 @@ impl Packing<'_> {
                 self.vector(e, &Source { column: 1, ..source }, from, last, 1);
             }
         });
-        if self.filtered && winograd::multiplies(e.level) { self.filters(e, [first, end], dst) } else { Ok(()) }
+        if !winograd::multiplies(e.level) {
+            return Ok(());
+        }
+        if self.filtered {
+            self.filters(e, [first, end], dst)?;
+        }
+        self.squares.as_ref().map_or(Ok(()), |squares| self.square_filters(e, [first, end], dst, squares))
     }
 
     /// Whether each of the dense weights is read once, as by the only tap of a layer without groups.

@@ -304,13 +304,31 @@ pub(super) fn input_grad_of_levels(
     operands: Operands,
     [left, right]: [Range; 2],
 ) -> Image {
+    input_grad_of_product(
+        level,
+        fma,
+        g,
+        InputGrad::new(g, operands).unwrap(),
+        |random, n| random.levels(n, left),
+        right,
+    )
+}
+
+/// The same of a product, whose gradient's levels are drawn by `draw`.
+pub(super) fn input_grad_of_product(
+    level: &Level,
+    fma: bool,
+    g: &Geometry,
+    mut product: InputGrad,
+    draw: impl Fn(&mut Random, usize) -> Vec<i32>,
+    right: Range,
+) -> Image {
     let mut random = Random(3);
-    let mut product = InputGrad::new(g, operands).unwrap();
     if fma {
         widen(&mut product.gradient, &mut product.input);
     }
     let InputLayout::Levels(layout) = &product.gradient else { panic!() };
-    let dy = per_sample(g, g.outputs * g.output[0] * g.output[1], |n| random.levels(n, left));
+    let dy = per_sample(g, g.outputs * g.output[0] * g.output[1], |n| draw(&mut random, n));
     let w = random.levels(g.outputs * g.taps(), right);
     let (a, c) = (levels_memory(layout, &dy), Memory::new(batch(g) * product.input.bytes(), 0x55));
     let dense = Memory::of(w.iter().map(|&v| (v as i16).to_le_bytes()));

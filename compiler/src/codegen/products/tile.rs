@@ -157,7 +157,7 @@ impl Tile {
     pub fn filtering(loops: &[Loop], distances: Winograd, finish: Finish) -> Tile {
         Tile {
             arithmetic: Arithmetic::Quads,
-            rows: winograd::ROWS,
+            rows: winograd::rows(1),
             loops: joined(loops),
             b_step: VALUES * COLUMNS * 4,
             finish,
@@ -206,7 +206,10 @@ impl Tile {
     /// The same of as many of `blocks` units at once as gains, which lie so many bytes of B and of C apart, if that is more than
     /// one.
     pub fn beside(&self, level: &Level, blocks: usize, [b, c]: [usize; 2]) -> Option<Tile> {
-        let [count, rows] = product::together(level, self.arithmetic, blocks);
+        let [count, rows] = match self.winograd {
+            Some(_) => winograd::together(blocks),
+            None => product::together(level, self.arithmetic, blocks),
+        };
         let fits = count > 1 && count.checked_mul(b.max(c)).is_some_and(|d| d < 1 << 30);
         fits.then(|| Tile { rows, units: Units { count, b, c }, ..self.clone() })
     }

@@ -123,7 +123,7 @@ impl WeightGrad {
         let [chunks, chunk_rows] = self.chunks();
         let (mut rows, apart) = (self.rows_at(e), chunks * chunk_rows * COLUMNS * 4);
         let several = rows.tile.beside(e.level, self.blocks(), [rows.block, apart]);
-        rows.tile = several.filter(|_| rows.taps == 1).unwrap_or(rows.tile);
+        rows.tile = several.unwrap_or(rows.tile);
         let units = rows.tile.units.count;
         let function = rows.tile.function(e)?;
         let [unit, chunk] = unit_parts(e, part, chunks);

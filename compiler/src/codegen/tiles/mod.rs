@@ -55,6 +55,7 @@ pub mod unpack_avx512;
 pub(super) mod vectors;
 pub mod weight_amx;
 pub mod winograd;
+pub mod winograd_squares;
 pub mod winograd_transforms;
 pub mod winograd_weights;
 

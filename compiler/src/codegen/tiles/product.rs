@@ -62,9 +62,18 @@ pub(super) trait Registers {
     /// Zeroes the sums of a row, or loads them from `from`.
     fn start(&self, a: &mut CodeAssembler, row: usize, from: Option<AsmMemoryOperand>) -> Done;
     /// Loads a step's vectors of B.
-    fn load(&self, a: &mut CodeAssembler, b: AsmMemoryOperand) -> Done;
+    fn load(&self, _: &mut CodeAssembler, _: AsmMemoryOperand) -> Done {
+        never()
+    }
     /// Combines a step of a row of A, four bytes at `from`, with B, which lies at `b` too.
-    fn combine(&self, a: &mut CodeAssembler, row: usize, from: AsmMemoryOperand, b: AsmMemoryOperand) -> Done;
+    fn combine(&self, _: &mut CodeAssembler, _: usize, _: AsmMemoryOperand, _: AsmMemoryOperand) -> Done {
+        never()
+    }
+    /// A step of all rows of A, which lie at `rows`.
+    fn step(&self, a: &mut CodeAssembler, rows: &[AsmMemoryOperand], b: AsmMemoryOperand) -> Done {
+        self.load(a, b)?;
+        rows.iter().enumerate().try_for_each(|(i, &row)| self.combine(a, i, row, b))
+    }
     /// Loads the factor of a reduction's integer sums.
     fn scale(&self, a: &mut CodeAssembler, from: AsmMemoryOperand) -> Done;
     /// Stores the sums of a row, as `finish` says.
@@ -144,7 +153,7 @@ pub fn function(t: &Tile, level: &Level, image: &mut Image) -> Result<FunctionId
 
 pub(super) fn assemble(t: &Tile, width: usize, dot: Dot, a: &mut CodeAssembler) -> Done {
     if let Some(distances) = t.winograd {
-        return leaf(a, &SAVED, |a| all(t, &winograd::Zmm(distances), a));
+        return leaf(a, &SAVED, |a| all(t, &winograd::Zmm { distances, units: t.units }, a));
     }
     if width == 512 {
         let Tile { arithmetic, units, .. } = *t;
@@ -319,10 +328,8 @@ fn innermost(t: &Tile, r: &impl Registers, a: &mut CodeAssembler, depth: usize) 
 fn steps(t: &Tile, r: &impl Registers, a: &mut CodeAssembler, stride: i64, count: usize) -> Done {
     for step in 0..count {
         let b = rsi + (step * t.b_step) as i32;
-        r.load(a, b)?;
-        for (i, row) in ROWS.into_iter().enumerate().take(t.rows) {
-            r.combine(a, i, row + OFFSET + (stride * step as i64) as i32, b)?;
-        }
+        let rows = ROWS.into_iter().take(t.rows).map(|row| row + OFFSET + (stride * step as i64) as i32);
+        r.step(a, &rows.collect::<Vec<_>>(), b)?;
         winograd::prefetch(t, a, (OFFSET, (stride * step as i64) as i32), step)?;
     }
     if count > 0 {

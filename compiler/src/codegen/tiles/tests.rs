@@ -11,6 +11,7 @@ use super::product_amx::{self, ProductShape};
 use super::transpose_avx512::Apart;
 use super::unpack_avx512::{Planes, Unpack};
 use super::weight_amx::{ShiftShape, Taps, WeightShape};
+use super::winograd_squares::{SquareFilters, SquareRows, SquareSums};
 use super::winograd_transforms::{DataTransform, FilterTransform, GradientSums};
 use super::winograd_weights::{DataPlanes, GradientSteps, GradientTransform};
 use super::*;
@@ -469,18 +470,31 @@ fn avx2_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
     // Winograd's filtering: VNNI besides.
     let filtering = ["Vpdpbusd", "Vmovdqa32", "Vpsubd", "Vpsrad", "Vpslld", "Vpsubb", "Vpbroadcastb", "Vmovdqu8"];
     let tile = Tile::filtering(&[Loop { count: 3, stride: 900 }], Winograd { a: 70, c: 320 }, Finish::Store);
-    only_level_4(&assembler(|a| product::assemble(&tile, 512, Dot::Evex, a))?, &filtering);
+    for tile in filtering_tiles(tile) {
+        only_level_4(&assembler(|a| product::assemble(&tile, 512, Dot::Evex, a))?, &filtering);
+    }
     for pixel in [64, 200, 12] {
         let data = DataTransform { tiles: 9, odd: true, pixel, bias: 63 };
         only_level_4(&assembler(|a| data.assemble(a))?, &filtering);
     }
     only_level_4(&assembler(|a| FilterTransform { rows: 3, steps: 16 }.assemble(a))?, &filtering);
+    // Along both axes.
+    let rows = SquareRows { vectors: 20, row: 1280, bias: 63 };
+    only_level_4(&assembler(|a| rows.assemble(a))?, &[&filtering[..], &["Vpavgb"]].concat());
+    let filters = SquareFilters { steps: 16, reached: [vec![1..3, 0..3, 0..2], vec![0..3, 0..2]] };
+    only_level_4(&assembler(|a| filters.assemble(a))?, &filtering);
+    for units in 1..=3 {
+        let sums = SquareSums { runs: vec![1, 16, 1], units, value: 6912, to: [256, 4608], addends: 17920 };
+        only_level_4(&assembler(|a| sums.assemble(a))?, &filtering);
+    }
     // The weight gradient's.
     let weights = ["Vpdpbusd", "Vmovdqa32", "Vpsubd", "Vpsrad", "Vcvtdq2ps", "Vbroadcastss", "Vmovups"];
     for (fma, sum) in [(false, &["Vmulps", "Vaddps"][..]), (true, &["Vfmadd213ps"])] {
         let distances = Winograd { a: 12288, c: 64 };
         let tile = Tile::filtering(&[Loop { count: 41, stride: 4 }], distances, Finish::AddScaled { fma });
-        only_level_4(&assembler(|a| product::assemble(&tile, 512, Dot::Evex, a))?, &[&weights[..], sum].concat());
+        for tile in filtering_tiles(tile) {
+            only_level_4(&assembler(|a| product::assemble(&tile, 512, Dot::Evex, a))?, &[&weights[..], sum].concat());
+        }
     }
     let order = ["Vpunpcklbw", "Vpunpckhbw", "Vpunpcklwd", "Vpunpckhwd", "Vextracti32x4", "Vmovdqu"];
     let planes = DataPlanes { pixel: 128, channels: 100, plane: 192, value: 19200 };
@@ -491,6 +505,13 @@ fn avx2_tiles_hold_no_newer_instruction() -> Result<(), IcedError> {
     only_level_4(&assembler(|a| pairs.assemble(a))?, &["Vpsubb", "Vpbroadcastb", "Vmovdqa32"]);
     only_level_4(&assembler(|a| GradientSums { steps: 41 }.assemble(a))?, &filtering);
     Ok(())
+}
+
+/// A tile of Winograd's filtering, and those of two and three units at once.
+fn filtering_tiles(tile: Tile) -> impl Iterator<Item = Tile> {
+    let units = |count| Units { count, b: 4800, c: 64 };
+    let several = [2, 3].map(|count| Tile { rows: winograd::rows(count), units: units(count), ..tile.clone() });
+    [tile].into_iter().chain(several)
 }
 
 /// Sums behind a pool: all instructions of the tile.

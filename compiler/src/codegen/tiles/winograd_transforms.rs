@@ -101,14 +101,14 @@ impl DataTransform {
 }
 
 /// Begins the sums of B's bytes.
-fn clear(a: &mut CodeAssembler, sums: &[AsmRegisterZmm]) -> Result<(), IcedError> {
+pub(super) fn clear(a: &mut CodeAssembler, sums: &[AsmRegisterZmm]) -> Result<(), IcedError> {
     a.mov(eax, 0x0101_0101)?;
     a.vpbroadcastd(ONES, eax)?;
     sums.iter().try_for_each(|&sum| a.vpxord(sum, sum, sum))
 }
 
 /// Writes what the products' sums start at, so that the data's bias is taken off: of the sums of B's bytes.
-fn starts(a: &mut CodeAssembler, sums: &[AsmRegisterZmm], to: AsmRegister64) -> Result<(), IcedError> {
+pub(super) fn starts(a: &mut CodeAssembler, sums: &[AsmRegisterZmm], to: AsmRegister64) -> Result<(), IcedError> {
     for (i, &sum) in sums.iter().enumerate() {
         a.vpslld(sum, sum, BIAS.trailing_zeros())?;
         a.vpxord(zmm0, zmm0, zmm0)?;
@@ -158,7 +158,7 @@ pub struct FilterTransform {
     pub steps: usize,
 }
 
-const ONES: AsmRegisterZmm = zmm31;
+pub(super) const ONES: AsmRegisterZmm = zmm31;
 
 impl FilterTransform {
     /// The function `(from, to)`: the first tap's first vector, and where what the sums start at goes, with the filters behind it.
@@ -181,7 +181,10 @@ impl FilterTransform {
             a.lea(r8, qword_ptr(rsi + (VALUES * VECTOR) as i32))?;
             repeat(a, ecx, self.rows, |a| {
                 repeat(a, edx, self.steps, |a| {
-                    self.step(a, tap)?;
+                    for (i, w) in [zmm0, zmm1, zmm2].into_iter().enumerate() {
+                        a.vmovdqu32(w, zmmword_ptr(rdi + i * tap))?;
+                    }
+                    filter(a, sums)?;
                     a.add(rdi, VECTOR as i32)?;
                     a.add(r8, (VALUES * VECTOR) as i32)
                 })?;
@@ -190,24 +193,21 @@ impl FilterTransform {
             starts(a, sums, rsi)
         })
     }
+}
 
-    /// The filters of one step, `tap` bytes of it from one tap to the next.
-    fn step(self, a: &mut CodeAssembler, tap: usize) -> Result<(), IcedError> {
-        let [w0, w1, w2, both] = [zmm0, zmm1, zmm2, zmm3];
-        for (i, w) in [w0, w1, w2].into_iter().enumerate() {
-            a.vmovdqu32(w, zmmword_ptr(rdi + i * tap))?;
-        }
-        let u = [zmm4, zmm5, zmm6, zmm7];
-        let [u0, u1, u2, u3] = u;
-        a.vpaddb(both, w0, w2)?;
-        a.vpaddb(u0, w0, w0)?;
-        a.vpaddb(u1, both, w1)?;
-        a.vpsubb(u2, both, w1)?;
-        a.vpaddb(u3, w2, w2)?;
-        for (i, (u, &sum)) in u.into_iter().zip(&ZMM[8..8 + VALUES]).enumerate() {
-            a.vmovdqu32(zmmword_ptr(r8 + i * VECTOR), u)?;
-            a.vpdpbusd(sum, ONES, u)?;
-        }
-        Ok(())
+/// The filters of one step of three taps in the first registers, to r8; adds up their bytes.
+pub(super) fn filter(a: &mut CodeAssembler, sums: &[AsmRegisterZmm]) -> Result<(), IcedError> {
+    let [w0, w1, w2, both] = [zmm0, zmm1, zmm2, zmm3];
+    let u = [zmm4, zmm5, zmm6, zmm7];
+    let [u0, u1, u2, u3] = u;
+    a.vpaddb(both, w0, w2)?;
+    a.vpaddb(u0, w0, w0)?;
+    a.vpaddb(u1, both, w1)?;
+    a.vpsubb(u2, both, w1)?;
+    a.vpaddb(u3, w2, w2)?;
+    for (i, (u, &sum)) in u.into_iter().zip(sums).enumerate() {
+        a.vmovdqu32(zmmword_ptr(r8 + i * VECTOR), u)?;
+        a.vpdpbusd(sum, ONES, u)?;
     }
+    Ok(())
 }

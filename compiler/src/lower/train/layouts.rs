@@ -23,7 +23,7 @@ pub(super) fn padded(image: [usize; 2], border: [usize; 4]) -> Result<[usize; 2]
     }
 }
 
-pub(super) fn larger(a: [usize; 4], b: [usize; 4]) -> [usize; 4] {
+pub(crate) fn larger(a: [usize; 4], b: [usize; 4]) -> [usize; 4] {
     [0, 1, 2, 3].map(|i| a[i].max(b[i]))
 }
 

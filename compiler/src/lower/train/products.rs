@@ -78,7 +78,8 @@ pub fn plan(graph: &Graph, node: &Node) -> Result<Plan, String> {
     Ok(match node.op.name {
         "conv_input_grad" | "int_conv_input_grad" => {
             let geometry = Geometry::new(&node.attrs, &own.shape, &b.shape)?;
-            Plan::InputGrad(InputGrad::new(&geometry, operands(a, b))?, geometry)
+            let odd = a.codes().is_some_and(|c| c.step == 2 && c.offset % 2 != 0);
+            Plan::InputGrad(InputGrad::new(&geometry, operands(a, b))?.of_odd(odd), geometry)
         }
         "conv_weight_grad" | "int_conv_weight_grad" => {
             let geometry = Geometry::new(&node.attrs, &a.shape, &own.shape)?;

@@ -65,6 +65,7 @@ impl Forward {
             sequences: &self.taps,
             bias: self.bias,
             filtered: false,
+            squares: None,
         }
     }
 

@@ -4,6 +4,7 @@
 use super::{FULL_ROWS, InputLayout, Operands, Packing};
 use crate::graph::ops::Geometry;
 use crate::lower::train::layouts::Maps;
+use std::ops::Range;
 
 /// What reaches the input positions `first + stride·q`, q < count, of one axis.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,13 +66,25 @@ impl Phase {
         parts
     }
 
+    /// Its rows outside `covered`; only of stride 1.
+    pub(crate) fn outside(&self, covered: &Range<usize>) -> impl Iterator<Item = Phase> {
+        let end = self.first + self.count;
+        let parts = [self.first..end.min(covered.start), self.first.max(covered.end)..end];
+        parts.into_iter().filter(|rows| !rows.is_empty()).map(|rows| Phase {
+            first: rows.start,
+            count: rows.len(),
+            output: self.output + (rows.start - self.first) as i64,
+            ..self.clone()
+        })
+    }
+
     /// Rows times taps.
     fn work(&self) -> usize {
         self.count * self.taps.len()
     }
 
     /// First and last output position that it reads.
-    pub(super) fn reach(&self) -> [i64; 2] {
+    pub(crate) fn reach(&self) -> [i64; 2] {
         let far = self.output + self.step * (self.taps.len() as i64 - 1).max(0);
         [self.output.min(far), self.output.max(far) + self.count as i64 - 1]
     }
@@ -91,6 +104,8 @@ pub struct InputGrad {
     positions: [usize; 2],
     /// The most products of a sum.
     terms: usize,
+    /// No level of the gradient is even.
+    pub(super) odd: bool,
 }
 
 /// Rows of a task's least phase after which its idle rows do not matter.
@@ -131,12 +146,17 @@ impl InputGrad {
         let gradient = InputLayout::new(operands, g.outputs, g.groups, g.output, border)?;
         let input = Maps::new(g.channels, g.groups, g.input)?;
         let positions = [whole, rows * columns];
-        Ok(InputGrad { gradient, input, g: g.clone(), operands, phases, sequences, positions, terms })
+        Ok(InputGrad { gradient, input, g: g.clone(), operands, phases, sequences, positions, terms, odd: false })
     }
 
     /// The phases of rows and of columns.
     pub(super) fn phases(&self) -> &[Vec<Phase>; 2] {
         &self.phases
+    }
+
+    /// The taps of each phase, in the order of the reduction.
+    pub(super) fn sequences(&self) -> &[Vec<usize>] {
+        &self.sequences
     }
 
     /// The most products of a sum.
@@ -151,7 +171,9 @@ impl InputGrad {
 
     /// Its packed weights, whose units tasks may share.
     pub fn packing(&self) -> Packing<'_> {
-        let filtered = self.filtered();
+        let squares = self.squares().zip(self.whole_sequence());
+        let all = squares.as_ref().is_some_and(|(squares, _)| squares.rows() == (0..self.g.input[0]));
+        let filtered = !all && self.filtered();
         Packing {
             g: &self.g,
             operands: self.operands,
@@ -159,6 +181,7 @@ impl InputGrad {
             sequences: &self.sequences,
             bias: false,
             filtered,
+            squares,
         }
     }
 
@@ -169,7 +192,7 @@ impl InputGrad {
 
     /// Samples that a task should take so that few rows of its last tile are idle; one where a sample is transformed by itself.
     pub fn samples_per_task(&self) -> usize {
-        if self.filtered() {
+        if self.filtered() || self.squares().is_some() {
             return 1;
         }
         let [whole, least] = self.positions;

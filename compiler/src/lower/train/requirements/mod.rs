@@ -8,6 +8,7 @@ mod packing;
 pub mod patch_grad;
 mod weight_grad;
 pub(crate) mod winograd;
+pub(crate) mod winograd_squares;
 pub(crate) mod winograd_weights;
 
 pub use forward::Forward;

@@ -1,6 +1,7 @@
 //! The sizes of packed weights.
 
 use super::winograd::{TAPS, VALUES};
+use super::winograd_squares::Squares;
 use super::{COLUMNS, Operands, group_sizes, separable};
 use crate::graph::ops::Geometry;
 
@@ -23,6 +24,9 @@ pub struct Packing<'a> {
     /// Behind the units lie those of the transformed filters ([`super::winograd`]), for levels that multiply them: sequence by
     /// sequence what the sums of each value start at, then row by row of taps, step by step, a vector a value.
     pub(crate) filtered: bool,
+    /// Behind those, those of filters transformed along both axes ([`super::winograd_squares`]), of the sequence whose number is given: for
+    /// each value along y a sequence of a row of taps, then what is added to the results that the same taps reach, row by row.
+    pub(crate) squares: Option<(Squares, usize)>,
 }
 
 impl Packing<'_> {
@@ -62,8 +66,18 @@ impl Packing<'_> {
 
     /// Bytes of all units, and of what a tile that begins in the last step reads behind them.
     pub fn bytes(&self) -> usize {
-        let filters = if self.filtered { self.units() * self.filter_bytes() } else { 0 };
-        self.filters_at() + filters
+        let squares = self.squares.as_ref().map(|(squares, _)| self.units() * self.square_bytes(squares));
+        self.squares_at() + squares.unwrap_or(0)
+    }
+
+    /// Bytes of all units of filters transformed along x.
+    fn all_filters(&self) -> usize {
+        if self.filtered { self.units() * self.filter_bytes() } else { 0 }
+    }
+
+    /// Where the first unit of filters transformed along both axes lies.
+    pub(crate) fn squares_at(&self) -> usize {
+        self.filters_at() + self.all_filters()
     }
 
     /// Where the first unit of transformed filters lies.
@@ -75,6 +89,16 @@ impl Packing<'_> {
     pub(crate) fn filter_sequence(&self, taps: usize) -> usize {
         let steps = self.sizes()[0].div_ceil(self.operands.together());
         (1 + steps * (taps / TAPS)) * VALUES * COLUMNS * 4
+    }
+
+    /// Bytes of a unit of filters transformed along both axes, with its addends.
+    pub(crate) fn square_bytes(&self, squares: &Squares) -> usize {
+        self.addends_at() + squares.reached(0).len() * squares.reached(1).len() * COLUMNS * 4
+    }
+
+    /// Where the addends lie among them.
+    pub(crate) fn addends_at(&self) -> usize {
+        VALUES * self.filter_sequence(TAPS)
     }
 
     /// Bytes of a unit of transformed filters.

@@ -18,13 +18,13 @@ pub const VALUES: usize = 4;
 /// Taps of the filter.
 pub const TAPS: usize = 3;
 /// Neighbouring results of a tile.
-const RESULTS: usize = 2;
+pub(super) const RESULTS: usize = 2;
 /// What is added to transformed data, so that they are unsigned.
 pub const BIAS: u8 = 128;
 /// The narrowest image for which it is worth it.
-const NARROWEST: usize = 4;
+pub(super) const NARROWEST: usize = 4;
 /// The most bytes of transformed data, which lie on a task's stack.
-const MOST: usize = 256 << 10;
+pub(super) const MOST: usize = 256 << 10;
 
 /// The transformed data of one sample: rows of tiles, each of four values of all channels.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl InputGrad {
     }
 
     /// The gradient transformed, if it is: not where another reader's groups spread its channels too far.
-    pub(crate) fn transformed(&self) -> Option<Transformed> {
+    pub(super) fn transformed(&self) -> Option<Transformed> {
         let (InputLayout::Levels(levels), [x]) = (&self.gradient, &self.phases()[1][..]) else { return None };
         let transformed = self.tiles(x, levels.pixel());
         (self.filtered() && transformed.bytes() <= MOST).then_some(transformed)
