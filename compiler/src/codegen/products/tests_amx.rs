@@ -10,7 +10,8 @@ use crate::codegen::target::{Level, host_features};
 use crate::graph::ops::Geometry;
 use crate::lower::train::layouts::{Range, Storage};
 
-fn amx() -> Option<Level> {
+/// The level of these tests, where it runs.
+pub(super) fn amx() -> Option<Level> {
     let level = Level::parse("x86-64-v4+vnni+amx", &"x86_64-unknown-linux-gnu".parse().unwrap()).unwrap();
     let level = level.into_iter().next().unwrap();
     if level.features & !(host_features() | dorefac_emulator::install()) != 0 {

@@ -3,6 +3,7 @@
 
 use super::reference::geometry;
 use super::tests::{input_grad_of_product, levels};
+use super::tests_amx::amx;
 use super::{InputGrad, Operands, winograd};
 use crate::graph::ops::Geometry;
 use crate::lower::train::layouts::Range;
@@ -30,7 +31,8 @@ fn input_gradient() {
     if !levels().iter().any(winograd::multiplies) {
         eprintln!("SKIPPED: Winograd's filtering, as this CPU lacks AVX-512 VNNI, or has AMX");
     }
-    for level in levels() {
+    // With AMX the layouts are those of other levels, and the product is not filtered.
+    for level in levels().into_iter().chain(amx()) {
         for (g, (a, b)) in geometries().into_iter().flat_map(|g| ranges().map(|r| (g.clone(), r))) {
             let product = || InputGrad::new(&g, Operands::Levels { a, b, bytes: true }).unwrap().of_odd(true);
             assert!(product().squares().is_some(), "{g:?}");
