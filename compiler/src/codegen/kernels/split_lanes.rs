@@ -157,11 +157,11 @@ pub(super) fn reduction(
             let at = e.var(first);
             e.repeat(split.steps(), |e| {
                 step(e, layer, [cursor, at], &sums);
-                advance(e, at, 4);
+                e.advance(at, 4);
             });
-            advance(e, run, g.dilations[1] * pixel);
+            e.advance(run, g.dilations[1] * pixel);
         });
-        advance(e, row, g.dilations[0] * layer.row);
+        e.advance(row, g.dilations[0] * layer.row);
     });
     sums.into_iter().map(|sum| e.b.use_var(sum)).collect()
 }
@@ -189,12 +189,7 @@ fn step(e: &mut Emitter<'_, '_>, layer: &SplitLayer<'_>, [weights, at]: [Variabl
         let new = layer.multiply.add(e, old, levels, w);
         e.b.def_var(sum, new);
     }
-    advance(e, weights, 16 * vectors);
-}
-
-fn advance(e: &mut Emitter<'_, '_>, address: Variable, by: usize) {
-    let by = e.int(by);
-    e.accumulate(address, by);
+    e.advance(weights, 16 * vectors);
 }
 
 fn finish(e: &mut Emitter<'_, '_>, layer: &SplitLayer<'_>, planes: &[Value], table: Value, vector: usize) -> Value {

@@ -6,7 +6,7 @@
 //! not taken where there is AMX.
 
 use super::looked::{self, Looked};
-use super::{Forward, LINE, Samples, share};
+use super::{Forward, Samples, share};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::image::FunctionId;
@@ -15,6 +15,7 @@ use crate::codegen::tiles::TablesShape;
 use crate::codegen::tiles::look_up_avx512::{ADDENDS, Finish, LookUp64, ROW_ENTRY};
 use crate::codegen::tiles::nibbles_of_bytes::NibblesOfBytes;
 use crate::codegen::window_sums::Windows;
+use crate::lower::LINE;
 use crate::lower::strips::{self, BLOCK, SIX, Strips, TABLE, WIDEST};
 use crate::lower::train::layouts::Levels;
 use cranelift_codegen::ir::condcodes::IntCC;

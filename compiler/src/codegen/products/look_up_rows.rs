@@ -6,7 +6,7 @@
 //! BMI2, and is taken where there is no AVX-512.
 
 use super::looked::{self, Looked};
-use super::{Forward, LINE, Samples, share};
+use super::{Forward, Samples, share};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::image::FunctionId;
@@ -14,6 +14,7 @@ use crate::codegen::target::{Level, x86};
 use crate::codegen::tiles::look_up_rows::{self as tiles, ENTRY, RowFinish, TAPS};
 use crate::codegen::tiles::quads_of_bytes::QuadsOfBytes;
 use crate::codegen::tiles::{CODES_ADDENDS, Lanes, PAIR};
+use crate::lower::LINE;
 use crate::lower::pack::{self, LOOK_UP_TILE};
 use crate::lower::train::layouts::Levels;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};

@@ -142,9 +142,6 @@ fn within_tiles(
     if tiled { amx_tiles::with_tiles(e, |e| e, body) } else { body(e) }
 }
 
-/// Bytes of a cache line, at which begins what tiles read on the stack.
-const LINE: usize = 64;
-
 /// Calls `body` with the units of a range, `several` at a time where there is a tile for so many, which it is told, and the rest
 /// one at a time. Those at a time begin at a multiple of their number, so that they are of one group where it divides the blocks
 /// of a group.

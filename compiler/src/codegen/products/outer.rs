@@ -4,13 +4,14 @@
 //! of the sums.
 
 use super::weight_grad::clear;
-use super::{GradientLayout, LINE, Operands, Samples, WeightGrad, group_sizes, unit_parts};
+use super::{GradientLayout, Operands, Samples, WeightGrad, group_sizes, unit_parts};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::image::FunctionId;
 use crate::codegen::target::{Level, x86};
 pub use crate::codegen::tiles::outer_avx512::GATHERED;
 use crate::codegen::tiles::outer_avx512::{GatherShape, OuterShape, ROWS, TableShape, table_bytes};
+use crate::lower::LINE;
 use crate::lower::train::requirements::COLUMNS;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value};

@@ -2,13 +2,14 @@
 //! which copy of the gradient it meets. Must never know instructions.
 
 use super::weight_grad::clear;
-use super::{GradientLayout, LINE, Samples, WeightGrad, group_sizes, share, unit_parts};
+use super::{GradientLayout, Samples, WeightGrad, group_sizes, share, unit_parts};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::target::{Level, x86};
 use crate::codegen::tiles::amx::{ROW, ROWS, with_tiles};
 use crate::codegen::tiles::product_amx::TILE;
 use crate::codegen::tiles::weight_amx::{ShiftShape, TOGETHER, Taps, WeightShape};
+use crate::lower::LINE;
 use crate::lower::train::requirements::COLUMNS;
 use cranelift_codegen::ir::Value;
 

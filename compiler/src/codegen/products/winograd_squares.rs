@@ -12,6 +12,7 @@ use crate::codegen::image::FunctionId;
 use crate::codegen::tiles::winograd as tiles;
 use crate::codegen::tiles::winograd_squares::{SquareFilters, SquareRows, SquareSums};
 use crate::codegen::tiles::winograd_transforms::DataTransform;
+use crate::lower::LINE;
 use crate::lower::train::requirements::Packing;
 use crate::lower::train::requirements::winograd::{TAPS, VALUES};
 use crate::lower::train::requirements::winograd_squares::Squares;
@@ -19,8 +20,6 @@ use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 /// Bytes of sums along x that stay in the first-level cache until they are added up.
 const NEAR: usize = 28 << 10;
-/// Bytes of a cache line.
-const LINE: usize = 64;
 /// Bytes of an entry of the rows of results: where they begin, and both rows' addends.
 const ENTRY: usize = 12;
 

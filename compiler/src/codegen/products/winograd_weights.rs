@@ -3,12 +3,13 @@
 //! The product itself is the walk of the plain one over other rows.
 
 use super::weight_grad::clear;
-use super::{LINE, WeightGrad, winograd};
+use super::{WeightGrad, winograd};
 use crate::codegen::CodegenError;
 use crate::codegen::emitter::Emitter;
 use crate::codegen::target::Level;
 use crate::codegen::tiles::winograd_transforms::{DataTransform, GradientSums};
 use crate::codegen::tiles::winograd_weights::{DataPlanes, GradientSteps, GradientTransform};
+use crate::lower::LINE;
 use crate::lower::train::layouts::Levels;
 use crate::lower::train::requirements::COLUMNS;
 use crate::lower::train::requirements::winograd::VALUES;

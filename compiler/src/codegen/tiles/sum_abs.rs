@@ -7,11 +7,10 @@
 use super::{leaf_sse, tile};
 use crate::codegen::CodegenError;
 use crate::codegen::image::{FunctionId, Image};
+use crate::lower::LINE;
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
-/// Bytes of a line, which the function takes at a time.
-pub const LINE: usize = 64;
 /// Bytes that are asked for ahead.
 const AHEAD: i32 = 2048;
 

@@ -9,13 +9,13 @@ use crate::codegen::products::{COLUMNS, Finished, GATHERED, Take, share, transpo
 use crate::codegen::tiles::Width;
 use crate::codegen::tiles::ahead::ahead;
 use crate::graph::Value as GraphValue;
+use crate::lower::LINE;
 use crate::lower::train::{Form, Phase, Place, Product, ProductPlan, Slot, Tasks, plan};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 use std::cell::Cell;
 
-/// Bytes of a line, and its floats.
-const LINE: usize = 64;
+/// Floats of a cache line.
 const FLOATS: usize = LINE / 4;
 
 /// Whether the gradient must be in memory all the same, with the factors `scales`: for a caller that asks for it, and for the check

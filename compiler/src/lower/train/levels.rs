@@ -2,9 +2,7 @@
 //! reads and writes.
 
 use super::layouts::{SLACK, larger, padded, product};
-
-/// Bytes of a cache line and of a row of the widest tiles.
-const LINE: usize = 64;
+use crate::lower::LINE;
 
 /// The least and the greatest of some levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

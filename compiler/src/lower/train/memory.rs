@@ -2,12 +2,11 @@
 //! of steps wants them; the others in the fixed part. Slots whose lifetimes do not overlap share memory.
 
 use super::{Buffer, Form, Place, Plan, Slot};
-use crate::lower::arena;
+use crate::lower::{LINE, arena};
 use std::collections::BTreeMap;
 
-/// Bytes of a page, and of a cache line.
+/// Bytes of a page.
 const PAGE: u64 = 4096;
-const LINE: u64 = 64;
 
 /// What is known of a slot's use.
 struct Life {
@@ -38,7 +37,7 @@ pub fn place(plan: &mut Plan, runs: &[Option<usize>]) {
     plan.local = fit(plan, &lives, Place::Local);
     let kept = fit(plan, &lives, Place::Sample);
     // Samples that began at the same byte of a page would meet in the same sets of the first cache.
-    plan.per_sample = if kept.is_multiple_of(PAGE) { kept + LINE } else { kept };
+    plan.per_sample = if kept.is_multiple_of(PAGE) { kept + LINE as u64 } else { kept };
 }
 
 /// Offsets for the slots of one part, and its size.

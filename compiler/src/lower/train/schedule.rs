@@ -72,11 +72,11 @@ pub fn in_lanes(graph: &Graph, node: &Node) -> bool {
     node.op.elementwise
         || node.op.name == "literal"
         || (node.op.name == "hyper" && !node.attrs.word("name", "").starts_with("adam_"))
-        || same_image(graph, node)
+        || same_domain(graph, node)
 }
 
 /// A reshape that moves nothing: the same image, or a parameter.
-fn same_image(graph: &Graph, node: &Node) -> bool {
+fn same_domain(graph: &Graph, node: &Node) -> bool {
     let operand = graph.operands(node.id).first().and_then(|&v| graph.value_type(v));
     let own = node.types.first();
     node.op.name == "reshape" && own.zip(operand).is_some_and(|(a, b)| domain(a).is_some() && domain(a) == domain(b))

@@ -17,13 +17,12 @@
 
 use super::winograd::{MOST, NARROWEST, RESULTS, TAPS, Transformed, VALUES};
 use super::{InputGrad, InputLayout, Operands};
+use crate::lower::LINE;
 use crate::lower::train::layouts::{Range, larger};
 use std::ops::Range as Span;
 
 /// Steps of the reduction that starting, finishing and adding up a tile's sums take as long as.
 const AROUND: usize = 6;
-/// Bytes of a vector.
-const LINE: usize = 64;
 
 /// The transformed gradient of one sample: for each value along y the rows of tiles, each of four values of all channels.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@
 //! v is that of the gradient of the input. The reduction runs over all pairs of a sample, row after row without gaps, four at a
 //! time. Here are conditions and layouts; `codegen::products::winograd_weights` emits it.
 
-use super::winograd::{TAPS, VALUES, bytes_of_data};
+use super::winograd::{MOST, TAPS, VALUES, bytes_of_data};
 use super::{COLUMNS, Operands};
 use crate::graph::ops::Geometry;
 use crate::lower::train::layouts::SLACK;
@@ -22,8 +22,6 @@ pub(crate) const STEP: usize = 4;
 pub(crate) const LANES: usize = 16;
 /// Bytes of a vector of channels.
 const VECTOR: usize = 64;
-/// The most bytes of transformed data, which lie on a task's stack.
-const MOST: usize = 256 << 10;
 /// Bytes that a channel takes at most.
 const SPREAD: usize = 4;
 
