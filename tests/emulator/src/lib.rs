@@ -8,9 +8,11 @@
 //!
 //! Must never know what the code computes. It tells nothing of speed.
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod dot;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod frame;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod tiles;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod trap;
