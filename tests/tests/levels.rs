@@ -1,8 +1,8 @@
 //! One shared object for several CPU levels: the best that fits runs by itself, each gives the interpreter's bits when
 //! forced, a level beyond the CPU is refused, and the levels share their weights.
 
-use dorefa_runtime::{Model, Session, Tensor};
-use dorefac::codegen::target::{Level, host_features, x86};
+use dorefa_runtime::{Data, Model, Session, Tensor};
+use dorefac::codegen::target::{Arch, Level, host_features, x86};
 use dorefac::compile::{Compiled, Options, compile, profile};
 use dorefac::emit::elf;
 use dorefac::{interp, passes, text};
@@ -97,4 +97,28 @@ fn amx_beside_a_level_without() {
         assert!(session.use_level(1).is_err() && session.use_level(0).is_ok());
         assert_eq!(session.run(std::slice::from_ref(&x)).expect("runs"), want);
     }
+}
+
+/// A residual network on pixels: most of its layers are AMX's, and both levels of one object give the same.
+#[test]
+fn a_whole_network_with_amx() {
+    let arch = Arch::X86_64;
+    let amx = Level::parse("x86-64-v4+vnni+vbmi+amx", &"x86_64-unknown-linux-gnu".parse().expect("a triple"));
+    if !amx.expect("a level").iter().all(machine::runs) {
+        eprintln!("SKIPPED: this CPU lacks AVX-512 VBMI, which the level has besides AMX");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let (source, file) = (dorefac_tests::repository().join("models/resnet18.dorefa"), folder.path().join("net.so"));
+    let levels = ["--cpu", "x86-64-v3,x86-64-v4+vnni+vbmi+amx", "--input", "u8,scale=1/256"];
+    dorefac_tests::native::compile(&source, &file, arch, &levels);
+    let model = dorefac_emulator::with_features(Model::load(&file).expect("loads"));
+    let shape = [1, 3, 224, 224];
+    let data = (0..shape.iter().product()).map(|i: usize| (i * 7919 + i / 977 * 31) as u8).collect();
+    let x = [Tensor::new(shape, Data::U8(data)).expect("fits")];
+    let mut session = Session::new(&model, 2).expect("a session");
+    assert_eq!(session.level(), 1);
+    let with = session.run(&x).expect("runs");
+    session.use_level(0).expect("the CPU has it");
+    assert_eq!(session.run(&x).expect("runs"), with);
 }
