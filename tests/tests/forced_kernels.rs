@@ -85,7 +85,7 @@ fn here(all: &[Kernel]) -> BTreeSet<Kernel> {
         Kernel::SplitAvxVnni => host_features() & x86::AVXVNNI != 0,
         Kernel::FloatAvx512 => has("x86-64-v4"),
         Kernel::LookUp16Avx2 | Kernel::LookUpFlatAvx2 => has("x86-64-v3"),
-        Kernel::SplitBytesAvx2 | Kernel::SplitAvx2 | Kernel::FloatAvx2 => has("x86-64-v3"),
+        Kernel::SplitBytesAvx2 | Kernel::SplitAvx2 | Kernel::SplitWinogradAvx2 | Kernel::FloatAvx2 => has("x86-64-v3"),
         Kernel::LookUpFlat => arm || has("x86-64-v2"),
         Kernel::SplitDot => arm && host_features() & (a64::DOTPROD | a64::I8MM) != 0,
         Kernel::SplitNeon => arm,
@@ -107,6 +107,7 @@ const SMALL: [Kernel; 7] = [
     Kernel::SplitNeon,
     Kernel::Split,
 ];
+const TRANSFORMED: [Kernel; 2] = [Kernel::SplitWinograd, Kernel::SplitWinogradAvx2];
 const FLAT: [Kernel; 2] = [Kernel::LookUpFlatAvx2, Kernel::LookUpFlat];
 const LOOK_UP: [Kernel; 3] = [Kernel::LookUp64, Kernel::LookUp16Avx2, Kernel::LookUp16];
 
@@ -348,7 +349,7 @@ fn pools_by_every_kernel() {
     let codes = "quantize_activation(x, bits=2)";
     let all = [&BITS[..], &SMALL, &LOOK_UP, &[Kernel::Amx, Kernel::Direct]].concat();
     let wide = [&SPLIT[..], &[Kernel::SplitAmx, Kernel::DirectWide]].concat();
-    let transformed = [&wide[..], &[Kernel::SplitWinograd]].concat();
+    let transformed = [&wide[..], &TRANSFORMED].concat();
     let (pool, next) = ("max_pool(P, kernel=[2, 2], strides=[2, 2])", "y = conv(r, @k: f32[8, 64, 1, 1])");
     for bits in [1, 2, 3] {
         for tail in [
@@ -476,7 +477,7 @@ fn dot_products_of_avx_vnni() {
 /// of which one is far greater than the rest, so that the transformed ones leave most.
 #[test]
 fn transformed_rows_of_fixed_point() {
-    let kernels = [Kernel::SplitWinograd, Kernel::SplitVnni];
+    let kernels = [&TRANSFORMED[..], &[Kernel::SplitVnni, Kernel::SplitAvx2]].concat();
     let pool =
         |window: &str| format!("p = max_pool(c, kernel={window}, strides={window}); m = mul(p, @g: f32[O, 1, 1])");
     let plain = "m = mul(c, @g: f32[O, 1, 1])".to_owned();
