@@ -37,37 +37,37 @@ fn force_all(graph: &Graph, channels: usize, size: usize) -> BTreeSet<Kernel> {
 }
 
 fn force(kernels: &[Kernel], graph: &Graph, channels: usize, size: usize) -> BTreeSet<Kernel> {
-    let mut possible = BTreeSet::new();
-    for &kernel in kernels {
-        let levels = levels(Some(kernel));
-        let fma = profile(&levels);
-        let compiled = match compile(graph, &levels, &options("c", &kernel.word())) {
-            Ok(compiled) => compiled,
-            Err(CompileError::Kernels(lines)) => {
-                assert!(lines.len() == 1 && lines[0].contains("; possible are "), "{lines:?}");
-                eprintln!("{}", lines[0]);
-                continue;
-            }
-            Err(other) => panic!("{other}"),
-        };
-        assert!(compiled.kernels.contains(&kernel.name()), "{:?}", compiled.kernels);
-        possible.insert(kernel);
-        let jit = machine::model(&compiled.image).expect("loads");
-        for fill in Fill::ALL {
-            let shape = vec![2, channels, size, size];
-            let x = Tensor::f32(shape.clone(), (0..shape.iter().product()).map(|i| fill.value(i)).collect());
-            let x = [x.expect("fits")];
-            let want = interp::run(graph, &x, fma).expect("runs");
-            for threads in [1, 3] {
-                let got = Session::new(&jit, threads).expect("session").run(&x).expect("runs");
-                let bits = |t: &[Tensor]| {
-                    t.iter().flat_map(|t| t.as_f32().unwrap_or(&[]).iter().map(|v| v.to_bits())).collect::<Vec<_>>()
-                };
-                assert!(bits(&want) == bits(&got), "{kernel:?}, pixels {fill:?}, {threads} threads");
-            }
+    kernels.iter().copied().filter(|&k| forced(k, &levels(Some(k)), graph, channels, size)).collect()
+}
+
+/// Whether the layer `c` can have a kernel at these levels; with the interpreter's bits then.
+fn forced(kernel: Kernel, levels: &[Level], graph: &Graph, channels: usize, size: usize) -> bool {
+    let fma = profile(levels);
+    let compiled = match compile(graph, levels, &options("c", &kernel.word())) {
+        Ok(compiled) => compiled,
+        Err(CompileError::Kernels(lines)) => {
+            assert!(lines.len() == 1 && lines[0].contains("; possible are "), "{lines:?}");
+            eprintln!("{}", lines[0]);
+            return false;
+        }
+        Err(other) => panic!("{other}"),
+    };
+    assert!(compiled.kernels.contains(&kernel.name()), "{:?}", compiled.kernels);
+    let jit = machine::model(&compiled.image).expect("loads");
+    for fill in Fill::ALL {
+        let shape = vec![2, channels, size, size];
+        let x = Tensor::f32(shape.clone(), (0..shape.iter().product()).map(|i| fill.value(i)).collect());
+        let x = [x.expect("fits")];
+        let want = interp::run(graph, &x, fma).expect("runs");
+        for threads in [1, 3] {
+            let got = Session::new(&jit, threads).expect("session").run(&x).expect("runs");
+            let bits = |t: &[Tensor]| {
+                t.iter().flat_map(|t| t.as_f32().unwrap_or(&[]).iter().map(|v| v.to_bits())).collect::<Vec<_>>()
+            };
+            assert!(bits(&want) == bits(&got), "{kernel:?}, pixels {fill:?}, {threads} threads");
         }
     }
-    possible
+    true
 }
 
 /// The kernels of `all` whose instructions run here.
@@ -469,6 +469,12 @@ fn dot_products_of_avx_vnni() {
         let layer = format!("c = conv(a, {weights}{attributes})");
         let fills = [Fill::Greatest, Fill::Rough];
         with_tails(Kernel::SplitAvxVnni, [channels, size, outputs, bits], &layer, &[codes, many], &fills);
+    }
+    // Transformed rows too, of a stride as well.
+    for conv in ["@w: f32[16, 3, 5, 5], pads=[2, 2, 2, 2]", "@w: f32[16, 3, 3, 3], strides=[2, 1], pads=[1, 1, 1, 1]"] {
+        let layer = format!("c = conv(a, {conv}); q = {}", codes.replace('O', "16"));
+        let graph = network(3, 8, "quantize_activation(x, bits=8)", &layer, Fill::Rough);
+        assert!(forced(Kernel::SplitWinogradAvx2, &machine::native_with("avxvnni"), &graph, 3, 8), "{conv}");
     }
 }
 

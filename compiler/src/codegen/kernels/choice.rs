@@ -202,7 +202,7 @@ impl Kernel {
             Kernel::LookUpFlat => look_up_flat::cycles(layer, false),
             Kernel::PopcountAvx512 => popcount::cycles(layer),
             Kernel::Popcount => int_conv::cycles(layer),
-            Kernel::SplitWinograd | Kernel::SplitWinogradAvx2 => split_winograd::cycles(layer, self),
+            Kernel::SplitWinograd | Kernel::SplitWinogradAvx2 => split_winograd::cycles(layer, level, self),
             Kernel::SplitVnni | Kernel::SplitAvxVnni => split::cycles(layer, self),
             Kernel::SplitBytesAvx2 | Kernel::SplitAvx2 => split::cycles(layer, self),
             Kernel::SplitDot | Kernel::SplitNeon | Kernel::Split => split::cycles(layer, self),

@@ -42,8 +42,9 @@ pub(super) fn pools(layer: &Layer<'_>, kernel: Kernel) -> bool {
     Plan::of(layer, kernel).is_ok_and(|plan| plan.exact.window() != [1, 1])
 }
 
-/// 1.6 products of 16 outputs a cycle with AVX-512 VNNI, 0.75 with AVX2, measured with all that a tile does of them; copying a strip takes 2 cycles a level, transforming it a half for each value; then the codes.
-pub(super) fn cycles(layer: &Layer<'_>, kernel: Kernel) -> f64 {
+/// Products of 16 outputs: 1.6 a cycle with AVX-512 VNNI, 0.75 with AVX2 (`Machine::rate`); copying a strip takes 2 cycles a level,
+/// transforming it a half for each value; then the codes.
+pub(super) fn cycles(layer: &Layer<'_>, level: &Level, kernel: Kernel) -> f64 {
     let Ok(plan) = Plan::of(layer, kernel) else { return f64::INFINITY };
     let Some(behind) = thresholds(layer.graph, layer.step.source.node) else { return f64::INFINITY };
     let (g, filter) = (&layer.g, plan.winograd.filter);
@@ -52,7 +53,7 @@ pub(super) fn cycles(layer: &Layer<'_>, kernel: Kernel) -> f64 {
     let copied = (strips * plan.strip() / plan.split.products.element()) as f64;
     let transformed = (g.output[0].div_ceil(filter.results) * filter.products() * plan.levels) as f64;
     let codes = layer.positions() * g.outputs as f64 / plan.exact.window().iter().product::<usize>() as f64;
-    plan.products(layer, behind) * blocks / plan.machine.rate + 2.0 * copied + transformed / 2.0 + codes
+    plan.products(layer, behind) * blocks / plan.machine.rate(level) + 2.0 * copied + transformed / 2.0 + codes
 }
 
 /// What the emitted code has at hand.
@@ -133,7 +134,7 @@ fn prepare<'a>(
     let pooled = plan.exact.window() != [1, 1];
     let result_row = if pooled { about.stored } else { about.result }.image.2 * pixel;
     let exact = plan.exact.with(&plan.split, [plan.row, g.channels * element], position * element, pixel, finish);
-    plan.exact = exact.with_rows([g.strides[0] * plan.row, result_row]);
+    plan.exact = exact.with_rows([g.strides[0] * plan.row, result_row]).with_dot(e.level);
     let (filter, row) = (plan.winograd.filter, RowTransform::row(plan.levels));
     let shape = WinogradShape { exact: plan.exact, filter, steps: plan.winograd.steps, row, position: 2 * position };
     let transform = RowTransform { width: plan.machine.width, filter, levels: plan.levels, from: plan.row, to: row };

@@ -275,6 +275,16 @@ impl SplitShape {
         SplitShape { rows: Rows { levels, results, ..self.rows }, ..self }
     }
 
+    /// The same with vpdpwssd where it multiplies pairs and a level has that of 256 bits.
+    pub fn with_dot(self, level: &Level) -> SplitShape {
+        match self.instructions {
+            Instructions::Avx2 { .. } => {
+                SplitShape { instructions: Instructions::Avx2 { dot: level.has_x86(x86::AVXVNNI) }, ..self }
+            }
+            _ => self,
+        }
+    }
+
     /// The function `(input, weights, out, table)`: the first position's first level, the block's weights, its first result,
     /// its thresholds or scales. Where codes are decided early, `(input, weights, out, table, tiles, list)`: as many tiles side by
     /// side, and [`SplitShape::LIST`] bytes for open positions.

@@ -99,8 +99,9 @@ fn transformed_rows_hold_no_newer_instruction() -> Result<(), IcedError> {
         for window in [None, Some([results, 2]), Some([results, 1])] {
             for top in [1, 3] {
                 vnni(&assembler(|a| transformed(Instructions::Vnni, 3, filter, window, top).assemble(a))?);
-                let avx2 = transformed(Instructions::Avx2 { dot: false }, 2, filter, window, top);
-                only_avx2(&assembler(|a| avx2.assemble(a))?);
+                let avx2 = |dot| transformed(Instructions::Avx2 { dot }, 2, filter, window, top);
+                only_avx2(&assembler(|a| avx2(false).assemble(a))?);
+                only_avxvnni(&assembler(|a| avx2(true).assemble(a))?);
             }
         }
         let rows = RowTransform { width: Width::Zmm, filter, levels: 132, from: 144, to: RowTransform::row(132) };
