@@ -37,37 +37,37 @@ fn force_all(graph: &Graph, channels: usize, size: usize) -> BTreeSet<Kernel> {
 }
 
 fn force(kernels: &[Kernel], graph: &Graph, channels: usize, size: usize) -> BTreeSet<Kernel> {
-    let mut possible = BTreeSet::new();
-    for &kernel in kernels {
-        let levels = levels(Some(kernel));
-        let fma = profile(&levels);
-        let compiled = match compile(graph, &levels, &options("c", &kernel.word())) {
-            Ok(compiled) => compiled,
-            Err(CompileError::Kernels(lines)) => {
-                assert!(lines.len() == 1 && lines[0].contains("; possible are "), "{lines:?}");
-                eprintln!("{}", lines[0]);
-                continue;
-            }
-            Err(other) => panic!("{other}"),
-        };
-        assert!(compiled.kernels.contains(&kernel.name()), "{:?}", compiled.kernels);
-        possible.insert(kernel);
-        let jit = machine::model(&compiled.image).expect("loads");
-        for fill in Fill::ALL {
-            let shape = vec![2, channels, size, size];
-            let x = Tensor::f32(shape.clone(), (0..shape.iter().product()).map(|i| fill.value(i)).collect());
-            let x = [x.expect("fits")];
-            let want = interp::run(graph, &x, fma).expect("runs");
-            for threads in [1, 3] {
-                let got = Session::new(&jit, threads).expect("session").run(&x).expect("runs");
-                let bits = |t: &[Tensor]| {
-                    t.iter().flat_map(|t| t.as_f32().unwrap_or(&[]).iter().map(|v| v.to_bits())).collect::<Vec<_>>()
-                };
-                assert!(bits(&want) == bits(&got), "{kernel:?}, pixels {fill:?}, {threads} threads");
-            }
+    kernels.iter().copied().filter(|&k| forced(k, &levels(Some(k)), graph, channels, size)).collect()
+}
+
+/// Whether the layer `c` can have a kernel at these levels; with the interpreter's bits then.
+fn forced(kernel: Kernel, levels: &[Level], graph: &Graph, channels: usize, size: usize) -> bool {
+    let fma = profile(levels);
+    let compiled = match compile(graph, levels, &options("c", &kernel.word())) {
+        Ok(compiled) => compiled,
+        Err(CompileError::Kernels(lines)) => {
+            assert!(lines.len() == 1 && lines[0].contains("; possible are "), "{lines:?}");
+            eprintln!("{}", lines[0]);
+            return false;
+        }
+        Err(other) => panic!("{other}"),
+    };
+    assert!(compiled.kernels.contains(&kernel.name()), "{:?}", compiled.kernels);
+    let jit = machine::model(&compiled.image).expect("loads");
+    for fill in Fill::ALL {
+        let shape = vec![2, channels, size, size];
+        let x = Tensor::f32(shape.clone(), (0..shape.iter().product()).map(|i| fill.value(i)).collect());
+        let x = [x.expect("fits")];
+        let want = interp::run(graph, &x, fma).expect("runs");
+        for threads in [1, 3] {
+            let got = Session::new(&jit, threads).expect("session").run(&x).expect("runs");
+            let bits = |t: &[Tensor]| {
+                t.iter().flat_map(|t| t.as_f32().unwrap_or(&[]).iter().map(|v| v.to_bits())).collect::<Vec<_>>()
+            };
+            assert!(bits(&want) == bits(&got), "{kernel:?}, pixels {fill:?}, {threads} threads");
         }
     }
-    possible
+    true
 }
 
 /// The kernels of `all` whose instructions run here.
@@ -85,7 +85,7 @@ fn here(all: &[Kernel]) -> BTreeSet<Kernel> {
         Kernel::SplitAvxVnni => host_features() & x86::AVXVNNI != 0,
         Kernel::FloatAvx512 => has("x86-64-v4"),
         Kernel::LookUp16Avx2 | Kernel::LookUpFlatAvx2 => has("x86-64-v3"),
-        Kernel::SplitBytesAvx2 | Kernel::SplitAvx2 | Kernel::FloatAvx2 => has("x86-64-v3"),
+        Kernel::SplitBytesAvx2 | Kernel::SplitAvx2 | Kernel::SplitWinogradAvx2 | Kernel::FloatAvx2 => has("x86-64-v3"),
         Kernel::LookUpFlat => arm || has("x86-64-v2"),
         Kernel::SplitDot => arm && host_features() & (a64::DOTPROD | a64::I8MM) != 0,
         Kernel::SplitNeon => arm,
@@ -107,6 +107,7 @@ const SMALL: [Kernel; 7] = [
     Kernel::SplitNeon,
     Kernel::Split,
 ];
+const TRANSFORMED: [Kernel; 2] = [Kernel::SplitWinograd, Kernel::SplitWinogradAvx2];
 const FLAT: [Kernel; 2] = [Kernel::LookUpFlatAvx2, Kernel::LookUpFlat];
 const LOOK_UP: [Kernel; 3] = [Kernel::LookUp64, Kernel::LookUp16Avx2, Kernel::LookUp16];
 
@@ -348,7 +349,7 @@ fn pools_by_every_kernel() {
     let codes = "quantize_activation(x, bits=2)";
     let all = [&BITS[..], &SMALL, &LOOK_UP, &[Kernel::Amx, Kernel::Direct]].concat();
     let wide = [&SPLIT[..], &[Kernel::SplitAmx, Kernel::DirectWide]].concat();
-    let transformed = [&wide[..], &[Kernel::SplitWinograd]].concat();
+    let transformed = [&wide[..], &TRANSFORMED].concat();
     let (pool, next) = ("max_pool(P, kernel=[2, 2], strides=[2, 2])", "y = conv(r, @k: f32[8, 64, 1, 1])");
     for bits in [1, 2, 3] {
         for tail in [
@@ -469,6 +470,12 @@ fn dot_products_of_avx_vnni() {
         let fills = [Fill::Greatest, Fill::Rough];
         with_tails(Kernel::SplitAvxVnni, [channels, size, outputs, bits], &layer, &[codes, many], &fills);
     }
+    // Transformed rows too, of a stride as well.
+    for conv in ["@w: f32[16, 3, 5, 5], pads=[2, 2, 2, 2]", "@w: f32[16, 3, 3, 3], strides=[2, 1], pads=[1, 1, 1, 1]"] {
+        let layer = format!("c = conv(a, {conv}); q = {}", codes.replace('O', "16"));
+        let graph = network(3, 8, "quantize_activation(x, bits=8)", &layer, Fill::Rough);
+        assert!(forced(Kernel::SplitWinogradAvx2, &machine::native_with("avxvnni"), &graph, 3, 8), "{conv}");
+    }
 }
 
 /// Fixed-point weights by transformed rows: every number of rows of results that a filter makes, rows that no number divides, strides,
@@ -476,7 +483,7 @@ fn dot_products_of_avx_vnni() {
 /// of which one is far greater than the rest, so that the transformed ones leave most.
 #[test]
 fn transformed_rows_of_fixed_point() {
-    let kernels = [Kernel::SplitWinograd, Kernel::SplitVnni];
+    let kernels = [&TRANSFORMED[..], &[Kernel::SplitVnni, Kernel::SplitAvx2]].concat();
     let pool =
         |window: &str| format!("p = max_pool(c, kernel={window}, strides={window}); m = mul(p, @g: f32[O, 1, 1])");
     let plain = "m = mul(c, @g: f32[O, 1, 1])".to_owned();

@@ -43,9 +43,9 @@ fn check(extents: &[usize], body: &str, weights: Weights<'_>) -> Vec<&'static st
     check_on(batch(extents), body, weights)
 }
 
-/// Layers that can have it multiply digits of bytes.
-fn by_digits() -> Options {
-    let wish = Wish { layer: "*".to_owned(), kernel: "split-integer-vnni".to_owned(), measured: false };
+/// Layers that can have it multiply digits by these instructions.
+fn by_digits(instructions: &str) -> Options {
+    let wish = Wish { layer: "*".to_owned(), kernel: format!("split integer, {instructions}"), measured: false };
     Options { kernels: vec![wish], ..Options::default() }
 }
 
@@ -73,8 +73,8 @@ fn check_on(x: Tensor, body: &str, weights: Weights<'_>) -> Vec<&'static str> {
         };
         kernels = run(&Options::default());
         // Where both can have a layer, transformed weights are mostly chosen.
-        if kernels.iter().any(|k| k.contains("Winograd")) {
-            run(&by_digits());
+        if let Some(instructions) = kernels.iter().find_map(|k| k.strip_prefix("split integer Winograd, ")) {
+            run(&by_digits(instructions));
         }
     }
     // AMX's other kernel takes weights of one digit.
@@ -243,7 +243,7 @@ fn pools_in_tiles(extents: &[usize], body: &str, weights: Weights<'_>) -> bool {
     let mut graph = pixels(extents, body, weights);
     passes::run(&mut graph, true, &mut |_, _| {}).expect("passes");
     let level = Level::parse("x86-64-v4+vnni", &"x86_64-unknown-linux-gnu".parse().expect("a triple")).expect("levels");
-    let compiled = compile(&graph, &level, &by_digits()).expect("compiles");
+    let compiled = compile(&graph, &level, &by_digits("VNNI")).expect("compiles");
     compiled.image.functions.iter().any(|f| f.name.contains("Pooled"))
 }
 

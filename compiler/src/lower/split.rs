@@ -15,6 +15,9 @@ pub const TILE: usize = 16;
 /// Bytes of a step's weights of one plane: [`TILE`] outputs, four bytes each.
 pub const VECTOR: usize = 4 * TILE;
 
+/// Bytes of pairs of one output that are multiplied at once.
+pub const PAIRS: usize = 32;
+
 /// Whether a node is an integer convolution whose weights have more levels than codes: fixed point.
 pub fn fixed_point(graph: &Graph, id: NodeId) -> bool {
     let weights = graph.operands(id).get(1).and_then(|&w| graph.value_type(w)).and_then(|t| t.codes());
@@ -242,17 +245,28 @@ impl Split {
         })
     }
 
-    /// Weight levels (O, C/groups, KH, KW) as bytes for each output by itself: byte
-    /// `((((group·blocks + o/16)·planes + plane)·16 + o%16)·runs + run)·4·steps + k`.
+    /// Bytes of a run of a digit of one output by itself; pairs are filled up to what is multiplied at once.
+    fn run_by_output(&self) -> usize {
+        let run = 4 * self.steps();
+        if self.products == Products::Pairs { run.next_multiple_of(PAIRS) } else { run }
+    }
+
+    /// Bytes of a block of [`Split::digits_by_output`].
+    pub fn bytes_by_output(&self) -> usize {
+        self.planes * TILE * self.runs[0] * self.runs[1] * self.run_by_output()
+    }
+
+    /// Weight levels (O, C/groups, KH, KW) as digits for each output by itself: element k of a run of
+    /// `(((group·blocks + o/16)·planes + plane)·16 + o%16)·runs + run`, each of which has as many bytes.
     pub fn digits_by_output(&self, g: &Geometry, weights: &[i64]) -> Vec<u8> {
-        let mut packed = vec![0u8; g.groups * self.blocks(g) * self.block_bytes()];
-        let [run_bytes, runs] = [4 * self.steps(), self.runs[0] * self.runs[1]];
+        let mut packed = vec![0u8; g.groups * self.blocks(g) * self.bytes_by_output()];
+        let (element, runs) = (self.products.element(), self.runs[0] * self.runs[1]);
         for (w, Place { block, output, run, k }) in self.places(g, weights) {
             for plane in 0..self.planes {
-                let at = (((block * self.planes + plane) * TILE + output) * runs + run) * run_bytes + k;
-                if let Some(slot) = packed.get_mut(at) {
-                    *slot = self.digit(w, plane) as u8;
-                }
+                let run = ((block * self.planes + plane) * TILE + output) * runs + run;
+                let digit = (self.digit(w, plane) as i16).to_le_bytes();
+                let slots = packed.iter_mut().skip(run * self.run_by_output() + k * element);
+                slots.zip(digit).take(element).for_each(|(slot, byte)| *slot = byte);
             }
         }
         packed

@@ -267,14 +267,14 @@ impl SplitWinograd {
 
     /// Bytes of the weights of one block of [`TILE`] outputs, all digits of `split` behind the transformed ones.
     pub fn block_bytes(&self, split: &Split) -> usize {
-        self.block_steps() * VECTOR + split.block_bytes()
+        self.block_steps() * VECTOR + split.bytes_by_output()
     }
 
-    /// The weights of each block: for each phase, step and value that is multiplied a vector of two i16 an output, then the digits of the weight levels as
-    /// [`Split::digits_by_output`] lays them out; behind all there is room to read a vector.
+    /// The weights of each block: for each phase, step and value that is multiplied a vector of two i16 an output, then the digits of
+    /// the weight levels as [`Split::digits_by_output`] lays them out; behind all there is room to read a vector.
     pub fn pack(&self, g: &Geometry, split: &Split, weights: &[i64]) -> Vec<u8> {
         let digits = split.digits_by_output(g, weights);
-        let blocks = digits.chunks(split.block_bytes().max(1)).enumerate();
+        let blocks = digits.chunks(split.bytes_by_output().max(1)).enumerate();
         let mut packed: Vec<u8> = blocks.flat_map(|(block, digits)| [&self.block(block, g), digits].concat()).collect();
         packed.resize(packed.len() + VECTOR, 0);
         packed
@@ -455,16 +455,21 @@ mod tests {
         let g = geometry(3, [7, 7], 2);
         let (filter, weights) = (Filter::of(&g, 3).expect("fits"), weights(&g, 0));
         let w = SplitWinograd::new(&g, filter, &weights, LEVELS, (&[0; 40], 1)).expect("fits");
-        let split = Split::new(&g, &weights, LEVELS, Products::Quads).expect("fits");
-        let packed = w.pack(&g, &split, &weights);
-        assert_eq!(packed.len(), 2 * w.block_bytes(&split) + VECTOR);
         assert_eq!(w.block_steps(), 11 * (6 + 5));
-        for (i, &weight) in weights.iter().enumerate() {
-            let (o, c, ky, kx) = (i / g.taps(), i / 49 % 3, i / 7 % 7, i % 7);
-            for plane in 0..split.planes {
-                let output = ((plane * TILE + o % TILE) * 7 + ky) * 4 * split.steps() + kx * 3 + c;
-                let at = o / TILE * w.block_bytes(&split) + w.block_steps() * VECTOR + output;
-                assert_eq!(packed[at], split.digit(weight, plane) as u8);
+        // Runs of 21 levels: of bytes in whole steps of four, of pairs in whole vectors.
+        for (products, run_bytes) in [(Products::Quads, 24), (Products::Pairs, 64)] {
+            let split = Split::new(&g, &weights, LEVELS, products).expect("fits");
+            let packed = w.pack(&g, &split, &weights);
+            assert_eq!(packed.len(), 2 * w.block_bytes(&split) + VECTOR);
+            for (i, &weight) in weights.iter().enumerate() {
+                let (o, c, ky, kx) = (i / g.taps(), i / 49 % 3, i / 7 % 7, i % 7);
+                for plane in 0..split.planes {
+                    let element = (kx * 3 + c) * products.element();
+                    let output = ((plane * TILE + o % TILE) * 7 + ky) * run_bytes + element;
+                    let at = o / TILE * w.block_bytes(&split) + w.block_steps() * VECTOR + output;
+                    let digit = (split.digit(weight, plane) as i16).to_le_bytes();
+                    assert_eq!(packed[at..at + products.element()], digit[..products.element()]);
+                }
             }
         }
     }

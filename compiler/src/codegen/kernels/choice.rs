@@ -32,6 +32,8 @@ pub enum Kernel {
     SplitAmx,
     /// Transformed weights multiplied as i16, digits where that leaves a code open.
     SplitWinograd,
+    /// The same, 256 bits wide.
+    SplitWinogradAvx2,
     /// Digits of weights multiplied as bytes.
     SplitVnni,
     /// Weights of one digit multiplied as bytes, digits of others as i16, 256 bits wide.
@@ -69,7 +71,7 @@ pub struct Candidate {
 
 impl Kernel {
     /// All of them.
-    pub const ALL: [Kernel; 22] = [
+    pub const ALL: [Kernel; 23] = [
         Kernel::Amx,
         Kernel::LookUp64,
         Kernel::LookUp16Avx2,
@@ -80,6 +82,7 @@ impl Kernel {
         Kernel::Popcount,
         Kernel::SplitAmx,
         Kernel::SplitWinograd,
+        Kernel::SplitWinogradAvx2,
         Kernel::SplitVnni,
         Kernel::SplitAvxVnni,
         Kernel::SplitBytesAvx2,
@@ -107,6 +110,7 @@ impl Kernel {
             Kernel::Popcount => "bit-serial popcount",
             Kernel::SplitAmx => "split integer, AMX",
             Kernel::SplitWinograd => "split integer Winograd, VNNI",
+            Kernel::SplitWinogradAvx2 => "split integer Winograd, AVX2",
             Kernel::SplitVnni => "split integer, VNNI",
             Kernel::SplitAvxVnni => "split integer, AVX-VNNI",
             Kernel::SplitBytesAvx2 => "split integer bytes, AVX2",
@@ -168,7 +172,7 @@ impl Kernel {
             Kernel::LookUpFlat => look_up_flat::fits(layer, level, false),
             Kernel::PopcountAvx512 => popcount::fits(layer, level),
             Kernel::Popcount => layer.in_lanes(),
-            Kernel::SplitWinograd => split_winograd::fits(layer, level),
+            Kernel::SplitWinograd | Kernel::SplitWinogradAvx2 => split_winograd::fits(layer, level, self),
             Kernel::SplitVnni | Kernel::SplitAvxVnni => split::fits(layer, level, self),
             Kernel::SplitBytesAvx2 | Kernel::SplitAvx2 => split::fits(layer, level, self),
             Kernel::SplitDot | Kernel::SplitNeon | Kernel::Split => split::fits(layer, level, self),
@@ -181,7 +185,7 @@ impl Kernel {
     /// Whether the kernel, which fits, pools what it makes where the step pools; else its codes are pooled afterwards.
     pub(super) fn pools(self, layer: &Layer<'_>) -> bool {
         match self {
-            Kernel::SplitWinograd => split_winograd::pools(layer),
+            Kernel::SplitWinograd | Kernel::SplitWinogradAvx2 => split_winograd::pools(layer, self),
             Kernel::SplitVnni => split_tiling::pools(layer, self),
             _ => false,
         }
@@ -198,7 +202,7 @@ impl Kernel {
             Kernel::LookUpFlat => look_up_flat::cycles(layer, false),
             Kernel::PopcountAvx512 => popcount::cycles(layer),
             Kernel::Popcount => int_conv::cycles(layer),
-            Kernel::SplitWinograd => split_winograd::cycles(layer),
+            Kernel::SplitWinograd | Kernel::SplitWinogradAvx2 => split_winograd::cycles(layer, level, self),
             Kernel::SplitVnni | Kernel::SplitAvxVnni => split::cycles(layer, self),
             Kernel::SplitBytesAvx2 | Kernel::SplitAvx2 => split::cycles(layer, self),
             Kernel::SplitDot | Kernel::SplitNeon | Kernel::Split => split::cycles(layer, self),

@@ -49,7 +49,7 @@ pub(super) fn emit(
         Kernel::LookUpFlat => look_up_flat::emit(e, task, &layer, false),
         Kernel::PopcountAvx512 => popcount::emit(e, task, &layer),
         Kernel::Popcount => bit_serial(e, task, &layer),
-        Kernel::SplitWinograd => split_winograd::emit(e, task, &layer, about),
+        Kernel::SplitWinograd | Kernel::SplitWinogradAvx2 => split_winograd::emit(e, task, &layer, about, kernel),
         Kernel::SplitVnni | Kernel::SplitAvxVnni | Kernel::SplitBytesAvx2 | Kernel::SplitAvx2 => {
             split::emit(e, task, &layer, about, kernel)
         }

@@ -29,6 +29,7 @@ mod split_lanes_early;
 mod split_rows;
 mod split_tiling;
 mod split_winograd;
+mod split_winograd_plan;
 mod spread;
 mod store;
 mod task;

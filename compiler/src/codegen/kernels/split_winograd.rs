@@ -1,143 +1,59 @@
 //! Split integers by Winograd's minimal filtering along y: convolution of bytes with fixed-point weights to codes of one or two bits.
 //! A few rows of results at a time are made of transformed rows of levels, which all blocks of outputs and all columns of the
 //! kernel share, and 16 bits of transformed weights, which leave few codes open (`lower::split_winograd`); all digits of the
-//! weights are multiplied for those, so the codes are exact. Reference: `split`.
+//! weights are multiplied for those, so the codes are exact. Reference: `split`. Those levels and digits are bytes, as AVX-512 VNNI
+//! multiplies them, or i16 for AVX2.
 //!
 //! A task copies the levels of its rows into a strip, as `split` does, and transforms those that the next rows of results read.
 //! Rows beyond the task's last are made too and left out.
 //!
-//! Cost: see [`cycles`]. Sums are added modulo 2³²; the results' range is proved from the weights. Needs AVX-512 with VNNI and BMI2.
+//! Cost: see [`cycles`]. Sums are added modulo 2³²; the results' range is proved from the weights. Needs AVX-512 with VNNI and
+//! BMI2, or AVX2 and BMI2.
 
+use super::choice::Kernel;
 use super::int_conv::IntLayer;
 use super::layer::{Layer, demand, thresholds};
-use super::split_tiling::{all_digits, early_codes, levels, whole_windows};
+use super::split_tiling::levels;
+use super::split_winograd_plan::Plan;
 use super::{KernelError, Task, split_input};
 use crate::codegen::emitter::Emitter;
 use crate::codegen::image::FunctionId;
-use crate::codegen::target::Level;
+use crate::codegen::target::{Level, x86};
+use crate::codegen::tiles::split_winograd::WinogradShape;
 use crate::codegen::tiles::split_winograd_rows::RowTransform;
-use crate::codegen::tiles::split_winograd_vnni::{WinogradShape, exact};
 use crate::codegen::tiles::{SplitFinish, SplitShape};
-use crate::lower::split::{Products, Split, TILE};
-use crate::lower::split_winograd::{Filter, ROWS, SplitWinograd};
+use crate::lower::split::TILE;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
-/// Bytes of a strip: each of its levels is read once or hardly ever, so it may lie in the second-level cache.
-const STRIP: usize = 64 << 10;
-/// Bytes of transformed rows, which every block of outputs reads, at most.
-const TRANSFORMED: usize = 64 << 10;
-/// Digits of weights from which on two of them cost more than transformed weights.
-const DIGITS: usize = 3;
-
-/// How a layer is computed.
-struct Plan {
-    /// The exact weights.
-    split: Split,
-    winograd: SplitWinograd,
-    /// The tile, but for distances.
-    exact: SplitShape,
-    /// Bytes of a row of the strip.
-    row: usize,
-    /// Levels of a row.
-    levels: usize,
-    /// Rows of results a strip.
-    rows: usize,
-}
-
-impl Plan {
-    /// The cheapest for a layer.
-    fn of(layer: &Layer<'_>) -> Result<Plan, String> {
-        demand(early_codes(layer), "it makes codes of one or two bits only, of whole blocks of 16 outputs")?;
-        let behind = thresholds(layer.graph, layer.step.source.node).ok_or("no thresholds follow")?;
-        let split =
-            all_digits(layer, Products::Quads).ok_or("its levels or sums do not fit the digits of its weights")?;
-        demand(split.planes == DIGITS, "its weights are fewer than three digits")?;
-        let of = |window: Option<[usize; 2]>| {
-            let plans = (2..=ROWS).filter_map(|m| Plan::with(layer, m, &split, behind, window));
-            plans.min_by(|a, b| a.products(layer, behind).total_cmp(&b.products(layer, behind)))
-        };
-        // Whole windows where the step pools as a tile does; else its codes are pooled afterwards.
-        let pooled = whole_windows(layer).and_then(|window| of(Some(window)));
-        pooled
-            .or_else(|| of(None))
-            .ok_or_else(|| "no filter of its rows has few enough values for its geometry".to_owned())
-    }
-
-    /// With `results` rows a time.
-    fn with(
-        layer: &Layer<'_>,
-        results: usize,
-        split: &Split,
-        behind: (&[i64], usize),
-        window: Option<[usize; 2]>,
-    ) -> Option<Plan> {
-        let g = &layer.g;
-        let filter = Filter::of(g, results)?;
-        if window.is_some_and(|[height, _]| height != results) {
-            return None;
-        }
-        let winograd = SplitWinograd::new(g, filter, &levels(layer), layer.codes?.a.levels(), behind)?;
-        let span = (g.output[1] - 1) * g.strides[1] + g.kernel[1];
-        let row = (span * g.channels + 16).next_multiple_of(16);
-        let blocks = g.output[0].div_ceil(results);
-        let rows = (1..=blocks).rev().map(|b| b * results).find(|&r| tall(filter, r) * row <= STRIP)?;
-        let exact = exact(&winograd, split.planes, g.output[1], window)?;
-        let exact = exact.with(split, [row, g.channels], g.strides[1] * g.channels, 0, exact.finish());
-        let plan = Plan { split: *split, winograd, exact, row, levels: span * g.channels, rows };
-        (WinogradShape::fits(plan.exact) && plan.transformed() <= TRANSFORMED).then_some(plan)
-    }
-
-    /// Bytes of a strip.
-    fn strip(&self) -> usize {
-        tall(self.winograd.filter, self.rows) * self.row
-    }
-
-    /// Bytes of the transformed rows.
-    fn transformed(&self) -> usize {
-        let filter = self.winograd.filter;
-        filter.phases * filter.values() * RowTransform::row(self.levels) + 64
-    }
-
-    /// Instructions of the products of 16 outputs of all positions, those of open codes among them.
-    fn products(&self, layer: &Layer<'_>, behind: (&[i64], usize)) -> f64 {
-        let (g, filter) = (&layer.g, self.winograd.filter);
-        let rows = g.output[0].next_multiple_of(filter.results) * g.output[1].next_multiple_of(self.exact.columns());
-        let each = self.winograd.block_steps() as f64 / filter.results as f64;
-        let window: usize = self.exact.window().iter().product();
-        // An open output's instructions are no products: two a cycle and more.
-        let open = self.winograd.open(behind) * (TILE * WinogradShape::open(self.exact) / 2) as f64 / window as f64;
-        rows as f64 * (each + open)
-    }
-}
-
-/// Rows of a strip for so many rows of results.
-fn tall(filter: Filter, rows: usize) -> usize {
-    filter.phases * (rows + filter.taps - 1)
-}
-
 /// Whether level and layer allow the kernel.
-pub(super) fn fits(layer: &Layer<'_>, level: &Level) -> Result<(), String> {
-    demand(SplitShape::quads(level), "the level lacks AVX-512 VNNI")?;
-    Plan::of(layer).map(|_| ())
+pub(super) fn fits(layer: &Layer<'_>, level: &Level, kernel: Kernel) -> Result<(), String> {
+    match kernel {
+        Kernel::SplitWinogradAvx2 => {
+            demand(level.has_x86(x86::AVX2 | x86::BMI1 | x86::BMI2), "the level lacks AVX2 with BMI1 and BMI2")?;
+        }
+        _ => demand(SplitShape::quads(level), "the level lacks AVX-512 VNNI")?,
+    }
+    Plan::of(layer, kernel).map(|_| ())
 }
 
 /// Whether it pools what it makes.
-pub(super) fn pools(layer: &Layer<'_>) -> bool {
-    Plan::of(layer).is_ok_and(|plan| plan.exact.window() != [1, 1])
+pub(super) fn pools(layer: &Layer<'_>, kernel: Kernel) -> bool {
+    Plan::of(layer, kernel).is_ok_and(|plan| plan.exact.window() != [1, 1])
 }
 
-/// 1.6 products of 16 outputs a cycle; copying a strip takes 2 cycles a level, transforming it a half for each value; then the codes.
-pub(super) fn cycles(layer: &Layer<'_>) -> f64 {
-    let Ok(plan) = Plan::of(layer) else { return f64::INFINITY };
+/// Products of 16 outputs: 1.6 a cycle with AVX-512 VNNI, 0.75 with AVX2 (`Machine::rate`); copying a strip takes 2 cycles a level,
+/// transforming it a half for each value; then the codes.
+pub(super) fn cycles(layer: &Layer<'_>, level: &Level, kernel: Kernel) -> f64 {
+    let Ok(plan) = Plan::of(layer, kernel) else { return f64::INFINITY };
     let Some(behind) = thresholds(layer.graph, layer.step.source.node) else { return f64::INFINITY };
     let (g, filter) = (&layer.g, plan.winograd.filter);
     let blocks = (g.outputs / TILE) as f64;
     let strips = g.output[0].div_ceil(plan.rows);
-    let copied = (strips * plan.strip()) as f64;
+    let copied = (strips * plan.strip() / plan.split.products.element()) as f64;
     let transformed = (g.output[0].div_ceil(filter.results) * filter.products() * plan.levels) as f64;
     let codes = layer.positions() * g.outputs as f64 / plan.exact.window().iter().product::<usize>() as f64;
-    plan.products(layer, behind) * blocks / 1.6 + 2.0 * copied + transformed / 2.0 + codes
+    plan.products(layer, behind) * blocks / plan.machine.rate(level) + 2.0 * copied + transformed / 2.0 + codes
 }
 
 /// What the emitted code has at hand.
@@ -167,8 +83,9 @@ pub(super) fn emit(
     task: &Task<'_>,
     layer: &IntLayer<'_>,
     about: &Layer<'_>,
+    kernel: Kernel,
 ) -> Result<(), KernelError> {
-    let emitted = prepare(e, task, layer, about).map_err(|m| (about.node, m))?;
+    let emitted = prepare(e, task, layer, about, kernel).map_err(|m| (about.node, m))?;
     let (g, plan) = (&layer.g, &emitted.plan);
     let (start, end) = task.row_range(e);
     let results = plan.winograd.filter.results;
@@ -188,7 +105,7 @@ pub(super) fn emit(
             row: plan.row,
             tall,
             columns: plan.levels / g.channels,
-            element: 1,
+            element: plan.split.products.element(),
         };
         let zero = e.int(0);
         split_input::copy(e, layer, &strip, [top, zero]);
@@ -204,21 +121,23 @@ fn prepare<'a>(
     task: &Task<'_>,
     layer: &'a IntLayer<'a>,
     about: &Layer<'_>,
+    kernel: Kernel,
 ) -> Result<Emitted<'a>, String> {
-    let (g, mut plan) = (&layer.g, Plan::of(about)?);
+    let (g, mut plan) = (&layer.g, Plan::of(about, kernel)?);
     let (rows, top) = thresholds(task.graph, task.step.source.node).ok_or("no thresholds follow")?;
     let finish = match plan.exact.finish() {
         SplitFinish::Pooled { shift, window, .. } => SplitFinish::Pooled { top, shift, window },
         _ => SplitFinish::Early { top, shift: plan.winograd.shift },
     };
     let (pixel, position) = (g.outputs / 4, g.strides[1] * g.channels);
+    let element = plan.split.products.element();
     let pooled = plan.exact.window() != [1, 1];
     let result_row = if pooled { about.stored } else { about.result }.image.2 * pixel;
-    let exact = plan.exact.with(&plan.split, [plan.row, g.channels], position, pixel, finish);
-    plan.exact = exact.with_rows([g.strides[0] * plan.row, result_row]);
+    let exact = plan.exact.with(&plan.split, [plan.row, g.channels * element], position * element, pixel, finish);
+    plan.exact = exact.with_rows([g.strides[0] * plan.row, result_row]).with_dot(e.level);
     let (filter, row) = (plan.winograd.filter, RowTransform::row(plan.levels));
     let shape = WinogradShape { exact: plan.exact, filter, steps: plan.winograd.steps, row, position: 2 * position };
-    let transform = RowTransform { filter, levels: plan.levels, from: plan.row, to: row };
+    let transform = RowTransform { width: plan.machine.width, filter, levels: plan.levels, from: plan.row, to: row };
     let failed = |error: crate::codegen::CodegenError| error.to_string();
     let (tile, transform) = (shape.function(e.image).map_err(failed)?, transform.function(e.image).map_err(failed)?);
     let levels = levels(about);
@@ -232,7 +151,7 @@ fn prepare<'a>(
         table_bytes: finish.table_bytes(),
         strip: e.stack(plan.strip() + 64, 64),
         transformed: e.stack(plan.transformed(), 64),
-        list: e.stack(SplitShape::LIST, 64),
+        list: e.stack(shape.list(), 64),
         beyond: e.stack(filter.results * result_row, 16),
         result_row,
         plan,
@@ -290,7 +209,7 @@ impl Emitted<'_> {
             let table = e.at(self.table, block, self.table_bytes);
             let out = e.at(out, block, TILE / 4);
             for &(first, tiles) in &calls {
-                let levels = e.add(levels, first * position);
+                let levels = e.add(levels, first * position * plan.split.products.element());
                 let transformed = e.add(self.transformed, first * 2 * position);
                 let out = e.add(out, first / plan.exact.window()[1] * g.outputs / 4);
                 let tiles = e.int(tiles);

@@ -181,14 +181,20 @@ impl SplitShape {
         Some(SplitShape { positions, rows, ..SplitShape::finishing(split.planes, split.bits, finish) })
     }
 
-    /// AVX-512 VNNI's tile of some rows and columns of positions, of whole windows where there are any; [`SplitShape::with`] completes it.
-    pub fn of_rows(planes: usize, [rows, columns]: [usize; 2], window: Option<[usize; 2]>, shift: u32) -> SplitShape {
+    /// The tile of some rows and columns of positions, of whole windows where there are any; [`SplitShape::with`] completes it.
+    pub fn of_rows(
+        instructions: Instructions,
+        planes: usize,
+        [rows, columns]: [usize; 2],
+        window: Option<[usize; 2]>,
+        shift: u32,
+    ) -> SplitShape {
         let finish = match window {
             Some(window) => SplitFinish::Pooled { top: 0, shift, window },
             None => SplitFinish::Early { top: 0, shift },
         };
         let (positions, rows) = (rows * columns, Rows { count: rows, ..Rows::ONE });
-        SplitShape { positions, rows, ..SplitShape::finishing(planes, 0, finish) }
+        SplitShape { instructions, positions, rows, ..SplitShape::finishing(planes, 0, finish) }
     }
 
     /// Height and width of the positions that share a result.
@@ -267,6 +273,16 @@ impl SplitShape {
     /// The same with so many bytes from the levels and results of one row of positions to those of the next.
     pub fn with_rows(self, [levels, results]: [usize; 2]) -> SplitShape {
         SplitShape { rows: Rows { levels, results, ..self.rows }, ..self }
+    }
+
+    /// The same with vpdpwssd where it multiplies pairs and a level has that of 256 bits.
+    pub fn with_dot(self, level: &Level) -> SplitShape {
+        match self.instructions {
+            Instructions::Avx2 { .. } => {
+                SplitShape { instructions: Instructions::Avx2 { dot: level.has_x86(x86::AVXVNNI) }, ..self }
+            }
+            _ => self,
+        }
     }
 
     /// The function `(input, weights, out, table)`: the first position's first level, the block's weights, its first result,

@@ -42,6 +42,9 @@ fn entry(s: SplitShape) -> usize {
     (addresses(s)[0] + 64).next_power_of_two()
 }
 
+/// The lanes of the first and of the second of a pair of results that are decided together.
+pub(super) const LANES: [u32; 2] = [0x0F0F_0F0F, 0xF0F0_F0F0];
+
 /// The tile's first position's levels.
 pub(super) const FIRST: AsmRegister64 = rbp;
 /// The block's weights.

@@ -16,10 +16,10 @@ pub(super) const POSITIONS: usize = 6;
 const WEIGHT: [AsmRegisterYmm; 2] = [ymm12, ymm13];
 /// Sums of a position's lowest digit and half of the outputs, added at the end.
 const PARTS: usize = 4;
-/// The lanes of the first and of the second of a pair, two bits each.
+/// The lanes of the first and of the second of a pair in half a register, two bits each.
 const LANES: [u32; 2] = [0x00FF_00FF, 0xFF00_FF00];
-/// Which outputs are sure, of the first half.
-const SURE: AsmRegister32 = r10d;
+/// Which outputs are sure, of the first half and of the second, two bits each.
+pub(super) const SURE: [AsmRegister32; 2] = [r10d, eax];
 
 type Done = Result<(), IcedError>;
 
@@ -36,24 +36,21 @@ impl Early for Avx2 {
         let SplitFinish::Early { top, shift } = s.finish else { return Ok(()) };
         let sums = || SUMS.chunks(2).take(s.positions);
         sums().flatten().try_for_each(|&sum| a.vpxor(sum, sum, sum))?;
-        SplitShape { planes: 1, ..s }.nest(a, |a, input, weights| {
-            for (half, weight) in WEIGHT.into_iter().enumerate() {
-                a.vmovdqa(weight, ymmword_ptr(WEIGHTS + (weights + 32 * half as i32)))?;
-            }
-            for (p, sums) in sums().enumerate() {
-                a.vpbroadcastd(LEVELS, dword_ptr(INPUT + (input + (p * s.position) as i32)))?;
-                for (&sum, weight) in sums.iter().zip(WEIGHT) {
-                    add_products(s, a, sum, Weights::Held(weight))?;
+        SplitShape { planes: 1, ..s }.nest(a, |a, input, weights| step(s, a, weights, [input, s.position as i32]))?;
+        spreads(a)?;
+        let positions: Vec<(usize, &[AsmRegisterYmm])> = sums().enumerate().collect();
+        for pair in positions.chunks(2) {
+            let results: Vec<usize> = pair.iter().map(|(i, _)| *i).collect();
+            let sum = |_: &mut CodeAssembler, i: usize, half: usize, _| Ok(SUMS[2 * i + half]);
+            decide(s, a, &results, [top, shift as usize], sum)?;
+            a.and(SURE[1], SURE[0])?;
+            a.not(SURE[1])?;
+            for (&(i, sums), lanes) in pair.iter().zip(LANES) {
+                for (half, &sum) in sums.iter().enumerate() {
+                    a.vmovdqu(ymmword_ptr(NEXT + 32 * half as i32), sum)?;
                 }
+                enter(s, a, i, lanes)?;
             }
-            Ok(())
-        })?;
-        for (register, bits) in SPARE.into_iter().zip([0x0F0F_0F0Fu64, 0xF0F0_F0F0]) {
-            a.mov(register, bits)?;
-        }
-        let positions: Vec<&[AsmRegisterYmm]> = sums().collect();
-        for (i, pair) in positions.chunks(2).enumerate() {
-            decide(s, a, pair, [top, shift as usize], 2 * i)?;
         }
         Ok(())
     }
@@ -88,22 +85,46 @@ impl Early for Avx2 {
     }
 }
 
-/// Stores the codes of one or two positions, the tile's `first` one on, that their upper digits' sums are sure of, and enters
-/// those with others into the list.
-fn decide(
+/// Adds a step's products of all columns of a row, two sums each: the weights lie so far behind [`WEIGHTS`], the first column's levels and
+/// the next one's so far behind [`INPUT`] and one another.
+pub(super) fn step(s: SplitShape, a: &mut CodeAssembler, weights: i32, [input, position]: [i32; 2]) -> Done {
+    for (half, weight) in WEIGHT.into_iter().enumerate() {
+        a.vmovdqa(weight, ymmword_ptr(WEIGHTS + (weights + 32 * half as i32)))?;
+    }
+    for (t, sums) in SUMS.chunks(2).take(s.columns()).enumerate() {
+        a.vpbroadcastd(LEVELS, dword_ptr(INPUT + (input + t as i32 * position)))?;
+        for (&sum, weight) in sums.iter().zip(WEIGHT) {
+            add_products(s, a, sum, Weights::Held(weight))?;
+        }
+    }
+    Ok(())
+}
+
+/// Prepares what [`decide`] needs in general registers.
+pub(super) fn spreads(a: &mut CodeAssembler) -> Done {
+    let bits = [0x0F0F_0F0Fu64, 0xF0F0_F0F0];
+    SPARE.into_iter().zip(bits).try_for_each(|(register, bits)| a.mov(register, bits))
+}
+
+/// Stores the codes of one or two results that their sums are sure of, which [`SURE`] says. `sum` says which
+/// register has the sums of a result and half of the outputs, perhaps the one given to it. Overwrites r8, r10 and registers from
+/// ymm12 on.
+pub(super) fn decide(
     s: SplitShape,
     a: &mut CodeAssembler,
-    pair: &[&[AsmRegisterYmm]],
+    pair: &[usize],
     [top, shift]: [usize; 2],
-    first: usize,
+    sum: impl Fn(&mut CodeAssembler, usize, usize, AsmRegisterYmm) -> Result<AsmRegisterYmm, IcedError>,
 ) -> Done {
-    let [Some(one), Some(other)] = [pair.first(), pair.last()] else { return Ok(()) };
+    let [Some(&one), Some(&other)] = [pair.first(), pair.last()] else { return Ok(()) };
     let [levels, second, odd, least] = [WEIGHT[0], WEIGHT[1], LEVELS, PRODUCT];
-    for (half, (&one, &other)) in one.iter().zip(other.iter()).enumerate() {
+    for (half, sure) in SURE.into_iter().enumerate() {
         let bound = |vector: usize| ymmword_ptr(TABLE + ((2 * top + vector) * VECTOR + 32 * half) as i32);
         // Four lanes of one position, then the same of the other.
-        a.vpsrad(levels, one, shift as u32)?;
-        a.vpsrad(second, other, shift as u32)?;
+        for (result, to) in [(one, levels), (other, second)] {
+            let sum = sum(a, result, half, to)?;
+            a.vpsrad(to, sum, shift as u32)?;
+        }
         a.vpackssdw(levels, levels, second)?;
         // The least distance from where a threshold begins to be open.
         for t in 0..top {
@@ -130,23 +151,11 @@ fn decide(
         a.vpxor(second, second, second)?;
         a.vpcmpeqw(levels, levels, second)?;
         a.vpmovmskb(eax, odd)?;
-        for (i, bits) in SPARE.into_iter().enumerate().take(pair.len()) {
+        for (&i, bits) in pair.iter().zip(SPARE) {
             a.pext(r8, rax, bits)?;
-            a.mov(word_ptr(OUT + ((first + i) * s.pitch + 2 * half) as i32), r8w)?;
+            a.mov(word_ptr(OUT + (s.result(i) + 2 * half as i32)), r8w)?;
         }
-        a.vpmovmskb(eax, levels)?;
-        if half == 0 {
-            a.mov(SURE, eax)?;
-        } else {
-            a.and(eax, SURE)?;
-        }
-    }
-    a.not(eax)?;
-    for (i, (sums, lanes)) in pair.iter().zip(LANES).enumerate() {
-        for (half, &sum) in sums.iter().enumerate() {
-            a.vmovdqu(ymmword_ptr(NEXT + 32 * half as i32), sum)?;
-        }
-        enter(s, a, first + i, lanes)?;
+        a.vpmovmskb(sure, levels)?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! open code takes half as long again.
 
 use super::split::{INPUT, OUT, SplitFinish, SplitShape, TABLE, WEIGHTS};
-use super::split_early::{Early, MOST, NEXT, OPEN, SPARE, enter};
+use super::split_early::{Early, LANES, MOST, NEXT, OPEN, SPARE, enter};
 use super::vectors::ZMM;
 use super::{split_by_output_vnni, split_vnni};
 use crate::lower::split::VECTOR;
@@ -16,8 +16,6 @@ pub(super) const DIGITS: [AsmRegisterZmm; 2] = [zmm28, zmm29];
 pub(super) const LEVELS: AsmRegisterZmm = zmm30;
 /// Sums of a position's lowest digit, added at the end: as many as hide the latency of one.
 pub(super) const PARTS: usize = 8;
-/// The lanes of the first and of the second of a pair.
-pub(super) const LANES: [u32; 2] = [0x0F0F_0F0F, 0xF0F0_F0F0];
 
 /// Positions of a tile at most, where so many digits are multiplied in any case.
 pub(super) fn positions(always: usize) -> usize {

@@ -11,8 +11,8 @@
 //! Few windows are open, so a branch goes round those of a pair, and one round each.
 
 use super::split::{INPUT, SplitFinish, SplitShape, WEIGHTS};
-use super::split_early::{BLOCK, Early, FIRST, OPEN, enter_window};
-use super::split_early_vnni::{DIGITS, LANES, LEVELS, PARTS, spreads, sure};
+use super::split_early::{BLOCK, Early, FIRST, LANES, OPEN, enter_window};
+use super::split_early_vnni::{DIGITS, LEVELS, PARTS, spreads, sure};
 use super::split_vnni;
 use super::vectors::ZMM;
 use crate::lower::split::VECTOR;
@@ -92,8 +92,8 @@ impl Early for Pooled {
     }
 }
 
-/// Of the sums of a tile's positions, row by row, those of result `i`'s.
-pub(super) fn of_window(s: SplitShape, sums: &[AsmRegisterZmm], i: usize) -> Vec<AsmRegisterZmm> {
+/// Of what each of a tile's positions has, row by row, that of result `i`'s.
+pub(super) fn of_window<T: Copy>(s: SplitShape, sums: &[T], i: usize) -> Vec<T> {
     let [height, width] = s.window();
     let row = |y: usize| sums.iter().skip(s.first(i) + y * s.columns()).take(width);
     (0..height).flat_map(row).copied().collect()

@@ -1,8 +1,8 @@
 //! The bytes of the split-integer tiles: what each level's may hold, on whatever machine the tests run.
 
 use super::split::{Instructions, Rows};
+use super::split_winograd::WinogradShape;
 use super::split_winograd_rows::RowTransform;
-use super::split_winograd_vnni::WinogradShape;
 use super::tests::{only_avx2, only_avxvnni, only_level_4};
 use super::*;
 use crate::lower::split_winograd::Filter;
@@ -91,27 +91,40 @@ fn split_tiles_of_vnni_hold_no_newer_instruction() -> Result<(), IcedError> {
 }
 
 #[test]
-fn transformed_rows_hold_no_newer_instruction_than_vnni() -> Result<(), IcedError> {
+fn transformed_rows_hold_no_newer_instruction() -> Result<(), IcedError> {
     let more = ["Vpdpwssd", "Vmovdqu16", "Vpmovzxbw", "Vpmaxsd", "Andn"];
+    let vnni = |a: &CodeAssembler| only_level_4(a, &[&DIGITS[..], &more].concat());
     for (results, taps, phases, short) in [(3, 3, 4, 0), (2, 5, 1, 0), (3, 4, 2, 1), (4, 2, 1, 0), (2, 2, 2, 1)] {
         let filter = Filter { results, taps, phases, short };
-        let columns = WinogradShape::widest(filter) & !1;
         for window in [None, Some([results, 2]), Some([results, 1])] {
             for top in [1, 3] {
-                let finish = match window {
-                    Some(window) => SplitFinish::Pooled { top, shift: 3, window },
-                    None => SplitFinish::Early { top, shift: 3 },
-                };
-                let exact = SplitShape::of_rows(3, [results, columns], window, 3);
-                let loops = [phases * taps - short, 1, 9];
-                let exact = SplitShape { bits: 8, loops, steps: [700, 12], position: 12, pitch: 24, finish, ..exact };
-                let exact = exact.with_rows([700, 900]);
-                let shape = WinogradShape { exact, filter, steps: 18, row: 1408, position: 24 };
-                only_level_4(&assembler(|a| shape.assemble(a))?, &[&DIGITS[..], &more].concat());
+                vnni(&assembler(|a| transformed(Instructions::Vnni, 3, filter, window, top).assemble(a))?);
+                let avx2 = |dot| transformed(Instructions::Avx2 { dot }, 2, filter, window, top);
+                only_avx2(&assembler(|a| avx2(false).assemble(a))?);
+                only_avxvnni(&assembler(|a| avx2(true).assemble(a))?);
             }
         }
-        let rows = RowTransform { filter, levels: 132, from: 144, to: RowTransform::row(132) };
+        let rows = RowTransform { width: Width::Zmm, filter, levels: 132, from: 144, to: RowTransform::row(132) };
         only_level_4(&assembler(|a| rows.assemble(a))?, &more);
+        only_avx2(&assembler(|a| RowTransform { width: Width::Ymm, from: 288, ..rows }.assemble(a))?);
     }
     Ok(())
+}
+
+fn transformed(
+    instructions: Instructions,
+    planes: usize,
+    filter: Filter,
+    window: Option<[usize; 2]>,
+    top: usize,
+) -> WinogradShape {
+    let [_, most] = WinogradShape::columns_of(filter, instructions);
+    let finish = match window {
+        Some(window) => SplitFinish::Pooled { top, shift: 3, window },
+        None => SplitFinish::Early { top, shift: 3 },
+    };
+    let exact = SplitShape::of_rows(instructions, planes, [filter.results, most & !1], window, 3);
+    let loops = [filter.phases * filter.taps - filter.short, 1, 9];
+    let exact = SplitShape { bits: 8, loops, steps: [700, 12], position: 12, pitch: 24, finish, ..exact };
+    WinogradShape { exact: exact.with_rows([700, 900]), filter, steps: 18, row: 1408, position: 24 }
 }

@@ -115,6 +115,27 @@ impl Width {
         either!(self, a.vpaddd([to], [x], [y]))
     }
 
+    /// Subtracts 32-bit integers.
+    pub(in crate::codegen) fn sub_i32(self, a: &mut CodeAssembler, to: usize, [x, y]: [usize; 2]) -> Done {
+        either!(self, a.vpsubd([to], [x], [y]))
+    }
+
+    /// Moves 32-bit integers up by so many bits.
+    pub(in crate::codegen) fn shift_up_i32(self, a: &mut CodeAssembler, to: usize, x: usize, bits: u32) -> Done {
+        match self {
+            Width::Ymm => a.vpslld(YMM[to], YMM[x], bits),
+            Width::Zmm => a.vpslld(ZMM[to], ZMM[x], bits),
+        }
+    }
+
+    /// Copies a register of integers.
+    pub(in crate::codegen) fn copy_i32(self, a: &mut CodeAssembler, to: usize, from: usize) -> Done {
+        match self {
+            Width::Ymm => a.vmovdqa(YMM[to], YMM[from]),
+            Width::Zmm => a.vmovdqa32(ZMM[to], ZMM[from]),
+        }
+    }
+
     /// A 32-bit general register in all lanes.
     pub(in crate::codegen) fn splat(self, a: &mut CodeAssembler, to: usize, from: AsmRegister32) -> Done {
         match self {
