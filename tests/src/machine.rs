@@ -7,8 +7,7 @@ use dorefac::emit::jit::JitImage;
 
 /// The features whose instructions run in this process.
 pub fn features() -> u64 {
-    let host = host_features();
-    if Arch::host() == Some(Arch::X86_64) { host | dorefac_emulator::install() } else { host }
+    host_features() | dorefac_emulator::install()
 }
 
 /// Whether code of this level runs here.
@@ -60,5 +59,5 @@ pub fn levels() -> Vec<(&'static str, Vec<Level>)> {
 /// When the image cannot be linked or its descriptor is for another machine.
 pub fn model(image: &Image) -> Result<Model, String> {
     let model = JitImage::new(image).map_err(|e| e.to_string())?.into_model().map_err(|e| e.to_string())?;
-    Ok(if Arch::host() == Some(Arch::X86_64) { dorefac_emulator::with_features(model) } else { model })
+    Ok(dorefac_emulator::with_features(model))
 }

@@ -373,6 +373,11 @@ fn pools_by_every_kernel() {
     }
 }
 
+/// What [`with_tails`] puts behind a layer of O outputs: codes of 2 bits.
+const CODES: &str = "quantize_activation(c, bits=2); y = conv(q, quantize_weights(@v: f32[16, O, 1, 1], bits=1))";
+/// Codes of more bits than masks hold.
+const MANY: &str = "quantize_activation(c, bits=4); y = conv(q, quantize_weights(@v: f32[16, O, 1, 1], bits=1))";
+
 /// Geometries that AMX tiles treat differently: groups and channels that fill no chunk, an odd block of outputs, strides whose
 /// rows begin tiles of their own, dilation, tasks that share outputs, strips of several rows, bit planes and nibbles.
 #[test]
@@ -381,8 +386,6 @@ fn amx_on_every_geometry() {
         eprintln!("SKIPPED: this CPU lacks AVX-512 VBMI, which the kernel has besides AMX");
         return;
     }
-    let codes = "quantize_activation(c, bits=2); y = conv(q, quantize_weights(@v: f32[16, O, 1, 1], bits=1))";
-    let many = "quantize_activation(c, bits=4); y = conv(q, quantize_weights(@v: f32[16, O, 1, 1], bits=1))";
     // Four outputs have no look-up, so their reader asks for bit planes.
     let planes = "quantize_activation(c, bits=1); y = conv(q, quantize_weights(@v: f32[4, O, 1, 1], bits=1))";
     let cases = [
@@ -399,7 +402,7 @@ fn amx_on_every_geometry() {
     for (channels, size, weights, attributes, outputs, bits) in cases {
         let layer = format!("c = conv(a, quantize_weights({weights}), {attributes})");
         let fills = [Fill::Greatest, Fill::Mixed];
-        with_tails(Kernel::Amx, [channels, size, outputs, bits], &layer, &[codes, many, planes], &fills);
+        with_tails(Kernel::Amx, [channels, size, outputs, bits], &layer, &[CODES, MANY, planes], &fills);
     }
 }
 
@@ -431,8 +434,6 @@ fn digits_on_amx() {
         eprintln!("SKIPPED: this CPU lacks AVX-512 VBMI, which the kernel has besides AMX");
         return;
     }
-    let codes = "quantize_activation(c, bits=2); y = conv(q, quantize_weights(@v: f32[16, O, 1, 1], bits=1))";
-    let many = "quantize_activation(c, bits=4); y = conv(q, quantize_weights(@v: f32[16, O, 1, 1], bits=1))";
     let cases = [
         (3, 33, "@w: f32[64, 3, 7, 7]", "strides=[2, 2], pads=[3, 3, 3, 3]", 64, 8),
         (3, 19, "@w: f32[48, 3, 5, 5]", "pads=[0, 0, 0, 0]", 48, 8),
@@ -442,7 +443,7 @@ fn digits_on_amx() {
     ];
     for (channels, size, weights, attributes, outputs, bits) in cases {
         let layer = format!("c = conv(a, {weights}, {attributes})");
-        with_tails(Kernel::SplitAmx, [channels, size, outputs, bits], &layer, &[codes, many], &[Fill::Rough]);
+        with_tails(Kernel::SplitAmx, [channels, size, outputs, bits], &layer, &[CODES, MANY], &[Fill::Rough]);
     }
 }
 
@@ -454,8 +455,6 @@ fn dot_products_of_avx_vnni() {
         eprintln!("SKIPPED: this machine has no AVX2, which the kernel has besides AVX-VNNI");
         return;
     }
-    let codes = "quantize_activation(c, bits=2); y = conv(q, quantize_weights(@v: f32[16, O, 1, 1], bits=1))";
-    let many = "quantize_activation(c, bits=4); y = conv(q, quantize_weights(@v: f32[16, O, 1, 1], bits=1))";
     let cases = [
         (5, 6, "quantize_weights(@w: f32[16, 5, 3, 3], bits=1)", "pads=[1, 1, 1, 1]", 16, 2),
         (6, 7, "quantize_weights(@w: f32[20, 3, 3, 2], bits=4)", "groups=2, strides=[1, 2]", 20, 4),
@@ -468,11 +467,11 @@ fn dot_products_of_avx_vnni() {
         let attributes = if attributes.is_empty() { String::new() } else { format!(", {attributes}") };
         let layer = format!("c = conv(a, {weights}{attributes})");
         let fills = [Fill::Greatest, Fill::Rough];
-        with_tails(Kernel::SplitAvxVnni, [channels, size, outputs, bits], &layer, &[codes, many], &fills);
+        with_tails(Kernel::SplitAvxVnni, [channels, size, outputs, bits], &layer, &[CODES, MANY], &fills);
     }
     // Transformed rows too, of a stride as well.
     for conv in ["@w: f32[16, 3, 5, 5], pads=[2, 2, 2, 2]", "@w: f32[16, 3, 3, 3], strides=[2, 1], pads=[1, 1, 1, 1]"] {
-        let layer = format!("c = conv(a, {conv}); q = {}", codes.replace('O', "16"));
+        let layer = format!("c = conv(a, {conv}); q = {}", CODES.replace('O', "16"));
         let graph = network(3, 8, "quantize_activation(x, bits=8)", &layer, Fill::Rough);
         assert!(forced(Kernel::SplitWinogradAvx2, &machine::native_with("avxvnni"), &graph, 3, 8), "{conv}");
     }

@@ -2,7 +2,7 @@
 //! forced, a level beyond the CPU is refused, and the levels share their weights.
 
 use dorefa_runtime::{Data, Model, Session, Tensor};
-use dorefac::codegen::target::{Arch, Level, host_features, x86};
+use dorefac::codegen::target::{Arch, Level, host_features};
 use dorefac::compile::{Compiled, Options, compile, profile};
 use dorefac::emit::elf;
 use dorefac::{interp, passes, text};
@@ -29,7 +29,7 @@ fn loaded(compiled: &Compiled) -> (tempfile::TempDir, Model) {
     let file = folder.path().join("net.so");
     std::fs::write(&file, elf::shared_object(&compiled.image, "net.so").expect("links")).expect("writes");
     let model = Model::load(&file).expect("loads");
-    (folder, if machine::features() & x86::AMX != 0 { dorefac_emulator::with_features(model) } else { model })
+    (folder, dorefac_emulator::with_features(model))
 }
 
 #[test]

@@ -18,6 +18,11 @@ pub const VECTOR: usize = 4 * TILE;
 /// Bytes of pairs of one output that are multiplied at once.
 pub const PAIRS: usize = 32;
 
+/// Bytes of a run of so many steps of a digit's pairs of one output by itself, filled up to what is multiplied at once.
+pub fn pairs_by_output(steps: usize) -> usize {
+    (4 * steps).next_multiple_of(PAIRS)
+}
+
 /// Whether a node is an integer convolution whose weights have more levels than codes: fixed point.
 pub fn fixed_point(graph: &Graph, id: NodeId) -> bool {
     let weights = graph.operands(id).get(1).and_then(|&w| graph.value_type(w)).and_then(|t| t.codes());
@@ -245,10 +250,12 @@ impl Split {
         })
     }
 
-    /// Bytes of a run of a digit of one output by itself; pairs are filled up to what is multiplied at once.
+    /// Bytes of a run of a digit of one output by itself.
     fn run_by_output(&self) -> usize {
-        let run = 4 * self.steps();
-        if self.products == Products::Pairs { run.next_multiple_of(PAIRS) } else { run }
+        match self.products {
+            Products::Pairs => pairs_by_output(self.steps()),
+            Products::Quads => 4 * self.steps(),
+        }
     }
 
     /// Bytes of a block of [`Split::digits_by_output`].

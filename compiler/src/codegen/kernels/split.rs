@@ -201,7 +201,8 @@ fn prepare<'a>(
     let levels = halves.unwrap_or_else(|| levels(about));
     let finish = finish(e, task, about, &split, &levels);
     let direct = shape.and_then(|shape| stored(e, task, g, shape, finish));
-    let whole = shape.filter(|_| kernel == Kernel::SplitVnni).zip(patched(about, &split));
+    let vnni = shape.filter(|_| kernel == Kernel::SplitVnni);
+    let whole = vnni.and_then(|shape| Some((shape, patched(about, &split)?)));
     let patches = whole.map(|(shape, whole)| Gathered::new(e, g, [&split, &whole], shape, [row, extents[1]]));
     let patches = patches.transpose().map_err(failed)?;
     let split = whole.map_or(split, |(_, whole)| whole);

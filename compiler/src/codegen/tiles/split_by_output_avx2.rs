@@ -6,7 +6,7 @@
 
 use super::split::{OUT, SplitShape, TABLE, WEIGHTS};
 use super::split_early::{OPEN, lanes_at};
-use crate::lower::split::{PAIRS, TILE, VECTOR};
+use crate::lower::split::{PAIRS, TILE, VECTOR, pairs_by_output};
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
@@ -29,14 +29,9 @@ const GREATEST: AsmRegister64 = r11;
 
 type Done = Result<(), IcedError>;
 
-/// Bytes of a run of an output.
-fn run_bytes(s: SplitShape) -> usize {
-    (4 * s.loops[2]).next_multiple_of(PAIRS)
-}
-
 /// Bytes of a digit of an output.
 fn digit_bytes(s: SplitShape) -> usize {
-    s.loops[0] * s.loops[1] * run_bytes(s)
+    s.loops[0] * s.loops[1] * pairs_by_output(s.loops[2])
 }
 
 /// Whether all products of a window's positions can be written out.
@@ -82,7 +77,7 @@ fn accumulator(s: SplitShape, a: &mut CodeAssembler, levels: i32) -> Done {
     let [rows, runs, _] = s.loops;
     SUMS.iter().try_for_each(|&sum| a.vpxor(sum, sum, sum))?;
     let all = (0..rows).flat_map(|row| (0..runs).map(move |run| row * s.steps[0] + run * s.steps[1]));
-    let pieces = all.flat_map(|at| (0..run_bytes(s)).step_by(PAIRS).map(move |first| at + first));
+    let pieces = all.flat_map(|at| (0..pairs_by_output(s.loops[2])).step_by(PAIRS).map(move |first| at + first));
     for (i, at) in pieces.enumerate() {
         a.vmovdqu(LEVELS, ymmword_ptr(rdi + (levels + at as i32)))?;
         for (digit, sum) in SUMS.into_iter().enumerate() {

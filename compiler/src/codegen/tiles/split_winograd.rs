@@ -58,7 +58,11 @@ impl WinogradShape {
 
     /// Bytes of the list, aligned to 64, and behind it of the sums that a tile of 256 bits keeps.
     pub fn list(self) -> usize {
-        SplitShape::LIST + self.filter.values() * self.exact.columns() * VECTOR
+        let kept = match self.exact.instructions {
+            Instructions::Vnni => 0,
+            _ => self.filter.values() * self.exact.columns() * VECTOR,
+        };
+        SplitShape::LIST + kept
     }
 
     /// The function `(input, weights, out, table, tiles, list, transformed)`: as [`SplitShape::function`] where codes are decided
